@@ -1,0 +1,64 @@
+"""The seam between the faces (dashboard, commands) and the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from hwdash.core.history import LatencyHistory
+from hwdash.core.inference import ModelInfo, PromptEvent, PromptRequest, PullProgress
+from hwdash.core.service import DaemonStatus
+from hwdash.core.snapshot import Snapshot
+
+
+class Client(Protocol):
+    """What the daemon can be asked. Every call raises `DaemonUnreachable` when the daemon is gone."""
+
+    async def status(self) -> DaemonStatus:
+        """The daemon's own state."""
+        ...
+
+    async def snapshot(self) -> Snapshot:
+        """The newest snapshot. Waits for the first sample cycle of a daemon that has just started."""
+        ...
+
+    def stream(self) -> AsyncIterator[Snapshot]:
+        """The newest snapshot at once, then one an interval, until closed."""
+        ...
+
+    def prompt(self, request: PromptRequest) -> AsyncIterator[PromptEvent]:
+        """Answer *request*: stages, tokens, one `FinishedEvent`. Closing the iterator cancels the generation.
+
+        Raises `UnknownDevice`, `UnknownModel`, `NoSuitableDevice`, `Overloaded`, `EngineError` and its kinds.
+        """
+        ...
+
+    async def latency(self, since_s: float, device: str | None = None, buckets: int = 120) -> LatencyHistory:
+        """Latency of the last *since_s* seconds in about *buckets* stretches, of one device (id or key) or of all.
+
+        Raises `UnknownDevice` for a device that neither the machine nor history knows.
+        """
+        ...
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """The models of the store."""
+        ...
+
+    def pull(self, model: str) -> AsyncIterator[PullProgress]:
+        """Fetch and convert *model*; the last item has ``done``. Closing the iterator stops it and leaves nothing half-written.
+
+        Raises `UnknownModel` and `ModelError`.
+        """
+        ...
+
+    async def remove_model(self, model: str) -> None:
+        """Delete *model* from the store. Raises `UnknownModel`."""
+        ...
+
+    async def stop(self) -> None:
+        """Ask the daemon to end, and wait until its socket is gone."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of all connections, and of a daemon that was started for this client."""
+        ...

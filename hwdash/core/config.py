@@ -1,0 +1,184 @@
+"""The configuration: what can be set, its defaults, and how text becomes it. Reading the file is the caller's work.
+
+Precedence, highest first: command-line flag, environment (``HWDASH_<SECTION>__<KEY>``), file, default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_origin, get_type_hints
+
+from hwdash.core.errors import UsageError
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorConfig:
+    """How devices are watched. ``interval_s`` 0.1 to 60; ``deadline_s`` is how long one read may take."""
+
+    interval_s: float = 1.0
+    deadline_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How prompts are answered.
+
+    ``model`` is used where a prompt names none. ``prewarm`` loads models before they are asked for, each as
+    ``MODEL`` or ``MODEL@DEVICE``. ``keep_alive_s`` is how long an idle worker stays loaded (0: until the daemon
+    ends). ``max_queue`` bounds the requests that wait for one worker; ``load_timeout_s`` bounds a cold start.
+    """
+
+    model: str = DEFAULT_MODEL
+    prewarm: tuple[str, ...] = ()
+    keep_alive_s: float = 900.0
+    max_queue: int = 32
+    load_timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """What is kept. Samples older than ``retention_days`` go; above ``max_size_mb`` the oldest samples go first."""
+
+    retention_days: float = 7.0
+    max_size_mb: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardConfig:
+    """How the dashboard looks. ``ascii`` draws with ASCII only."""
+
+    theme: str = "hwdash"
+    ascii: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration."""
+
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    dashboard: DashboardConfig = field(default_factory=DashboardConfig)
+
+
+_BOUNDS: Mapping[tuple[str, str], tuple[float, float]] = types.MappingProxyType(
+    {
+        ("monitor", "interval_s"): (0.1, 60.0),
+        ("monitor", "deadline_s"): (0.05, 60.0),
+        ("engine", "keep_alive_s"): (0.0, 1e9),
+        ("engine", "max_queue"): (1, 100_000),
+        ("engine", "load_timeout_s"): (1.0, 86_400.0),
+        ("store", "retention_days"): (0.01, 3650.0),
+        ("store", "max_size_mb"): (16, 1_000_000),
+    }
+)
+"""Smallest and largest value of each bounded number."""
+
+
+def parse_config(text: str, origin: str) -> Config:
+    """The configuration of a TOML *text*; *origin* names the file in messages.
+
+    Raises `UsageError` with file, line and key for broken TOML, an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{origin}: {error}") from None
+    return _merge(Config(), data, lambda section, key: f"{origin}:{_line_of(text, section, key)}")
+
+
+def override_from_environment(config: Config, environ: Mapping[str, str]) -> Config:
+    """*config* with every ``HWDASH_<SECTION>__<KEY>`` of *environ* laid over it.
+
+    Raises `UsageError` that names the variable for an unknown section or key and for a bad value.
+    """
+    data: dict[str, dict[str, Any]] = {}
+    names: dict[tuple[str, str | None], str] = {}
+    for name, value in environ.items():
+        if (match := re.fullmatch(r"HWDASH_([A-Z]+)__([A-Z0-9_]+)", name)) is None:
+            continue
+        section, key = match[1].lower(), match[2].lower()
+        data.setdefault(section, {})[key] = _from_text(section, key, value)
+        names[section, key] = name
+        names.setdefault((section, None), name)
+    return _merge(config, data, lambda section, key: f"environment variable {names[section, key]}")
+
+
+def _merge(config: Config, data: Mapping[str, Any], where: Any) -> Config:
+    for section, values in data.items():
+        current = getattr(config, section, None)
+        if current is None:
+            raise UsageError(f"{where(section, None)}: unknown section [{section}]; {_choices(config)}", param=section)
+        if not isinstance(values, dict):
+            raise UsageError(f"{where(section, None)}: {section} must be a section, [{section}]", param=section)
+        hints = get_type_hints(type(current))
+        changes = {}
+        for key, value in values.items():
+            if key not in hints:
+                raise UsageError(f"{where(section, key)}: unknown key {section}.{key}; {_choices(current)}", param=key)
+            problem, changes[key] = _checked(section, key, value, hints[key])
+            if problem:
+                raise UsageError(f"{where(section, key)}: {section}.{key} {problem}", param=key)
+        config = dataclasses.replace(config, **{section: dataclasses.replace(current, **changes)})
+    return config
+
+
+def _choices(holder: Any) -> str:
+    return "there are: " + ", ".join(item.name for item in dataclasses.fields(holder))
+
+
+def _checked(section: str, key: str, value: Any, hint: Any) -> tuple[str, Any]:
+    """A problem in words (or an empty string), and the value in the field's type."""
+    if get_origin(hint) is tuple:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return "", tuple(value)
+        return "must be a list of strings", None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not hint:
+        return f"must be {_TYPE_NAMES[hint]}, not {value!r}", None
+    low, high = _BOUNDS.get((section, key), (float("-inf"), float("inf")))
+    if isinstance(value, int | float) and not low <= value <= high:
+        return f"must be between {low:g} and {high:g}, not {value!r}", None
+    return "", value
+
+
+_TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a string"}
+
+
+def _from_text(section: str, key: str, text: str) -> Any:
+    """The text of an environment variable in the type of its field; text that does not fit is returned as it is."""
+    holder = getattr(Config(), section, None)
+    hint = get_type_hints(type(holder)).get(key) if holder is not None else None
+    if get_origin(hint) is tuple:
+        return [item.strip() for item in text.split(",") if item.strip()]
+    if hint is bool:
+        return {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _line_of(text: str, section: str, key: str | None) -> int:
+    """The line, from 1, in which *key* of *section* (or the section itself) stands in a TOML text."""
+    inside = False
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
+            inside = header[1].strip("\"'") == section
+            if inside and key is None:
+                return number
+        elif re.match(rf"\s*[\"']?{re.escape(section)}[\"']?\s*(=|\.\s*[\"']?{re.escape(key or '')})", line) or (
+            inside and key is not None and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line)
+        ):
+            return number
+    return 1

@@ -1,0 +1,75 @@
+"""What a device is: the facts that do not change between two samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class DeviceKind(StrEnum):
+    """What sort of processor a device is."""
+
+    GPU = "gpu"
+    NPU = "npu"
+    TPU = "tpu"
+    FPGA = "fpga"
+    CPU = "cpu"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a device can compute.
+
+    ``dtypes`` names only precisions that the hardware executes natively (``fp32``, ``fp16``, ``bf16``, ``fp8``,
+    ``int8``). ``compute_units`` counts multiprocessors, compute units or cores. ``inference`` is true when the
+    embedded engine can run a model on it.
+    """
+
+    compute_capability: str | None = None
+    dtypes: tuple[str, ...] = ()
+    compute_units: int | None = None
+    inference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The edges of a device, in base units; None where it does not tell."""
+
+    power_w: float | None = None
+    temperature_slowdown_c: float | None = None
+    temperature_shutdown_c: float | None = None
+    memory_temperature_max_c: float | None = None
+    clock_hz: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPool:
+    """One memory that a model could live in. ``free_bytes`` is what can be allocated, which may be less than total - used."""
+
+    id: str
+    total_bytes: int
+    used_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device's identity and fixed facts.
+
+    ``key`` is stable across reboots and names the device in history (``nvidia:GPU-…``); ``id`` is short, for
+    people, and given out by the monitor (``gpu0``). ``visible_as`` is what a worker needs in order to see this very
+    device and no other (for NVIDIA the UUID); it never leaves the daemon's host in a decision by index.
+    """
+
+    key: str
+    kind: DeviceKind
+    vendor: str
+    name: str
+    source: str
+    id: str = ""
+    driver: str | None = None
+    pci: str | None = None
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    limits: Limits = field(default_factory=Limits)
+    visible_as: str | None = None

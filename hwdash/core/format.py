@@ -1,0 +1,100 @@
+"""Numbers for people: short, with their unit, absent said as such. Pure functions, shared by all faces."""
+
+from __future__ import annotations
+
+from hwdash.core.metric import METRICS, Unit
+from hwdash.core.reading import Absent, Reading, is_present
+
+NOT_AVAILABLE = "n/a"
+
+_ABSENT_WORDS = {
+    Absent.NOT_SUPPORTED: "not supported",
+    Absent.NO_PERMISSION: "no permission",
+    Absent.DEVICE_LOST: "device lost",
+    Absent.TIMED_OUT: "timed out",
+    Absent.FIRST_SAMPLE: "next sample",
+    Absent.SUSPENDED: "suspended",
+    Absent.DRIVER_MISMATCH: "driver mismatch",
+    Absent.BAD_VALUE: "bad value",
+    Absent.ERROR: "error",
+}
+
+
+def bytes_text(value: float) -> str:
+    """Bytes in binary units with three significant figures: ``512 B``, ``3.42 GiB``, ``140 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 999.5 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{_three_figures(value) if unit != 'B' else f'{value:.0f}'} {unit}"
+
+
+def clock_text(hertz: float) -> str:
+    """A clock in MHz: ``1980 MHz``."""
+    return f"{hertz / 1e6:.0f} MHz"
+
+
+def seconds_text(seconds: float) -> str:
+    """A latency: ``840 µs``, ``42.1 ms``, ``1.24 s``, ``95 s``."""
+    if abs(seconds) < 0.9995e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if abs(seconds) < 0.9995:
+        return f"{_three_figures(seconds * 1e3)} ms"
+    return f"{_three_figures(seconds)} s"
+
+
+def duration_text(seconds: float) -> str:
+    """A stretch of time in its two largest units: ``38 s``, ``2 min 5 s``, ``3 h 12 min``, ``4 d 2 h``."""
+    whole = max(0, round(seconds))
+    for size, unit, below, below_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {unit}" + (f" {rest} {below_unit}" if rest else "")
+    return f"{whole} s"
+
+
+def rate_text(tokens_per_s: float) -> str:
+    """A decode speed with three significant figures: ``42.3 tok/s``."""
+    return f"{_three_figures(tokens_per_s)} tok/s"
+
+
+def energy_text(joules: float) -> str:
+    """An energy with three significant figures: ``12.3 J``, ``1.20 kJ``."""
+    return f"{_three_figures(joules)} J" if abs(joules) < 999.5 else f"{_three_figures(joules / 1000)} kJ"
+
+
+def absent_text(reason: Absent) -> str:
+    """Why a value is absent, in words."""
+    return _ABSENT_WORDS[reason]
+
+
+def reading_text(metric: str, reading: Reading | None) -> str:
+    """The reading of *metric* with its unit; ``n/a`` where there is no number (`absent_text` has the reason)."""
+    if not is_present(reading):
+        return NOT_AVAILABLE
+    match METRICS[metric].unit:
+        case Unit.RATIO:
+            return f"{reading:.0%}"
+        case Unit.BYTES:
+            return bytes_text(reading)
+        case Unit.CELSIUS:
+            return f"{reading:.0f} °C"
+        case Unit.WATT:
+            return f"{reading:.0f} W" if abs(reading) >= 9.95 else f"{reading:.1f} W"
+        case Unit.JOULE:
+            return energy_text(reading)
+        case Unit.HERTZ:
+            return clock_text(reading)
+        case Unit.RPM:
+            return f"{reading:.0f} rpm"
+        case Unit.BYTES_PER_SECOND:
+            return f"{bytes_text(reading)}/s"
+        case Unit.LOAD:
+            return f"{reading:.2f}"
+        case Unit.COUNT:
+            return f"{reading:.0f}"
+
+
+def _three_figures(value: float) -> str:
+    size = abs(value)
+    return f"{value:.2f}" if size < 9.995 else f"{value:.1f}" if size < 99.95 else f"{value:.0f}"

@@ -1,0 +1,60 @@
+"""What the store answers: latency over time, with the periods in which a device throttled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """p50, p95 and p99 of a set of durations, in seconds. Exact (nearest rank), never averaged from other percentiles."""
+
+    p50_s: float
+    p95_s: float
+    p99_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyBucket:
+    """The finished requests of one stretch of time. A percentile set is None where no request had that figure."""
+
+    start: datetime
+    requests: int
+    errors: int
+    ttft: Percentiles | None
+    itl: Percentiles | None
+    total: Percentiles | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySeries:
+    """The latency of one device and model: the whole window in one bucket, and the buckets with requests in time order."""
+
+    device: str
+    device_key: str
+    model: str
+    summary: LatencyBucket
+    buckets: tuple[LatencyBucket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottledPeriod:
+    """A stretch of time in which a device's health was ``throttled``; ``end`` is None while it lasts."""
+
+    device: str
+    device_key: str
+    start: datetime
+    end: datetime | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyHistory:
+    """Latency of a window. ``bucket_s`` is the width of the buckets in seconds."""
+
+    since: datetime
+    until: datetime
+    bucket_s: float
+    series: tuple[LatencySeries, ...]
+    throttled: tuple[ThrottledPeriod, ...]

@@ -1,0 +1,226 @@
+"""A prompt on its way to a device, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; ``role`` is ``system``, ``user`` or ``assistant``."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRequest:
+    """What a user asks for.
+
+    ``device`` is an id, a key or ``auto``. ``temperature`` 0 is greedy; ``seed`` None draws a fresh one.
+    ``stop`` strings end the answer and are not part of it. ``template`` false sends the text of the messages to
+    the model as it is, without the chat template.
+    """
+
+    messages: tuple[Message, ...]
+    model: str
+    device: str = AUTO
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    template: bool = True
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+class Stage(StrEnum):
+    """What a request waits for before its first token."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    LOADING = "loading"
+    PREFILL = "prefill"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which device was asked for, why another was or was not taken, and the device that failed before, if any."""
+
+    requested: str
+    why: tuple[str, ...] = ()
+    fallback_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds, measured in the daemon from the arrival of the request; None where there was nothing to measure.
+
+    ``queue_s``: waiting for the worker's turn. ``cold_start_s``: starting the worker and loading the model, None when
+    it was loaded. ``ttft_s``: arrival to first token. ``itl_*``: gaps between tokens. ``tokens_per_s``: decode speed,
+    (tokens - 1) / (last token - first token).
+    """
+
+    queue_s: float | None = None
+    cold_start_s: float | None = None
+    ttft_s: float | None = None
+    itl_p50_s: float | None = None
+    itl_p99_s: float | None = None
+    total_s: float | None = None
+    tokens_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Tokens read and made."""
+
+    prompt: int = 0
+    completion: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Energy that the device's own counter showed for the request. ``scope`` says what was counted (``device``, ``package``)."""
+
+    joules: float
+    joules_per_token: float | None
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the device went through while it answered: throttle reasons seen, hottest, slowest."""
+
+    throttle: tuple[str, ...] = ()
+    temperature_max_c: float | None = None
+    clock_min_hz: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRecord:
+    """Everything about one answered (or failed) prompt but its text.
+
+    ``device`` is the short id of the day, ``device_key`` the stable key that history is stored under. ``error`` is
+    the one-line message when ``finish_reason`` is ``error``. ``origin`` tells a user's prompt from a probe.
+    """
+
+    id: str
+    started_at: datetime
+    model: str
+    device: str
+    device_key: str
+    route: Route
+    tokens: TokenCounts
+    timing: Timing
+    energy: Energy | None
+    conditions: Conditions
+    finish_reason: FinishReason
+    dtype: str | None = None
+    error: str | None = None
+    origin: str = "prompt"
+
+
+@dataclass(frozen=True, slots=True)
+class StageEvent:
+    """The request entered *stage* on *device* (its id). ``detail`` is a sentence or empty; ``progress`` 0 to 1 or None."""
+
+    stage: Stage
+    device: str
+    detail: str = ""
+    progress: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """A piece of the answer, safe for a terminal. ``tokens`` counts all tokens made so far, ``elapsed_s`` since arrival.
+
+    ``text`` may be empty while a multi-byte character or a possible stop string is incomplete.
+    """
+
+    text: str
+    tokens: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedEvent:
+    """The last event of a request: its record."""
+
+    record: InferenceRecord
+
+
+PromptEvent: TypeAlias = StageEvent | TokenEvent | FinishedEvent
+"""What a client receives for a prompt: stages, then tokens, then one `FinishedEvent` (or an error instead of it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The engine's own account of a finished generation, before energy and conditions are added to it."""
+
+    finish_reason: FinishReason
+    tokens: TokenCounts
+    timing: Timing
+    dtype: str | None = None
+
+
+EngineEvent: TypeAlias = StageEvent | TokenEvent | Generation
+"""What an engine yields for one request: stages, tokens, then exactly one `Generation`."""
+
+
+class WorkerState(StrEnum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    BUSY = "busy"
+    BACKING_OFF = "backing_off"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker process: what it serves, its pid while it lives, how many requests wait, and what went wrong last."""
+
+    device: str
+    model: str
+    state: WorkerState
+    pid: int | None = None
+    dtype: str | None = None
+    queued: int = 0
+    restarts: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One model of the store. ``size_bytes`` counts its files; ``ready`` is false while a pull was not finished."""
+
+    name: str
+    path: str
+    size_bytes: int
+    ready: bool
+    source: str = ""
+    license: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far a pull is: the step in words, 0 to 1 within all steps (None: unknown), and the model once it is there."""
+
+    step: str
+    progress: float | None = None
+    done: ModelInfo | None = field(default=None)

@@ -1,0 +1,66 @@
+"""The closed list of metric names, with the unit that each name carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Unit(StrEnum):
+    """Base units. A metric is always in the unit that its name ends with."""
+
+    RATIO = "ratio"
+    BYTES = "bytes"
+    CELSIUS = "c"
+    WATT = "w"
+    JOULE = "j"
+    HERTZ = "hz"
+    RPM = "rpm"
+    BYTES_PER_SECOND = "bytes_per_s"
+    COUNT = "count"
+    LOAD = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: its outside name, its unit and whether it only ever grows.
+
+    ``title`` is what a person reads; ``counter`` marks values whose difference carries the meaning.
+    """
+
+    name: str
+    unit: Unit
+    title: str
+    counter: bool = False
+
+
+def _metrics(*metrics: Metric) -> MappingProxyType[str, Metric]:
+    return MappingProxyType({metric.name: metric for metric in metrics})
+
+
+METRICS = _metrics(
+    Metric("utilization", Unit.RATIO, "utilisation"),
+    Metric("memory_bandwidth_utilization", Unit.RATIO, "memory bandwidth"),
+    Metric("memory_used_bytes", Unit.BYTES, "memory used"),
+    Metric("memory_total_bytes", Unit.BYTES, "memory total"),
+    Metric("temperature_c", Unit.CELSIUS, "temperature"),
+    Metric("hotspot_temperature_c", Unit.CELSIUS, "hotspot temperature"),
+    Metric("memory_temperature_c", Unit.CELSIUS, "memory temperature"),
+    Metric("temperature_margin_c", Unit.CELSIUS, "margin to slowdown"),
+    Metric("power_w", Unit.WATT, "power"),
+    Metric("energy_j", Unit.JOULE, "energy", counter=True),
+    Metric("clock_hz", Unit.HERTZ, "clock"),
+    Metric("memory_clock_hz", Unit.HERTZ, "memory clock"),
+    Metric("fan_ratio", Unit.RATIO, "fan"),
+    Metric("fan_rpm", Unit.RPM, "fan speed"),
+    Metric("pcie_rx_bytes_per_s", Unit.BYTES_PER_SECOND, "PCIe received"),
+    Metric("pcie_tx_bytes_per_s", Unit.BYTES_PER_SECOND, "PCIe sent"),
+    Metric("pcie_link_generation", Unit.COUNT, "PCIe generation"),
+    Metric("pcie_link_width", Unit.COUNT, "PCIe width"),
+    Metric("ecc_uncorrected_total", Unit.COUNT, "ECC errors, uncorrected", counter=True),
+    Metric("remapped_rows_total", Unit.COUNT, "remapped rows", counter=True),
+    Metric("tensor_utilization", Unit.RATIO, "tensor cores"),
+    Metric("load_1m", Unit.LOAD, "load, 1 min"),
+)
+"""Every metric that hwdash knows, by its outside name."""

@@ -1,0 +1,83 @@
+"""The single product of the monitor: every device, as of one tick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from hwdash.core.device import Device, MemoryPool
+from hwdash.core.errors import UnknownDevice
+from hwdash.core.health import Health
+from hwdash.core.ranking import Ranking
+from hwdash.core.reading import Reading, present
+from hwdash.core.throttle import ThrottleActivity
+
+
+@dataclass(frozen=True, slots=True)
+class LastRequest:
+    """The newest finished request on a device: its model, time to first token (s) and decode speed (tokens/s)."""
+
+    model: str
+    finished_at: datetime
+    ttft_s: float | None = None
+    tokens_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """A device with its newest readings, throttling and health.
+
+    ``sampled_at`` is None until the first sample came in; ``age_s`` is the age of the newest sample when the
+    snapshot was taken, None likewise.
+    """
+
+    device: Device
+    readings: Mapping[str, Reading]
+    pools: tuple[MemoryPool, ...]
+    throttle: tuple[ThrottleActivity, ...]
+    health: Health
+    sampled_at: datetime | None
+    age_s: float | None
+    last_request: LastRequest | None = None
+
+    def number(self, metric: str) -> float | None:
+        """The value of *metric* in base units, or None when it is absent or unknown to the device."""
+        return present(self.readings.get(metric))
+
+    @property
+    def largest_pool(self) -> MemoryPool | None:
+        """The pool with the most free bytes, or None when the device has no readable memory."""
+        return max(self.pools, key=lambda pool: pool.free_bytes, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """What one source did in the newest tick. ``problem`` is empty when it works; else a sentence with the fix."""
+
+    name: str
+    devices: int
+    poll_s: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All devices of the machine at one tick. ``sequence`` grows by one per tick; ``taken_at`` is UTC."""
+
+    sequence: int
+    taken_at: datetime
+    interval_s: float
+    devices: tuple[DeviceStatus, ...]
+    sources: tuple[SourceStatus, ...] = ()
+    ranking: Ranking | None = None
+
+    def find(self, name: str) -> DeviceStatus:
+        """The device whose id or key is *name*.
+
+        Raises `hwdash.core.errors.UnknownDevice`, which lists the ids there are.
+        """
+        for status in self.devices:
+            if name in (status.device.id, status.device.key):
+                return status
+        raise UnknownDevice(name, tuple(status.device.id for status in self.devices))

@@ -1,0 +1,27 @@
+"""Foreign text made safe for a terminal."""
+
+from __future__ import annotations
+
+import re
+
+# C0 without tab and newline, DEL, C1, and the bidirectional controls that can reorder a line on screen.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_NOT_IN_A_LINE = re.compile("[\t\n\u2028\u2029]+")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def sanitise(text: str) -> str:
+    """*text* with every control character but tab and newline replaced by U+FFFD. Length in characters is kept.
+
+    CR LF is first folded into LF. Meant for whole texts: a model's answer, a log excerpt.
+    """
+    return _CONTROL.sub(_REPLACEMENT, text.replace("\r\n", "\n"))
+
+
+def sanitise_line(text: str, limit: int = 200) -> str:
+    """*text* as one safe line of at most *limit* characters: tabs and line breaks become spaces, ends are stripped.
+
+    Meant for names: of devices, drivers, processes, files.
+    """
+    line = _NOT_IN_A_LINE.sub(" ", sanitise(text)).strip()
+    return line if len(line) <= limit else line[: limit - 1] + "…"

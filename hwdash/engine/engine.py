@@ -1,0 +1,33 @@
+"""The seam between the daemon and whatever computes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from hwdash.core.device import Device
+from hwdash.core.inference import EngineEvent, PromptRequest, WorkerStatus
+
+
+class Engine(Protocol):
+    """Something that answers prompts on a device: the embedded workers, later an external server."""
+
+    def generate(self, request: PromptRequest, device: Device) -> AsyncIterator[EngineEvent]:
+        """Answer *request* on *device*, whatever ``request.device`` says: stages, tokens, then one `Generation`.
+
+        Closing the iterator (or cancelling the task that drives it) cancels the generation within one token and
+        frees the device. Raises `UnknownModel`, `ModelError`, `Overloaded`, `EngineError` and its kinds.
+        """
+        ...
+
+    async def prewarm(self, model: str, device: Device) -> None:
+        """Load *model* on *device* so that the next prompt finds it there. Raises as `generate` does."""
+        ...
+
+    def workers(self) -> Sequence[WorkerStatus]:
+        """Every worker there is or was asked for, in a fixed order."""
+        ...
+
+    async def close(self) -> None:
+        """End all workers within half a second, killing what does not end by itself."""
+        ...

@@ -1,0 +1,86 @@
+"""The shipped fake of an engine: answers by saying the prompt back, word by word, without any model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from hwdash.core.device import Device
+from hwdash.core.errors import HwdashError
+from hwdash.core.inference import (
+    EngineEvent,
+    FinishReason,
+    Generation,
+    PromptRequest,
+    Stage,
+    StageEvent,
+    Timing,
+    TokenCounts,
+    TokenEvent,
+    WorkerState,
+    WorkerStatus,
+)
+
+
+class FakeEngine:
+    """A `hwdash.engine.engine.Engine` that echoes.
+
+    ``delay_s`` lies between two tokens. ``failure`` is raised before the first token, or after ``fail_after``
+    tokens. ``cancelled`` and ``requests`` tell what happened.
+    """
+
+    def __init__(self, delay_s: float = 0.0, failure: HwdashError | None = None, fail_after: int = 0) -> None:
+        self.delay_s = delay_s
+        self.failure = failure
+        self.fail_after = fail_after
+        self.requests: list[PromptRequest] = []
+        self.cancelled = 0
+        self.closed = False
+        self._served: dict[tuple[str, str], WorkerStatus] = {}
+
+    async def generate(self, request: PromptRequest, device: Device) -> AsyncIterator[EngineEvent]:
+        """Echo the last message, one word a token, at most ``max_tokens``."""
+        self.requests.append(request)
+        self._served[device.key, request.model] = WorkerStatus(
+            device.id, request.model, WorkerState.READY, dtype="fp32"
+        )
+        started = time.monotonic()
+        words = request.messages[-1].content.split() or ["…"]
+        made = words[: request.max_tokens]
+        first = last = 0.0
+        try:
+            yield StageEvent(Stage.PREFILL, device.id)
+            for number, word in enumerate(made, start=1):
+                if self.failure is not None and number > self.fail_after:
+                    raise self.failure
+                await asyncio.sleep(self.delay_s)
+                last = time.monotonic() - started
+                first = first or last
+                yield TokenEvent(word if number == 1 else " " + word, number, last)
+        except (GeneratorExit, asyncio.CancelledError):
+            self.cancelled += 1
+            raise
+        yield Generation(
+            FinishReason.STOP if len(made) == len(words) else FinishReason.LENGTH,
+            TokenCounts(len(words), len(made)),
+            Timing(
+                queue_s=0.0,
+                ttft_s=first,
+                total_s=time.monotonic() - started,
+                tokens_per_s=(len(made) - 1) / (last - first) if last > first else None,
+            ),
+            "fp32",
+        )
+
+    async def prewarm(self, model: str, device: Device) -> None:
+        """Pretend that *model* is loaded."""
+        self._served[device.key, model] = WorkerStatus(device.id, model, WorkerState.READY, dtype="fp32")
+
+    def workers(self) -> Sequence[WorkerStatus]:
+        """One ready worker per device and model that was asked for."""
+        return tuple(self._served.values())
+
+    async def close(self) -> None:
+        """Remember that it was closed."""
+        self.closed = True

@@ -1,0 +1,1 @@
+"""Sources to snapshots: the poller, derived rates, health, the registry of devices."""

@@ -1,0 +1,1 @@
+"""SQLite: samples, health changes, inference records, and the questions asked of them."""

@@ -1,0 +1,54 @@
+"""Numbers read well and never lose their unit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwdash.core.format import bytes_text, duration_text, reading_text, seconds_text
+from hwdash.core.metric import METRICS
+from hwdash.core.reading import Absent
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1023, "1.00 KiB"),
+        (150754820096, "140 GiB"),
+        (2**50, "1024 TiB"),
+        (20 * 2**30, "20.0 GiB"),
+    ],
+)
+def test_bytes(value: int, text: str) -> None:
+    assert bytes_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.00084, "840 µs"), (0.0421, "42.1 ms"), (0.9996, "1.00 s"), (1.239, "1.24 s"), (95, "95.0 s"), (300, "300 s")],
+)
+def test_seconds(value: float, text: str) -> None:
+    assert seconds_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(38, "38 s"), (60, "1 min"), (125, "2 min 5 s"), (11520, "3 h 12 min"), (352800, "4 d 2 h"), (-1, "0 s")],
+)
+def test_durations(value: float, text: str) -> None:
+    assert duration_text(value) == text
+
+
+def test_absent_is_not_zero() -> None:
+    assert reading_text("power_w", Absent.NOT_SUPPORTED) == "n/a"
+    assert reading_text("power_w", None) == "n/a"
+    assert reading_text("power_w", 0.0) == "0.0 W"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@given(value=st.floats(allow_nan=False, allow_infinity=False))
+def test_every_number_of_every_metric_has_a_text(metric: str, value: float) -> None:
+    assert reading_text(metric, value)

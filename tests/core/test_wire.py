@@ -1,0 +1,108 @@
+"""What goes over the wire comes back the same, and has the names that the contract fixes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from hwdash.core.errors import DeviceFull, HwdashError, UnknownDevice, error_from_wire
+from hwdash.core.health import Health, HealthState
+from hwdash.core.inference import (
+    Conditions,
+    Energy,
+    FinishedEvent,
+    FinishReason,
+    InferenceRecord,
+    PromptEvent,
+    Route,
+    Stage,
+    StageEvent,
+    Timing,
+    TokenCounts,
+    TokenEvent,
+)
+from hwdash.core.reading import Absent
+from hwdash.core.snapshot import DeviceStatus, LastRequest, Snapshot
+from hwdash.core.throttle import ThrottleActivity, ThrottleReason
+from hwdash.core.wire import answer_to_wire, dumps, event_from_wire, event_to_wire, from_wire, loads, to_wire
+from hwdash.sources.fake import fake_gpu, fake_readings
+
+NOW = datetime(2026, 11, 22, 9, 0, 38, tzinfo=UTC)
+
+
+def status(**readings: float | Absent) -> DeviceStatus:
+    return DeviceStatus(
+        device=fake_gpu(id="gpu0", visible_as=None),
+        readings=fake_readings(**readings),
+        pools=(),
+        throttle=(ThrottleActivity(ThrottleReason.POWER_CAP, active=True, duty=1.0),),
+        health=Health(HealthState.THROTTLED, ("power cap for 38 s: clock 1395 of 1980 MHz",), NOW),
+        sampled_at=NOW,
+        age_s=0.4,
+        last_request=LastRequest("m", NOW, 0.1, 40.0),
+    )
+
+
+def record() -> InferenceRecord:
+    return InferenceRecord(
+        id="r1",
+        started_at=NOW,
+        model="m",
+        device="gpu0",
+        device_key="fake:gpu-0",
+        route=Route("auto", ("first in the ranking",)),
+        tokens=TokenCounts(31, 64),
+        timing=Timing(queue_s=0.0, ttft_s=0.1, total_s=1.0),
+        energy=Energy(12.3, 0.19, "device"),
+        conditions=Conditions(("power_cap",), 54.0, 1.395e9),
+        finish_reason=FinishReason.STOP,
+    )
+
+
+def test_device_object_has_the_contract_s_names_and_nesting() -> None:
+    data = loads(dumps(to_wire(status(fan_ratio=Absent.NOT_SUPPORTED))))
+    assert data["id"] == "gpu0"
+    assert data["limits"]["clock_hz"] == 1.98e9
+    assert data["capabilities"]["dtypes"] == ["fp32", "fp16", "bf16", "fp8"]
+    assert data["absent"] == {"fan_ratio": "not_supported"}
+    assert "fan_ratio" not in data["metrics"]
+    assert data["throttle"] == [{"reason": "power_cap", "class": "power", "active": True, "duty": 1.0}]
+    assert data["health"]["since"] == "2026-11-22T09:00:38Z"
+    assert "visible_as" not in data
+
+
+def test_snapshot_round_trip() -> None:
+    snapshot = Snapshot(7, NOW, 1.0, (status(power_w=Absent.TIMED_OUT), status()))
+    assert from_wire(loads(dumps(to_wire(snapshot))), Snapshot) == snapshot
+
+
+@pytest.mark.parametrize(
+    "event", [StageEvent(Stage.LOADING, "gpu0", "x", 0.5), TokenEvent("héllo", 1, 0.2), FinishedEvent(record())]
+)
+def test_event_round_trip(event: PromptEvent) -> None:
+    assert event_from_wire(loads(dumps(event_to_wire(event)))) == event
+
+
+def test_answer_is_flat_and_keeps_nulls_that_scripts_index() -> None:
+    data = answer_to_wire(record(), "hello")
+    assert list(data)[:3] == ["text", "model", "device"]
+    assert data["route"] == {"requested": "auto", "why": ["first in the ranking"], "fallback_from": None}
+    assert data["tokens"] == {"prompt": 31, "completion": 64}
+
+
+@pytest.mark.parametrize("error", [DeviceFull("full"), UnknownDevice("x", ["gpu0"]), HwdashError("plain")])
+def test_errors_travel_by_code(error: HwdashError) -> None:
+    back = error_from_wire(error.code, error.message, error.param)
+    assert (type(back), back.message, back.exit_code) == (type(error), error.message, error.exit_code)
+
+
+def test_numbers_that_json_cannot_hold_become_null() -> None:
+    assert dumps(float("nan")) == b"null"
+
+
+def test_wrong_data_names_the_field() -> None:
+    data = to_wire(Snapshot(1, NOW, 1.0, (status(),)))
+    data["devices"][0]["health"]["state"] = "odd"
+    with pytest.raises(ValueError, match="health"):
+        from_wire(data, Snapshot)
