@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 env: $(STAMP) ## create the environment
 
 run: $(STAMP) ## install, fetch the default model, open the dashboard (ARGS="…" reach hwdash)
-	@$(BIN)/hwdash models list --quiet --has $(MODEL) || $(BIN)/hwdash models pull $(MODEL)
+	@test -e "$${XDG_CACHE_HOME:-$$HOME/.cache}/hwdash/models/$(MODEL)/manifest.json" || $(BIN)/hwdash models pull $(MODEL)
 	@$(BIN)/hwdash $(ARGS)
 
 lint: $(STAMP) ## ruff, lint and format

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from hwdash.core.history import LatencyHistory
@@ -22,11 +22,11 @@ class Client(Protocol):
         """The newest snapshot. Waits for the first sample cycle of a daemon that has just started."""
         ...
 
-    def stream(self) -> AsyncIterator[Snapshot]:
+    def stream(self) -> AsyncGenerator[Snapshot, None]:
         """The newest snapshot at once, then one an interval, until closed."""
         ...
 
-    def prompt(self, request: PromptRequest) -> AsyncIterator[PromptEvent]:
+    def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Answer *request*: stages, tokens, one `FinishedEvent`. Closing the iterator cancels the generation.
 
         Raises `UnknownDevice`, `UnknownModel`, `NoSuitableDevice`, `Overloaded`, `EngineError` and its kinds.
@@ -44,7 +44,7 @@ class Client(Protocol):
         """The models of the store."""
         ...
 
-    def pull(self, model: str) -> AsyncIterator[PullProgress]:
+    def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch and convert *model*; the last item has ``done``. Closing the iterator stops it and leaves nothing half-written.
 
         Raises `UnknownModel` and `ModelError`.

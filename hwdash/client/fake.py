@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 from hwdash.core.errors import DaemonUnreachable, HwdashError, UnknownModel
@@ -59,7 +59,7 @@ class FakeClient:
         self._check()
         return self.snapshots[-1]
 
-    async def stream(self) -> AsyncIterator[Snapshot]:
+    async def stream(self) -> AsyncGenerator[Snapshot, None]:
         """Each snapshot once, then the last one again with a growing sequence number."""
         number = 0
         while True:
@@ -72,7 +72,7 @@ class FakeClient:
             number += 1
             await asyncio.sleep(self.interval_s)
 
-    async def prompt(self, request: PromptRequest) -> AsyncIterator[PromptEvent]:
+    async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """The given events."""
         self._check()
         self.requests.append(request)
@@ -100,7 +100,7 @@ class FakeClient:
         self._check()
         return tuple(self.store)
 
-    async def pull(self, model: str) -> AsyncIterator[PullProgress]:
+    async def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
         """Half way, then done."""
         self._check()
         yield PullProgress("fetching", 0.5)

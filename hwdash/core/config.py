@@ -82,6 +82,14 @@ _BOUNDS: Mapping[tuple[str, str], tuple[float, float]] = types.MappingProxyType(
 """Smallest and largest value of each bounded number."""
 
 
+def check_interval(seconds: float) -> float:
+    """*seconds* when it may be a poll interval. Raises `UsageError` that names the bounds."""
+    low, high = _BOUNDS["monitor", "interval_s"]
+    if not low <= seconds <= high:
+        raise UsageError(f"the interval must be between {low:g} and {high:g} seconds, not {seconds:g}", param="interval")
+    return seconds
+
+
 def parse_config(text: str, origin: str) -> Config:
     """The configuration of a TOML *text*; *origin* names the file in messages.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from hwdash.core.device import Device
@@ -12,7 +12,7 @@ from hwdash.core.inference import EngineEvent, PromptRequest, WorkerStatus
 class Engine(Protocol):
     """Something that answers prompts on a device: the embedded workers, later an external server."""
 
-    def generate(self, request: PromptRequest, device: Device) -> AsyncIterator[EngineEvent]:
+    def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
         """Answer *request* on *device*, whatever ``request.device`` says: stages, tokens, then one `Generation`.
 
         Closing the iterator (or cancelling the task that drives it) cancels the generation within one token and

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from hwdash.core.device import Device
 from hwdash.core.errors import HwdashError
@@ -39,7 +39,7 @@ class FakeEngine:
         self.closed = False
         self._served: dict[tuple[str, str], WorkerStatus] = {}
 
-    async def generate(self, request: PromptRequest, device: Device) -> AsyncIterator[EngineEvent]:
+    async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
         """Echo the last message, one word a token, at most ``max_tokens``."""
         self.requests.append(request)
         self._served[device.key, request.model] = WorkerStatus(

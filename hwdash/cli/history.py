@@ -1,0 +1,126 @@
+"""``hwdash history``: what SQLite holds."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+
+from hwdash.cli.output import csv_text, print_json, table_text
+from hwdash.cli.settings import with_client
+from hwdash.client.client import Client
+from hwdash.core.errors import UsageError
+from hwdash.core.format import duration_text, seconds_text
+from hwdash.core.history import LatencyBucket, LatencyHistory, Percentiles, ThrottledPeriod
+from hwdash.core.wire import to_wire
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+MAX_WINDOW_S = 366 * 86400
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add ``history``."""
+    parser = command("history", "what SQLite holds: latency")
+    parser.add_argument("what", choices=["latency"], help="latency: TTFT, ITL and total of the prompts")
+    parser.add_argument("--device", metavar="ID", help="one device (id or key); default all")
+    parser.add_argument("--since", default="1h", metavar="TIME", help="how far back: 30s, 5m, 1h, 7d (default 1h)")
+    parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
+    parser.set_defaults(run=_run)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    since_s = parse_duration(parsed.since)
+
+    async def show(client: Client) -> int:
+        history = await client.latency(since_s, parsed.device)
+        if parsed.format == "json":
+            print_json(to_wire(history))
+        elif parsed.format == "csv":
+            print(latency_csv(history), end="")
+        else:
+            print(latency_text(history))
+        return 0
+
+    return with_client(parsed, show)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a text such as ``30s``, ``5m``, ``1.5h``, ``7d``. Raises `UsageError`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)", text.strip())
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if not 1 <= seconds <= MAX_WINDOW_S:
+        raise UsageError(
+            f"--since must be a time between 1s and 366d such as 30s, 5m, 1h or 7d, not {text!r}", param="since"
+        )
+    return seconds
+
+
+def latency_text(history: LatencyHistory) -> str:
+    """One line per device and model, then the throttled periods."""
+    window = duration_text((history.until - history.since).total_seconds())
+    if not history.series and not history.throttled:
+        return f"no prompts in the last {window}; send one with: hwdash prompt TEXT"
+    header = (
+        "DEVICE",
+        "MODEL",
+        "REQUESTS",
+        "ERRORS",
+        "TTFT P50",
+        "P95",
+        "P99",
+        "ITL P50",
+        "P95",
+        "P99",
+        "TOTAL P50",
+        "P95",
+        "P99",
+    )
+    table = table_text(
+        header,
+        [
+            (item.device, item.model, str(item.summary.requests), str(item.summary.errors), *_cells(item.summary))
+            for item in history.series
+        ],
+        right=frozenset(range(2, len(header))),
+    )
+    return "\n".join([f"last {window}", table, *(_period_text(period) for period in history.throttled)])
+
+
+def _cells(bucket: LatencyBucket) -> list[str]:
+    return ["-" if value is None else seconds_text(value) for value in _values(bucket)]
+
+
+def _values(bucket: LatencyBucket) -> list[float | None]:
+    return [value for item in (bucket.ttft, bucket.itl, bucket.total) for value in _three(item)]
+
+
+def _three(item: Percentiles | None) -> tuple[float | None, ...]:
+    return (None, None, None) if item is None else (item.p50_s, item.p95_s, item.p99_s)
+
+
+def _period_text(period: ThrottledPeriod) -> str:
+    start = period.start.astimezone()
+    lasted = "still" if period.end is None else f"for {duration_text((period.end - period.start).total_seconds())}"
+    reasons = ", ".join(period.reasons) or "no reason recorded"
+    return f"{period.device} throttled {lasted} from {start:%Y-%m-%d %H:%M:%S}: {reasons}"
+
+
+def latency_csv(history: LatencyHistory) -> str:
+    """One row per device, model and bucket; seconds."""
+    names = [f"{metric}_{share}_s" for metric in ("ttft", "itl", "total") for share in ("p50", "p95", "p99")]
+    return csv_text(
+        ["start", "device", "device_key", "model", "requests", "errors", *names],
+        [
+            [
+                bucket.start.isoformat(),
+                item.device,
+                item.device_key,
+                item.model,
+                bucket.requests,
+                bucket.errors,
+                *_values(bucket),
+            ]
+            for item in history.series
+            for bucket in item.buckets
+        ],
+    )

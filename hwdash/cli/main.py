@@ -1,0 +1,80 @@
+"""The command line: parse, run one command, turn errors into one line and an exit code.
+
+Exit codes: 0 done, 1 it failed, 2 usage or configuration, 3 no device satisfies the request, 4 no daemon, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+from hwdash import __version__
+from hwdash.core.errors import HwdashError, UsageError
+from hwdash.core.text import sanitise_line
+
+GROUPS = ("dashboard", "devices", "prompt", "history", "models", "service")
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are one line on stderr and exit 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see: {self.prog} --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands. A parsed namespace has ``run``, a function of the namespace that gives the exit code."""
+    parser = _Parser(
+        prog="hwdash",
+        description="See every AI accelerator of this machine, know which one to use and why, and prove it with a prompt.",
+        epilog="Without a command the dashboard opens. Exit codes: 0 done, 1 failed, 2 usage, 3 no suitable device, 4 no daemon.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"hwdash {__version__}")
+    _add_common(parser, suppress=False)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    common = argparse.ArgumentParser(add_help=False)
+    _add_common(common, suppress=True)
+
+    def command(name: str, summary: str, **options: Any) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=summary, description=summary, parents=[common], allow_abbrev=False, **options
+        )
+
+    import_module("hwdash.cli.dashboard").add_to(parser)
+    for group in GROUPS[1:]:
+        import_module(f"hwdash.cli.{group}").add_commands(command)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
+    """The options that every command takes, before or after its name."""
+    default: dict[str, Any] = {"default": argparse.SUPPRESS} if suppress else {}
+    group = parser.add_argument_group("common options")
+    group.add_argument("--config", metavar="FILE", help="configuration file (TOML)", **default)
+    group.add_argument("--socket", metavar="PATH", help="the daemon's Unix socket", **default)
+    group.add_argument("--connect", metavar="URL", help="a daemon's http(s) address; token in HWDASH_TOKEN", **default)
+    group.add_argument("-v", "--verbose", action="store_true", help="say more on stderr and in the log", **default)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``hwdash`` with *arguments* (default: the process's own) and give the exit code."""
+    try:
+        parsed = build_parser().parse_args(arguments)
+        code: int = parsed.run(parsed)
+        sys.stdout.flush()
+    except HwdashError as error:
+        print(f"hwdash: {sanitise_line(error.message, 2000)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough (`hwdash devices | head`); the interpreter must not complain again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code

@@ -1,0 +1,83 @@
+"""``hwdash daemon``, ``status`` and ``stop``: the service itself."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from hwdash.cli.output import print_json, table_text
+from hwdash.cli.settings import load_config, with_client
+from hwdash.client.client import Client
+from hwdash.core.config import Config, check_interval
+from hwdash.core.format import duration_text
+from hwdash.core.paths import paths_from
+from hwdash.core.wire import to_wire
+
+
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add ``daemon``, ``status`` and ``stop``."""
+    parser = command("daemon", "run the monitoring daemon in the foreground, until Ctrl-C or `hwdash stop`")
+    parser.add_argument("--interval", type=float, metavar="SEC", help="seconds between two samples, 0.1 to 60")
+    parser.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)
+    parser.set_defaults(run=_run_daemon)
+    parser = command("status", "the daemon's pid, uptime, interval, socket and workers")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.set_defaults(
+        run=lambda parsed: with_client(parsed, lambda client: show_status(client, parsed.json), launch=False)
+    )
+    parser = command("stop", "end the running daemon")
+    parser.set_defaults(run=lambda parsed: with_client(parsed, _stop, launch=False))
+
+
+def with_interval(config: Config, interval_s: float | None) -> Config:
+    """*config* with the interval of a flag, where one was given. Raises `UsageError` when it is out of range."""
+    if interval_s is None:
+        return config
+    return replace(config, monitor=replace(config.monitor, interval_s=check_interval(interval_s)))
+
+
+def _run_daemon(parsed: argparse.Namespace) -> int:
+    from hwdash.daemon.process import run_daemon
+
+    paths = paths_from(os.environ)
+    config = with_interval(load_config(parsed.config, paths), parsed.interval)
+    socket = Path(parsed.socket).absolute() if parsed.socket else None
+    return run_daemon(config, paths, socket=socket, owned=parsed.owned, verbose=parsed.verbose)
+
+
+async def show_status(client: Client, as_json: bool) -> int:
+    """Print the daemon's own state."""
+    status = await client.status()
+    if as_json:
+        print_json(to_wire(status) | {"listen": status.listen})
+        return 0
+    print(
+        f"hwdash {status.version}, pid {status.pid}, up {duration_text(status.uptime_s)}, every {status.interval_s:g} s"
+    )
+    print(f"socket {status.socket}" + (f", listening on {status.listen}" if status.listen else ""))
+    if status.workers:
+        rows = [
+            (
+                worker.device,
+                worker.model,
+                str(worker.state),
+                str(worker.pid or "-"),
+                worker.dtype or "-",
+                str(worker.queued),
+                worker.problem,
+            )
+            for worker in status.workers
+        ]
+        print(table_text(("DEVICE", "MODEL", "STATE", "PID", "DTYPE", "QUEUED", "PROBLEM"), rows))
+    for problem in status.problems:
+        print(f"problem: {problem}")
+    return 0
+
+
+async def _stop(client: Client) -> int:
+    await client.stop()
+    print("stopped")
+    return 0
