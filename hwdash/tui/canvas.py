@@ -1,0 +1,165 @@
+"""A widget that draws lines of spans and repaints only the cells that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from hwdash.tui.glyphs import UNICODE, Glyphs
+from hwdash.tui.line import Line, Span, sized
+
+STYLES = (
+    "text",
+    "muted",
+    "faint",
+    "label",
+    "title",
+    "key",
+    "strong",
+    "bar",
+    "bar-back",
+    "memory",
+    "ok",
+    "warm",
+    "throttled",
+    "stale",
+    "lost",
+    "cursor",
+    "cursor-blurred",
+    "trace-1",
+    "trace-2",
+    "trace-3",
+    "trace-4",
+    "band",
+)
+"""Every style name that a span may carry; each is the component class ``canvas--NAME``."""
+
+_MERGE_GAP = 12
+"""Unchanged cells between two changed ones that are cheaper to send again than to jump over."""
+
+ON_CURSOR = "@"
+"""Appended to a style name: the same style on the cursor's background."""
+ON_BLURRED_CURSOR = "~"
+"""Appended to a style name: the same style on the background of a cursor without focus."""
+
+
+class Canvas(Widget):
+    """A widget of lines. Subclasses implement `draw` and call `redraw` when what they show may have changed.
+
+    `draw` is pure and cheap; `redraw` compares its lines with those on screen and refreshes the changed runs of cells.
+    """
+
+    COMPONENT_CLASSES = {f"canvas--{name}" for name in STYLES}
+    ALLOW_SELECT = False
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._lines: list[Line] = []
+        self._drawn_for: tuple[int, int] = (-1, -1)
+        self._styles_by_name: dict[str, Style] = {}
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """The characters of this terminal."""
+        glyphs: Glyphs = getattr(self.app, "glyphs", UNICODE)
+        return glyphs
+
+    def draw(self, width: int, height: int) -> Sequence[Line]:
+        """The lines to show in *width* x *height* cells; shorter lines are padded, longer ones cut."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Draw again and repaint the cells that differ. Does nothing before the first layout or while hidden."""
+        width, height = self.size
+        if not width or not height or not self.is_mounted or not self.screen.is_current:
+            self._drawn_for = (-1, -1)
+            return
+        if self._drawn_for != (width, height):
+            self._draw_all(width, height)
+            self.refresh()
+            return
+        before = self._lines
+        self._lines = self._drawn(width, height)
+        changed = [
+            Region(start, y, end - start, 1)
+            for y, (old, new) in enumerate(zip(before, self._lines, strict=True))
+            if old != new
+            for start, end in changed_runs(old, new)
+        ]
+        if changed:
+            self.refresh(*changed)
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the newest drawing."""
+        width, height = self.size
+        if self._drawn_for != (width, height):
+            self._draw_all(width, height)
+        if y >= len(self._lines):
+            return Strip.blank(width, self._style("text"))
+        return Strip([Segment(span.text, self._style(span.style)) for span in self._lines[y]], width)
+
+    def notify_style_update(self) -> None:
+        """Forget resolved colours when the theme changed."""
+        super().notify_style_update()
+        self._styles_by_name.clear()
+
+    def _draw_all(self, width: int, height: int) -> None:
+        self._lines = self._drawn(width, height)
+        self._drawn_for = (width, height)
+
+    def _drawn(self, width: int, height: int) -> list[Line]:
+        glyphs = self.glyphs
+        lines = [
+            sized((Span(glyphs.text(text), style) for text, style in line), width, glyphs.ellipsis)
+            for line in self.draw(width, height)[:height]
+        ]
+        blank: Line = (Span(" " * width),)
+        return lines + [blank] * (height - len(lines))
+
+    def _style(self, name: str) -> Style:
+        if (style := self._styles_by_name.get(name)) is None:
+            base = name.rstrip(ON_CURSOR + ON_BLURRED_CURSOR)
+            style = self.get_component_rich_style(f"canvas--{base}")
+            if base != name:
+                cursor = "canvas--cursor" if name.endswith(ON_CURSOR) else "canvas--cursor-blurred"
+                under = self.get_component_rich_style(cursor)
+                style += Style(bgcolor=under.bgcolor, reverse=under.reverse)
+            self._styles_by_name[name] = style
+        return style
+
+
+def changed_runs(old: Line, new: Line) -> Iterator[tuple[int, int]]:
+    """The runs of cells ``(start, end)`` in which two lines of one width differ, close ones joined."""
+    start = end = -1
+    for index, (before, after) in enumerate(zip(_cells(old), _cells(new), strict=False)):
+        if before == after:
+            continue
+        if start >= 0 and index - end > _MERGE_GAP:
+            yield start, end
+            start = index
+        elif start < 0:
+            start = index
+        end = index + 1
+    if start >= 0:
+        yield start, end
+
+
+def _cells(line: Line) -> list[tuple[str, str]]:
+    """One entry a cell: what is drawn there and how. The right half of a wide character is part of its left."""
+    cells: list[tuple[str, str]] = []
+    for text, style in line:
+        if text.isascii():
+            cells.extend((char, style) for char in text)
+            continue
+        for char in text:
+            width = cell_len(char)
+            if width == 0 and cells:
+                cells[-1] = (cells[-1][0] + char, style)
+            cells.extend((char, style) for _ in range(width))
+    return cells

@@ -1,0 +1,26 @@
+"""The newest snapshot and how the dashboard stands with the daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwdash.core.snapshot import Snapshot
+
+STALE_INTERVALS = 3
+"""Intervals without a snapshot after which the data on screen is called old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What the app knows. ``problem`` is empty while snapshots come in; ``age_s`` is the snapshot's age on this machine's clock."""
+
+    snapshot: Snapshot | None = None
+    problem: str = ""
+    age_s: float = 0.0
+
+    @property
+    def is_old(self) -> bool:
+        """True when the data on screen must not be taken for the present."""
+        if self.snapshot is None:
+            return False
+        return bool(self.problem) or self.age_s > max(STALE_INTERVALS * self.snapshot.interval_s, 2.0)
