@@ -42,7 +42,8 @@ test: lint types contracts pytest ## everything that needs no accelerator
 test-gpu: ## the tests that need a CUDA device
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest -m gpu -o addopts= tests
 
-bench: $(STAMP) ## the benchmarks; results in bench/results
+bench: $(STAMP) ## the benchmarks; results in bench/results (ARGS="dashboard" runs one)
+	@test -x $(BIN)/nvitop || $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[bench]'
 	RIG=$(RIG) $(BIN)/python -m bench $(ARGS)
 
 screenshots: $(STAMP) ## the pictures in docs, from the program itself

@@ -1,0 +1,31 @@
+"""``python -m bench [NAME…]``: run the benchmarks, all or the named ones."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import dashboard, memory, streaming
+
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "memory": memory.run,
+    "streaming": streaming.run,
+    "dashboard": lambda: dashboard.run(Path(os.environ.get("RIG", "../shared/rig"))),
+}
+
+
+def main(names: list[str]) -> int:
+    """Run them one after the other. 2 for an unknown name."""
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    for name in names or BENCHMARKS:
+        print(f"--- {name}")
+        BENCHMARKS[name]()
+    return 0
+
+
+raise SystemExit(main(sys.argv[1:]))
