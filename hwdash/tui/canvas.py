@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -55,11 +56,11 @@ class Canvas(Widget):
     `draw` is pure and cheap; `redraw` compares its lines with those on screen and refreshes the changed runs of cells.
     """
 
-    COMPONENT_CLASSES = {f"canvas--{name}" for name in STYLES}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"canvas--{name}" for name in STYLES}
     ALLOW_SELECT = False
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._lines: list[Line] = []
         self._drawn_for: tuple[int, int] = (-1, -1)
         self._styles_by_name: dict[str, Style] = {}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hwdash.core.errors import UsageError
 from hwdash.core.text import sanitise_line
@@ -166,7 +166,9 @@ def build_theme(theme: ThemeFile) -> Theme:
     """*theme* as Textual takes it."""
     from textual.theme import Theme
 
-    return Theme(name=theme.name, dark=theme.dark, variables=dict(theme.variables), **theme.colours)
+    return Theme(
+        name=theme.name, dark=theme.dark, variables=dict(theme.variables), **cast("dict[str, Any]", theme.colours)
+    )
 
 
 def terminal_theme() -> Theme:

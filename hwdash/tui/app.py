@@ -1,0 +1,242 @@
+"""The dashboard: one stream of snapshots, three screens, themes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import locale
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import RenderableType
+from textual import work
+from textual._compositor import ChopsUpdate
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.signal import Signal
+
+from hwdash.client.client import Client
+from hwdash.core.config import DEFAULT_MODEL, DashboardConfig
+from hwdash.core.errors import HwdashError
+from hwdash.core.paths import paths_from
+from hwdash.core.snapshot import Snapshot
+from hwdash.core.text import sanitise_line
+from hwdash.tui import theme
+from hwdash.tui.feed import Feed
+from hwdash.tui.glyphs import choose_glyphs
+from hwdash.tui.life import terminal_is_gone, watch_signals
+from hwdash.tui.messages import PromptRequested
+from hwdash.tui.narrow import NarrowUpdate
+from hwdash.tui.overview import OverviewScreen
+
+_log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+"""Seconds between two attempts to reach a daemon that does not answer."""
+
+
+def _prompt_screen() -> Screen[None]:
+    from hwdash.tui.prompt import PromptScreen
+
+    return PromptScreen()
+
+
+def _history_screen() -> Screen[None]:
+    from hwdash.tui.history import HistoryScreen
+
+    return HistoryScreen()
+
+
+def _key(key: str, action: str, words: str, tooltip: str, *, show: bool = False, display: str | None = None) -> Binding:
+    return Binding(
+        key,
+        action,
+        words,
+        tooltip=tooltip,
+        show=show,
+        key_display=display,
+        id="app." + action.removeprefix("show('").removesuffix("')"),
+    )
+
+
+class HwdashApp(App[None]):
+    """The dashboard over *client*.
+
+    ``feed`` is the newest `Feed`, published by ``feed_signal`` at every change; ``chosen_device`` is the id that the
+    prompt screen should open on, None for its own choice; ``model`` is the model that prompts go to.
+    """
+
+    CSS_PATH = "app.tcss"
+    TITLE = "hwdash"
+    ENABLE_COMMAND_PALETTE = True
+    DEFAULT_MODE = "overview"
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        "overview": OverviewScreen,
+        "prompt": _prompt_screen,
+        "history": _history_screen,
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        _key("1,o", "show('overview')", "Overview", "All devices, ranked, live", display="1"),
+        _key("2,p", "show('prompt')", "Prompt", "Send a prompt to a device", show=True, display="2"),
+        _key("3", "show('history')", "History", "Latency over time, with throttled periods", show=True, display="3"),
+        _key("t", "next_theme", "Theme", "Change to the next colour theme", show=True),
+        _key("ctrl+p", "command_palette", "Commands", "Find a command by typing", show=True, display="^p"),
+        _key("question_mark", "help", "Help", "All keys, badges and colours", show=True, display="?"),
+        _key("q", "quit", "Quit", "Leave the dashboard", show=True),
+        Binding("ctrl+q", "quit", "Quit", tooltip="Leave, whatever has the focus", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", "Quit", tooltip="Stop the answer, or leave", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        client: Client,
+        config: DashboardConfig | None = None,
+        model: str = DEFAULT_MODEL,
+        *,
+        host: str | None = None,
+    ) -> None:
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        self.client = client
+        self.config = config = config or DashboardConfig()
+        self.model = model
+        self.host = sanitise_line(platform.node() if host is None else host, 40)
+        self.glyphs = choose_glyphs(config.ascii, locale.getpreferredencoding(False), os.environ)
+        self.feed = Feed()
+        self.feed_signal: Signal[Feed] = Signal(self, "feed")
+        self.chosen_device: str | None = None
+        self.animation_level = "none"
+        self._received = 0.0
+        self._theme_problems = self._register_themes(paths_from(os.environ).config)
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot; None until the daemon answered for the first time."""
+        return self.feed.snapshot
+
+    # ------------------------------------------------------------------ themes
+
+    def _register_themes(self, config_dir: Path) -> tuple[str, ...]:
+        themes, problems = theme.load_themes((theme.shipped_folder(), theme.user_folder(config_dir)))
+        for name in self.available_themes:
+            self.unregister_theme(name)
+        for item in themes.values():
+            self.register_theme(theme.build_theme(item))
+        self.register_theme(theme.terminal_theme())
+        if "NO_COLOR" in os.environ or self.console.color_system in (None, "standard"):
+            self.theme = theme.TERMINAL_THEME
+        elif self.config.theme in self.available_themes:
+            self.theme = self.config.theme
+        else:
+            problems = (*problems, f"no theme {self.config.theme!r}; there are: {', '.join(self.available_themes)}")
+            self.theme = theme.DEFAULT_THEME if theme.DEFAULT_THEME in themes else theme.TERMINAL_THEME
+        return problems
+
+    def get_css_variables(self) -> dict[str, str]:
+        """Textual's variables, with every ``$hw-*`` that the theme leaves out."""
+        variables = super().get_css_variables()
+        self.theme_variables = theme.variable_defaults(variables) | variables
+        return self.theme_variables
+
+    def action_next_theme(self) -> None:
+        """Change to the next theme."""
+        names = list(self.available_themes)
+        self.theme = names[(names.index(self.theme) + 1) % len(names)]
+
+    # ------------------------------------------------------------------ life
+
+    def on_mount(self) -> None:
+        """Start the stream and the watch over signals and terminal."""
+        watch_signals(self.exit)
+        self._follow()
+        self.set_interval(1.0, self._each_second)
+        if self._theme_problems:
+            more = f" (and {len(self._theme_problems) - 1} more)" if len(self._theme_problems) > 1 else ""
+            self.notify(self._theme_problems[0] + more, title="Theme", severity="warning", markup=False)
+
+    def _each_second(self) -> None:
+        if not self.is_headless and terminal_is_gone():
+            self.exit()
+        elif self.feed.snapshot is not None:
+            aged = replace(self.feed, age_s=time.monotonic() - self._received)
+            if aged.is_old or self.feed.is_old:
+                self._publish(aged)
+
+    @work(group="feed", exclusive=True, exit_on_error=False)
+    async def _follow(self) -> None:
+        """Keep `feed` at the newest snapshot, whatever happens to the daemon."""
+        while True:
+            try:
+                async with contextlib.aclosing(self.client.stream()) as snapshots:
+                    async for snapshot in snapshots:
+                        self._received = time.monotonic()
+                        self._publish(Feed(snapshot))
+                problem = "the daemon closed the stream"
+            except HwdashError as error:
+                problem = error.message
+            except Exception:  # noqa: BLE001 - the boundary to foreign data; logged, shown and tried again
+                _log.exception("the stream of snapshots failed")
+                problem = "the stream of snapshots failed; the reason is in the log"
+            age = time.monotonic() - self._received if self.feed.snapshot is not None else 0.0
+            text = f"daemon not reachable: {sanitise_line(problem)}; retrying"
+            self._publish(replace(self.feed, problem=text, age_s=age))
+            await asyncio.sleep(RETRY_S)
+
+    def _publish(self, feed: Feed) -> None:
+        self.feed = feed
+        self.feed_signal.publish(feed)
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        if isinstance(renderable, ChopsUpdate):
+            renderable = NarrowUpdate.of(renderable)
+        super()._display(screen, renderable)
+
+    # ------------------------------------------------------------------ actions
+
+    async def action_show(self, mode: str) -> None:
+        """Change to the screen *mode*."""
+        if mode != self.current_mode and len(self.screen_stack) == 1:
+            await self.switch_mode(mode)
+
+    async def open_prompt(self, device: str | None) -> None:
+        """Open the prompt screen on *device* (an id), None for automatic choice."""
+        self.chosen_device = device
+        await self.action_show("prompt")
+
+    async def on_prompt_requested(self, message: PromptRequested) -> None:
+        """Open the prompt screen on the device that was asked for."""
+        await self.open_prompt(message.device)
+
+    def action_help(self) -> None:
+        """Open the help, or close it."""
+        from hwdash.tui.help import HelpScreen
+
+        if isinstance(self.screen, HelpScreen):
+            self.pop_screen()
+        else:
+            self.push_screen(HelpScreen())
+
+    async def action_interrupt(self) -> None:
+        """Let the screen stop what it does (``action_interrupt`` of the screen returns True when it did), else quit."""
+        stop = getattr(self.screen, "interrupt", None)
+        if stop is None or not stop():
+            self.exit()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The commands of the palette: screens, devices, themes."""
+        yield SystemCommand("Overview", "All devices, ranked, live", lambda: self.run_action("show('overview')"))
+        yield SystemCommand("Prompt", "Send a prompt", lambda: self.run_action("show('prompt')"))
+        yield SystemCommand("History", "Latency over time", lambda: self.run_action("show('history')"))
+        for status in self.snapshot.devices if self.snapshot else ():
+            device = status.device.id
+            yield SystemCommand(f"Prompt {device}", status.device.name, lambda name=device: self.open_prompt(name))
+        for name in self.available_themes:
+            yield SystemCommand(f"Theme {name}", "Colours", lambda name=name: setattr(self, "theme", name))
+        yield SystemCommand("Help", "All keys, badges and colours", self.action_help)
+        yield SystemCommand("Quit", "Leave the dashboard", self.action_quit)

@@ -1,0 +1,61 @@
+"""The frame that every screen of the dashboard stands in: header, banner, body, keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+
+from hwdash.tui.feed import Feed
+from hwdash.tui.header import Banner, HeaderBar
+from hwdash.tui.keybar import KeyBar
+
+if TYPE_CHECKING:
+    from hwdash.tui.app import HwdashApp
+
+
+class FrameScreen(Screen[None]):
+    """A screen of the dashboard.
+
+    Subclasses implement `compose_body` and may override `show_feed`, which is called with the newest feed when the
+    screen comes up and on every change while it is visible, never while it is hidden.
+    """
+
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (80, "-wide"), (120, "-xwide")]
+    MODE = ""
+    """The app's mode that this is the screen of."""
+
+    @property
+    def dashboard(self) -> HwdashApp:
+        """The app, as the type it is."""
+        return cast("HwdashApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """The frame around the body."""
+        yield HeaderBar(self.dashboard.host, self.MODE)
+        yield Banner()
+        yield from self.compose_body()
+        yield KeyBar()
+
+    def compose_body(self) -> ComposeResult:
+        """What stands between banner and keys."""
+        yield from ()
+
+    def show_feed(self, feed: Feed) -> None:
+        """Show the newest state; *feed* may have no snapshot yet."""
+
+    def on_mount(self) -> None:
+        """Follow the app's feed."""
+        self.dashboard.feed_signal.subscribe(self, self._take_feed, immediate=True)
+
+    def on_screen_resume(self) -> None:
+        """Catch up with what happened while hidden."""
+        self._take_feed(self.dashboard.feed)
+
+    def _take_feed(self, feed: Feed) -> None:
+        if not self.is_current:
+            return
+        self.query_one(HeaderBar).show(feed)
+        self.query_one(Banner).show(feed)
+        self.show_feed(feed)
