@@ -38,6 +38,7 @@ STYLES = (
     "trace-3",
     "trace-4",
     "band",
+    "shade",
 )
 """Every style name that a span may carry; each is the component class ``canvas--NAME``."""
 
@@ -48,6 +49,9 @@ ON_CURSOR = "@"
 """Appended to a style name: the same style on the cursor's background."""
 ON_BLURRED_CURSOR = "~"
 """Appended to a style name: the same style on the background of a cursor without focus."""
+ON_BAND = "%"
+"""Appended to a style name: the same style on the background of a marked stretch of time."""
+_GROUNDS = {ON_CURSOR: "cursor", ON_BLURRED_CURSOR: "cursor-blurred", ON_BAND: "shade"}
 
 
 class Canvas(Widget):
@@ -125,11 +129,10 @@ class Canvas(Widget):
 
     def _style(self, name: str) -> Style:
         if (style := self._styles_by_name.get(name)) is None:
-            base = name.rstrip(ON_CURSOR + ON_BLURRED_CURSOR)
+            base = name.rstrip("".join(_GROUNDS))
             style = self.get_component_rich_style(f"canvas--{base}")
             if base != name:
-                cursor = "canvas--cursor" if name.endswith(ON_CURSOR) else "canvas--cursor-blurred"
-                under = self.get_component_rich_style(cursor)
+                under = self.get_component_rich_style(f"canvas--{_GROUNDS[name[-1]]}")
                 style += Style(bgcolor=under.bgcolor, reverse=under.reverse)
             self._styles_by_name[name] = style
         return style
