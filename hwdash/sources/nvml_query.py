@@ -1,0 +1,114 @@
+"""Questions to NVML about one device, each with a memory of what the driver does not know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hwdash.core.reading import Absent, Reading
+from hwdash.sources.nvml_session import (
+    GPU_IS_LOST,
+    INVALID_ARGUMENT,
+    SESSION_OVER,
+    UNKNOWN_TO_DRIVER,
+    SessionLost,
+    reason_of,
+)
+from hwdash.sources.source import DeviceLost
+
+_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+"""The member of ``nvmlValue_t`` by ``nvmlValueType_t``."""
+
+
+def judge(code: int) -> Absent:
+    """Why a metric is absent whose call ended with *code*.
+
+    Raises `hwdash.sources.source.DeviceLost` and `hwdash.sources.nvml_session.SessionLost` for the codes that say
+    more than that about one metric.
+    """
+    if code == GPU_IS_LOST:
+        raise DeviceLost(
+            "the NVIDIA driver says that the GPU is lost (fallen off the bus): see dmesg; it needs a reset"
+        )
+    if code in SESSION_OVER:
+        raise SessionLost(reason_of(code))
+    return reason_of(code)
+
+
+class Query:
+    """One question with the ways to ask it, best first. A way that driver or device does not know is never used again.
+
+    *names* are functions of *library*, all called with *arguments*. *unknown* are the return codes that mean
+    "does not know".
+    """
+
+    def __init__(
+        self,
+        library: Any,
+        names: Sequence[str],
+        arguments: Sequence[Any],
+        unknown: frozenset[int] = UNKNOWN_TO_DRIVER,
+    ) -> None:
+        self._error: type[Exception] = library.NVMLError
+        self._ways: list[Callable[..., Any]] = [way for name in names if (way := getattr(library, name, None))]
+        self._arguments = tuple(arguments)
+        self._unknown = unknown
+
+    def ask(self) -> Any | Absent:
+        """What the function answers, or why there is no answer. Raises as `judge` does."""
+        while self._ways:
+            try:
+                return self._ways[0](*self._arguments)
+            except self._error as error:
+                code: int = error.value  # type: ignore[attr-defined]
+                if code not in self._unknown:
+                    return judge(code)
+                del self._ways[0]
+        return Absent.NOT_SUPPORTED
+
+
+class FieldBatch:
+    """Many field values of one device in one call. A field that driver or device does not know is asked once."""
+
+    def __init__(self, library: Any, handle: Any, ids: Sequence[int]) -> None:
+        self._query = Query(library, ("nvmlDeviceGetFieldValues",), (handle, pairs := [(id_, 0) for id_ in ids]))
+        self._pairs = pairs
+        self._values: dict[int, Reading] = {}
+
+    def read(self) -> None:
+        """Ask for all fields that are worth asking for. Raises as `judge` does."""
+        if not self._pairs:
+            return
+        answer = self._query.ask()
+        self._values = {}
+        if isinstance(answer, Absent):
+            self._values = dict.fromkeys((id_ for id_, _ in self._pairs), answer)
+            return
+        unknown = set()
+        for (id_, _), item in zip(self._pairs, answer, strict=True):
+            code = item.nvmlReturn
+            if code == 0:
+                self._values[id_] = _value_of(item)
+            elif code in UNKNOWN_TO_DRIVER or code == INVALID_ARGUMENT:
+                unknown.add(id_)
+            else:
+                self._values[id_] = judge(code)
+        if unknown:
+            self.drop(unknown)
+
+    def drop(self, ids: set[int]) -> None:
+        """Do not ask for *ids* again."""
+        self._pairs[:] = [pair for pair in self._pairs if pair[0] not in ids]
+
+    def get(self, id_: int) -> Reading:
+        """The newest value of field *id_* in the driver's unit, or why there is none."""
+        return self._values.get(id_, Absent.NOT_SUPPORTED)
+
+
+def _value_of(item: Any) -> Reading:
+    kind = item.valueType
+    if not 0 <= kind < len(_MEMBERS):
+        return Absent.BAD_VALUE
+    value = float(getattr(item.value, _MEMBERS[kind]))
+    return value if math.isfinite(value) else Absent.BAD_VALUE

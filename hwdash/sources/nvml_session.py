@@ -1,0 +1,202 @@
+"""The life of the NVML library in this process: load, start, start again after a driver change, let go."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+from hwdash.core.clock import Clock
+from hwdash.core.reading import Absent
+from hwdash.core.text import sanitise_line
+from hwdash.sources.source import SourceUnavailable
+
+_logger = logging.getLogger(__name__)
+
+_RETRY_S = 5.0
+"""How long a failed start is believed before it is tried again: a start can take seconds and is asked for by every reader."""
+
+# Return codes of nvml.h (enum nvmlReturn_t); they are the same in every release.
+UNINITIALIZED = 1
+INVALID_ARGUMENT = 2
+NOT_SUPPORTED = 3
+NO_PERMISSION = 4
+NOT_FOUND = 6
+DRIVER_NOT_LOADED = 9
+TIMEOUT = 10
+LIBRARY_NOT_FOUND = 12
+FUNCTION_NOT_FOUND = 13
+GPU_IS_LOST = 15
+LIB_RM_VERSION_MISMATCH = 18
+ARGUMENT_VERSION_MISMATCH = 25
+DEPRECATED = 26
+GPU_NOT_FOUND = 28
+
+UNKNOWN_TO_DRIVER = frozenset({NOT_SUPPORTED, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH, DEPRECATED})
+"""Answers that stay the same as long as device and driver do; there is no use in asking again."""
+
+SESSION_OVER = frozenset({UNINITIALIZED, LIB_RM_VERSION_MISMATCH})
+"""Answers after which no call works until NVML was started again."""
+
+_REASONS = {
+    NO_PERMISSION: Absent.NO_PERMISSION,
+    TIMEOUT: Absent.TIMED_OUT,
+    GPU_IS_LOST: Absent.DEVICE_LOST,
+    LIB_RM_VERSION_MISMATCH: Absent.DRIVER_MISMATCH,
+} | dict.fromkeys(UNKNOWN_TO_DRIVER, Absent.NOT_SUPPORTED)
+
+_MISMATCH = (
+    "the NVIDIA driver in the kernel and its library are of different versions (a driver update?): "
+    "reboot or reload the nvidia kernel modules, then restart hwdash"
+)
+_NO_LIBRARY = (
+    "the NVIDIA driver is loaded but its library libnvidia-ml.so.1 is missing: install the driver's NVML package, "
+    "or start the container through the NVIDIA Container Toolkit (--gpus all)"
+)
+_NOT_LOADED = (
+    "NVIDIA's library is installed but the kernel driver is not loaded: load it (modprobe nvidia) and look for its "
+    "messages in dmesg"
+)
+_NO_DEVICE_FILES = (
+    "the NVIDIA driver is loaded but this process sees no GPU: a container must be given them (--gpus all); "
+    "elsewhere compare with nvidia-smi and dmesg"
+)
+_DENIED = (
+    "no permission to talk to the NVIDIA driver: this user needs access to /dev/nvidiactl and /dev/nvidia* "
+    "(often the group video or render)"
+)
+_NO_BINDINGS = "the Python package nvidia-ml-py is missing: install it again with hwdash's own installation"
+
+
+class NvmlDown(SourceUnavailable):
+    """NVML cannot be started. ``reason`` is what that means for a metric."""
+
+    def __init__(self, message: str, reason: Absent = Absent.ERROR) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SessionLost(Exception):
+    """A running NVML session ended under a call. ``reason`` is what that means for a metric."""
+
+    def __init__(self, reason: Absent) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+def reason_of(code: int) -> Absent:
+    """Why a metric is absent whose call ended with the NVML return *code*."""
+    return _REASONS.get(code, Absent.ERROR)
+
+
+class NvmlSession:
+    """NVML as started by this process. May be used from several threads.
+
+    ``library`` is the pynvml module or a stand-in; None imports pynvml at the first start, so that a machine without
+    NVIDIA never pays for it. ``sysroot`` is where ``/proc`` and ``/dev`` tell whether a driver is there.
+    """
+
+    def __init__(self, library: Any | None, clock: Clock, sysroot: Path) -> None:
+        self._library: Any = library
+        self._clock = clock
+        self._sysroot = sysroot
+        self._lock = threading.Lock()
+        self._generation = 0
+        self._running = False
+        self._failure: tuple[float, NvmlDown] | None = None
+
+    @property
+    def library(self) -> Any:
+        """The NVML bindings; only after `start` succeeded once."""
+        return self._library
+
+    def start(self) -> int:
+        """Start NVML unless it runs. Gives the number of this run: handles of another run must not be used.
+
+        Raises `NvmlDown` with a sentence that says what to do; empty on a machine without an NVIDIA driver.
+        """
+        with self._lock:
+            if self._running:
+                return self._generation
+            if self._failure is not None and self._clock.monotonic() - self._failure[0] < _RETRY_S:
+                raise self._failure[1]
+            try:
+                self._initialise()
+            except NvmlDown as down:
+                self._failure = (self._clock.monotonic(), down)
+                raise
+            self._failure = None
+            self._running = True
+            self._generation += 1
+            return self._generation
+
+    def restart(self, generation: int) -> None:
+        """Have the next `start` begin a new run, unless that has happened since *generation*."""
+        with self._lock:
+            if self._running and generation == self._generation:
+                _logger.warning("NVML answers no longer; starting it again")
+                self._shut_down()
+
+    def close(self) -> None:
+        """End NVML in this process."""
+        with self._lock:
+            if self._running:
+                self._shut_down()
+
+    def no_devices(self) -> NvmlDown:
+        """The error for a driver that runs and shows no GPU."""
+        return NvmlDown(_NO_DEVICE_FILES)
+
+    def _initialise(self) -> None:
+        if self._library is None:
+            if not _library_is_installed():
+                raise self._no_library()
+            try:
+                import pynvml
+            except ImportError:
+                raise NvmlDown(_NO_BINDINGS) from None
+            self._library = pynvml
+        try:
+            self._library.nvmlInit()
+        except self._library.NVMLError as error:
+            raise self._down(error) from error
+
+    def _shut_down(self) -> None:
+        self._running = False
+        try:
+            self._library.nvmlShutdown()
+        except self._library.NVMLError as error:
+            _logger.debug("nvmlShutdown: %s", error)
+
+    def _down(self, error: Any) -> NvmlDown:
+        code = int(error.value)
+        if code == LIBRARY_NOT_FOUND:
+            return self._no_library()
+        if code == LIB_RM_VERSION_MISMATCH:
+            return NvmlDown(_MISMATCH, Absent.DRIVER_MISMATCH)
+        if code == DRIVER_NOT_LOADED:
+            return NvmlDown(_NO_DEVICE_FILES if self._has_driver() else _NOT_LOADED)
+        if code == NO_PERMISSION:
+            return NvmlDown(_DENIED, Absent.NO_PERMISSION)
+        return NvmlDown(f"the NVIDIA driver did not start ({sanitise_line(str(error))}): run nvidia-smi and see dmesg")
+
+    def _no_library(self) -> NvmlDown:
+        return NvmlDown(_NO_LIBRARY if self._has_driver() else "")
+
+    def _has_driver(self) -> bool:
+        try:
+            return any((self._sysroot / place).exists() for place in ("proc/driver/nvidia/version", "dev/nvidiactl"))
+        except PermissionError:
+            return True
+
+
+def _library_is_installed() -> bool:
+    """True when the dynamic linker finds NVML."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
