@@ -19,3 +19,8 @@ class PromptRequested(Message):
     """The user wants to prompt a device; ``device`` is its id. The app opens the prompt screen on it."""
 
     device: str
+
+
+@dataclass
+class SortChanged(Message):
+    """The user asked for another order of the device table; the table has it in ``order``."""

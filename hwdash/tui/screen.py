@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.screen import Screen
@@ -22,7 +22,7 @@ class FrameScreen(Screen[None]):
     screen comes up and on every change while it is visible, never while it is hidden.
     """
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (80, "-wide"), (120, "-xwide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-wide"), (120, "-xwide")]  # noqa: RUF012 - as the base declares it
     MODE = ""
     """The app's mode that this is the screen of."""
 

@@ -1,0 +1,151 @@
+"""The two panes below the table: facts about the selected device, and its traces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from hwdash.core.format import duration_text, reading_text
+from hwdash.core.metric import METRICS
+from hwdash.tui.canvas import Canvas
+from hwdash.tui.fact import fact_lines
+from hwdash.tui.line import Line, Span, fit, joined
+from hwdash.tui.row import Row
+from hwdash.tui.trace import METRICS as TRACED
+from hwdash.tui.trace import TraceHistory, TracePoint, ceiling, draw_trace, scale
+
+
+class FactPane(Canvas, can_focus=True):
+    """Identity, limits, health, throttling, ranking and absent metrics of one device; scrolls when it is too long."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", "Up", tooltip="One line up", show=False, id="facts.up"),
+        Binding("down,j", "move(1)", "Down", tooltip="One line down", show=False, id="facts.down"),
+        Binding("pageup", "move(-10)", "Page up", tooltip="Ten lines up", show=False, id="facts.page_up"),
+        Binding("pagedown", "move(10)", "Page down", tooltip="Ten lines down", show=False, id="facts.page_down"),
+        Binding("home,g", "move(-1000)", "Top", tooltip="To the top", show=False, id="facts.first"),
+        Binding("end,G", "move(1000)", "Bottom", tooltip="To the bottom", show=False, id="facts.last"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._row: Row | None = None
+        self._top = 0
+
+    def show(self, row: Row | None) -> None:
+        """Show the device of *row*; another device starts at the top."""
+        if row is None or self._row is None or row.key != self._row.key:
+            self._top = 0
+        self._row = row
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Line]:
+        """A title, then as many facts as fit; the title says how many lines are out of sight."""
+        if self._row is None:
+            return []
+        glyphs = self.glyphs
+        device = self._row.status.device
+        lines = fact_lines(self._row, width - 1, glyphs)
+        room = max(1, height - 1)
+        self._top = max(0, min(self._top, len(lines) - room))
+        below = len(lines) - self._top - room
+        title = [Span(f" {device.id} ", "title"), Span(f" {device.name}", "strong")]
+        if self._top or below > 0:
+            arrows = (glyphs.up if self._top else "") + (glyphs.down if below > 0 else "")
+            more = f" {below} more " if below > 0 else " end "
+            words = f"{more}{arrows}"
+            used = len(device.id) + 2 + len(words) + 1
+            name = fit(f" {device.name}", max(0, width - used - 1), ellipsis=glyphs.ellipsis)
+            title = [title[0], Span(name, "strong"), Span(words, "title" if self.has_focus else "label")]
+        return [tuple(title), *lines[self._top : self._top + room]]
+
+    def action_move(self, lines: int) -> None:
+        """Scroll by *lines*."""
+        self._top = max(0, self._top + lines)
+        self.redraw()
+
+    def on_focus(self) -> None:
+        """Show that the keys scroll here."""
+        self.redraw()
+
+    def on_blur(self) -> None:
+        """Show that they no longer do."""
+        self.redraw()
+
+    def on_mouse_scroll_down(self) -> None:
+        """Scroll down."""
+        self.action_move(2)
+
+    def on_mouse_scroll_up(self) -> None:
+        """Scroll up."""
+        self.action_move(-2)
+
+
+_FEW_ROWS = 5
+
+
+class TracePane(Canvas):
+    """Utilisation, temperature, power and clock of one device over the last minutes, throttled stretches marked."""
+
+    def __init__(self, history: TraceHistory) -> None:
+        super().__init__()
+        self._history = history
+        self._row: Row | None = None
+
+    def show(self, row: Row | None) -> None:
+        """Show the device of *row*, or how it went on."""
+        self._row = row
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Line]:
+        """A label and a trace for each metric, as many as fit, then the time axis."""
+        row = self._row
+        cells = width - 2
+        if row is None or height < 3 or cells < 8:
+            return []
+        points = self._history.window(row.key, cells)
+        metrics = [metric for metric in TRACED if metric in row.status.readings][: (height - 1) // 2]
+        if not metrics:
+            return []
+        rows, spare = divmod(height - 1, len(metrics))
+        lines: list[Line] = []
+        for number, metric in enumerate(metrics):
+            lines += self._trace(row, metric, points, cells, rows - 1 + (number < spare))
+        return [*lines, self._axis(points, cells)]
+
+    def _trace(self, row: Row, metric: str, points: Sequence[TracePoint | None], cells: int, rows: int) -> list[Line]:
+        index = TRACED.index(metric)
+        values = [None if point is None else point.values[index] for point in points]
+        low, high = scale(metric, row.status) or (0.0, ceiling(values))
+        style = f"trace-{index + 1}"
+        now = reading_text(metric, row.status.readings.get(metric))
+        top = reading_text(metric, high)
+        head = f"{METRICS[metric].title} "
+        tail = f"of {top}"
+        room = cells - len(head) - len(tail) - 1
+        label: Line = (
+            (Span(" "), Span(head, "label"), Span(fit(now, room), "strong" if now != "n/a" else "faint"))
+            if room >= len(now)
+            else (Span(f" {head}", "label"), Span(now, "strong"))
+        )
+        if room >= len(now):
+            label = (*label, Span(f" {tail}", "faint"))
+        drawn = draw_trace(values, low, high, rows, self.glyphs)
+        return [label, *((Span(" "), Span(line, style)) for line in drawn)]
+
+    def _axis(self, points: Sequence[TracePoint | None], cells: int) -> Line:
+        glyphs = self.glyphs
+        marks = [
+            any(point is not None and point.throttled for point in points[2 * cell : 2 * cell + 2])
+            for cell in range(cells)
+        ]
+        ago = f"-{duration_text(2 * cells * self._history.step_s)} "
+        legend = f" {glyphs.alert} throttled " if any(marks) else ""
+        spans = [Span(glyphs.alert if mark else glyphs.rule, "throttled" if mark else "faint") for mark in marks]
+        del spans[: len(ago)]
+        if legend and not any(marks[: len(ago) + len(legend)]):
+            del spans[: len(legend)]
+            return (Span(" "), Span(ago, "label"), Span(legend, "throttled"), *joined(spans))
+        return (Span(" "), Span(ago, "label"), *joined(spans))

@@ -1,0 +1,116 @@
+"""The rows of the device table: every device with its place in the ranking, in the order that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hwdash.core.format import duration_text
+from hwdash.core.health import HealthState
+from hwdash.core.snapshot import DeviceStatus, Snapshot
+from hwdash.core.throttle import ThrottleActivity
+
+
+class SortOrder(StrEnum):
+    """What the table is sorted by; the numbers fall, the rest rises."""
+
+    RANK = "rank"
+    NAME = "name"
+    UTILISATION = "utilisation"
+    TEMPERATURE = "temperature"
+    MEMORY = "memory"
+
+    @property
+    def next(self) -> SortOrder:
+        """The order that follows when the user asks for another."""
+        orders = list(SortOrder)
+        return orders[(orders.index(self) + 1) % len(orders)]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One device. ``rank`` counts from 1; None when the device is excluded or nothing was ranked. ``why`` explains it."""
+
+    status: DeviceStatus
+    rank: int | None = None
+    score: float | None = None
+    excluded: bool = False
+    why: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The device's stable key."""
+        return self.status.device.key
+
+    @property
+    def memory_share(self) -> float | None:
+        """Used memory over all memory, 0 to 1."""
+        used, total = self.memory
+        return used / total if used is not None and total else None
+
+    @property
+    def memory(self) -> tuple[float | None, float | None]:
+        """Used and total bytes: of the metrics, else of the largest pool, else None."""
+        used, total = self.status.number("memory_used_bytes"), self.status.number("memory_total_bytes")
+        if total is None and (pool := max(self.status.pools, key=lambda pool: pool.total_bytes, default=None)):
+            return float(pool.used_bytes), float(pool.total_bytes)
+        return used, total
+
+
+def rows_of(snapshot: Snapshot, order: SortOrder = SortOrder.RANK) -> tuple[Row, ...]:
+    """All devices of *snapshot* in *order*; by rank, the excluded ones come last, best health first."""
+    ranked: dict[str, Row] = {}
+    by_id = {status.device.id: status for status in snapshot.devices}
+    if snapshot.ranking is not None:
+        for rank, item in enumerate(snapshot.ranking.ranked, start=1):
+            if item.device in by_id:
+                ranked[item.device] = Row(by_id[item.device], rank, item.score, False, item.why)
+        for left_out in snapshot.ranking.excluded:
+            if left_out.device in by_id:
+                ranked[left_out.device] = Row(by_id[left_out.device], excluded=True, why=left_out.why)
+    rows = [ranked.get(status.device.id) or Row(status) for status in snapshot.devices]
+    return tuple(_sorted(rows, order))
+
+
+def _sorted(rows: Sequence[Row], order: SortOrder) -> list[Row]:
+    def falling(value: float | None) -> tuple[bool, float]:
+        return value is None, -(value or 0.0)
+
+    match order:
+        case SortOrder.RANK:
+            return sorted(rows, key=lambda row: (row.rank is None, row.rank or 0))
+        case SortOrder.NAME:
+            return sorted(rows, key=lambda row: (row.status.device.name, row.status.device.id))
+        case SortOrder.UTILISATION:
+            return sorted(rows, key=lambda row: falling(row.status.number("utilization")))
+        case SortOrder.TEMPERATURE:
+            return sorted(rows, key=lambda row: falling(row.status.number("temperature_c")))
+        case SortOrder.MEMORY:
+            return sorted(rows, key=lambda row: falling(row.memory_share))
+
+
+def active_throttle(status: DeviceStatus) -> tuple[ThrottleActivity, ...]:
+    """The throttle reasons active now, the longest active first."""
+    return tuple(sorted((item for item in status.throttle if item.active), key=lambda item: -(item.duty or 0.0)))
+
+
+def state_words(row: Row) -> str:
+    """The health of a device as a badge in words: ``ok``, ``warm 7 °C left``, ``THROTTLED power cap``, ``LOST``."""
+    status = row.status
+    match status.health.state:
+        case HealthState.OK:
+            return "ok, excluded" if row.excluded else "ok"
+        case HealthState.WARM:
+            margin = status.number("temperature_margin_c")
+            return "warm" if margin is None else f"warm {margin:.0f} °C left"
+        case HealthState.THROTTLED:
+            active = active_throttle(status)
+            if not active:
+                return "THROTTLED"
+            words = active[0].reason.words.removesuffix(" (hardware)")
+            return f"THROTTLED {words}" + (f" +{len(active) - 1}" if len(active) > 1 else "")
+        case HealthState.STALE:
+            return "stale" if status.age_s is None else f"stale {duration_text(status.age_s)}"
+        case HealthState.LOST:
+            return "LOST"

@@ -1,0 +1,134 @@
+"""The last minutes of every device, kept while the dashboard runs, and their drawing in dots."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from hwdash.core.health import HealthState
+from hwdash.core.snapshot import DeviceStatus, Snapshot
+from hwdash.tui.glyphs import Glyphs
+
+TRACE_S = 1200.0
+"""Seconds of history that are kept."""
+STEP_S = 2.0
+"""Seconds that one point covers; two points share a cell."""
+
+METRICS = ("utilization", "temperature_c", "power_w", "clock_hz")
+"""What is traced, in drawing order."""
+
+
+class TracePoint(NamedTuple):
+    """The newest values of one step; None where there was no fresh reading."""
+
+    step: int
+    values: tuple[float | None, ...]
+    throttled: bool
+
+
+class TraceHistory:
+    """Points per device, oldest first."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, deque[TracePoint]] = {}
+        self._step_s = STEP_S
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Take the values of *snapshot*; a second snapshot in one step replaces the first."""
+        if snapshot.interval_s > self._step_s:
+            self._step_s = snapshot.interval_s
+            self._points.clear()
+        step = int(snapshot.taken_at.timestamp() / self._step_s)
+        for status in snapshot.devices:
+            points = self._points.setdefault(status.device.key, deque(maxlen=int(TRACE_S / STEP_S)))
+            point = _point(step, status)
+            if points and points[-1].step >= step:
+                before = points.pop()
+                point = point._replace(step=before.step, throttled=point.throttled or before.throttled)
+            points.append(point)
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of one point."""
+        return self._step_s
+
+    def window(self, key: str, cells: int) -> tuple[TracePoint | None, ...]:
+        """Two points for each of *cells*, the newest last, None where nothing was seen.
+
+        The window moves by whole cells, so that a drawing stands still in between.
+        """
+        points = self._points.get(key)
+        if not points or cells <= 0:
+            return (None,) * (2 * max(cells, 0))
+        end = points[-1].step | 1
+        by_step = {point.step: point for point in points}
+        return tuple(by_step.get(step) for step in range(end - 2 * cells + 1, end + 1))
+
+
+def _point(step: int, status: DeviceStatus) -> TracePoint:
+    state = status.health.state
+    if state in (HealthState.STALE, HealthState.LOST):
+        return TracePoint(step, (None,) * len(METRICS), False)
+    values = tuple(status.number(metric) for metric in METRICS)
+    return TracePoint(step, values, state is HealthState.THROTTLED or any(item.active for item in status.throttle))
+
+
+def scale(metric: str, status: DeviceStatus) -> tuple[float, float] | None:
+    """The fixed range that *metric* is drawn in, None where the device does not tell an upper end."""
+    limits = status.device.limits
+    tops: Mapping[str, float | None] = {
+        "utilization": 1.0,
+        "temperature_c": limits.temperature_shutdown_c or limits.temperature_slowdown_c or 100.0,
+        "power_w": limits.power_w,
+        "clock_hz": limits.clock_hz,
+    }
+    top = tops[metric]
+    return None if not top or top <= 0 else (20.0 if metric == "temperature_c" and top > 20 else 0.0, top)
+
+
+def ceiling(values: Iterable[float | None]) -> float:
+    """An upper end for values without a limit: the next 1, 2 or 5 times a power of ten."""
+    top = max((value for value in values if value is not None), default=0.0)
+    size = 1.0
+    while size < top:
+        for factor in (2.0, 2.5, 2.0):
+            if size >= top:
+                break
+            size *= factor
+    return size
+
+
+def draw_trace(values: Sequence[float | None], low: float, high: float, rows: int, glyphs: Glyphs) -> list[str]:
+    """*values*, two a cell, as *rows* lines filled from below; None is a gap, a value at or below *low* one dot.
+
+    Braille dots where the font has them (four levels a row), else one of the glyphs' levels a cell.
+    """
+    per_row = 4 if glyphs.braille else len(glyphs.levels) - 1
+    most = per_row * rows
+
+    def height(value: float | None) -> int:
+        if value is None:
+            return 0
+        return max(1, min(most, round((value - low) / (high - low) * most)))
+
+    heights = [height(value) for value in values]
+    pairs = list(zip(heights[::2], heights[1::2], strict=True))
+    lines = []
+    for row in range(rows):
+        floor = (rows - 1 - row) * per_row
+        if glyphs.braille:
+            lines.append("".join(_braille(left - floor, right - floor) for left, right in pairs))
+        else:
+            lines.append("".join(glyphs.levels[max(0, min(per_row, max(pair) - floor))] for pair in pairs))
+    return lines
+
+
+_LEFT = (0x00, 0x40, 0x44, 0x46, 0x47)
+_RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
+"""Braille bits of a dot column filled from below with 0 to 4 dots (Unicode 15, block Braille Patterns)."""
+
+
+def _braille(left: int, right: int) -> str:
+    bits = _LEFT[max(0, min(4, left))] | _RIGHT[max(0, min(4, right))]
+    return chr(0x2800 + bits) if bits else " "
