@@ -1,0 +1,89 @@
+"""Text out of tokens while they are made: whole characters only, and never a part of a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+_LONGEST_CHARACTER = 4  # bytes of UTF-8: the most replacement characters that one unfinished character can cause
+_LONGEST_WINDOW = 64
+
+
+class Detokenizer:
+    """Decodes tokens as they come. The pieces joined are the text of all tokens decoded at once.
+
+    Only a short window of tokens is decoded each time. It begins with tokens whose text is already out, because the
+    text of a token can depend on the one before it (the leading space of SentencePiece vocabularies). A replacement
+    character at the end may be the first bytes of a character and waits for the next token.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._window: list[int] = []
+        self._context = 0  # tokens at the start of the window that were complete when the newest text went out
+        self._shown = 0  # characters of the window's text that are out
+
+    def push(self, token: int) -> str:
+        """The text that *token* completes; may be empty."""
+        self._window.append(token)
+        text = self._decode(self._window)
+        end = len(text)
+        while end and text[end - 1] == _INCOMPLETE and len(text) - end < _LONGEST_CHARACTER:
+            end -= 1
+        piece = text[self._shown : end]
+        self._shown = max(self._shown, end)
+        if (end == len(text) and piece) or len(self._window) > _LONGEST_WINDOW:
+            piece += text[self._shown :]
+            self._window = self._window[self._context :]
+            self._context = len(self._window)
+            self._shown = len(self._decode(self._window))
+        return piece
+
+    def flush(self) -> str:
+        """What is left when no more tokens come: bytes that never became a character, as U+FFFD."""
+        text = self._decode(self._window)
+        piece = text[self._shown :]
+        self._shown = len(text)
+        return piece
+
+
+class StopHolder:
+    """Lets text through up to the first stop string, and holds back what may be the beginning of one.
+
+    Also holds back a carriage return at the end of a piece, so that CR LF is not torn apart.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._beginnings = {stop[:length] for stop in self._stops for length in range(1, len(stop))} | {"\r"}
+        self._longest = max(map(len, self._beginnings))
+        self._held = ""
+        self.stopped = False
+
+    def push(self, text: str) -> str:
+        """The text that can go out now. After a stop string was met, `stopped` is true and no more text comes."""
+        if self.stopped:
+            return ""
+        text = self._held + text
+        # The stop string that is complete first counts, so that the result does not depend on how the text was cut.
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            self._held = ""
+            return text[: min(found)[1]]
+        length = next(
+            (
+                length
+                for length in range(min(self._longest, len(text)), 0, -1)
+                if text[len(text) - length :] in self._beginnings
+            ),
+            0,
+        )
+        cut = len(text) - length
+        self._held = text[cut:]
+        return text[:cut]
+
+    def flush(self) -> str:
+        """What was held back and turned out to be no stop string."""
+        held, self._held = self._held, ""
+        return held

@@ -1,0 +1,216 @@
+"""A checkpoint directory to a model on one device."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from hwdash.core.errors import DeviceFull, EngineError, ModelError, UsageError
+from hwdash.core.format import bytes_text
+from hwdash.core.inference import Message
+from hwdash.core.text import sanitise_line
+from hwdash.engine.checkpoint import read_checkpoint
+from hwdash.engine.message import Load
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_NO_LIMIT = 10**9  # tokenizers without a limit of their own say 1e30
+_POLL_S = 0.2
+_log = logging.getLogger(__name__)
+
+Report = Callable[[str, float | None], None]
+"""Told what is being done, and how far it is (0 to 1) where that can be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to compute, with what its decode loop needs to know."""
+
+    name: str
+    network: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: str
+    context_length: int | None
+    ends: frozenset[int]
+    forward_arguments: dict[str, Any]
+    longest_token: int
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has learnt."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of parameters and buffers on the device."""
+        return int(self.network.get_memory_footprint())
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the tokenizer brings a chat template."""
+        return bool(self.tokenizer.chat_template)
+
+    def prompt_text(self, messages: Sequence[Message], template: bool) -> tuple[str, str]:
+        """The text that the model reads, and a remark for the user, empty as a rule.
+
+        Raises `UsageError` when the chat template refuses the messages.
+        """
+        if not template:
+            return "".join(message.content for message in messages), ""
+        if not self.has_template:
+            joined = "\n\n".join(message.content for message in messages)
+            return joined, "this model has no chat template; the text is sent as it is"
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True), ""
+        except TemplateError as error:
+            problem = sanitise_line(str(error))
+            raise UsageError(
+                f"the chat template of {self.name} refuses the messages: {problem}", param="messages"
+            ) from None
+
+    def encode(self, text: str, template: bool) -> list[int]:
+        """The tokens of *text*; special tokens are added to plain text only, since a template writes its own."""
+        return list(self.tokenizer(text, add_special_tokens=not (template and self.has_template))["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of *tokens* without special tokens."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def new_cache(self) -> DynamicCache:
+        """An empty key-value cache in the shape of this model."""
+        return DynamicCache(config=self.network.config.get_text_config(decoder=True))
+
+
+def load_model(load: Load, report: Report) -> LoadedModel:
+    """Load the checkpoint of *load* onto its device and run it once, so that the first prompt finds it warm.
+
+    Raises `ModelError` for files that cannot be used, `DeviceFull` and `EngineError`.
+    """
+    device = torch.device(load.torch_device)
+    if load.threads is not None:
+        torch.set_num_threads(max(1, load.threads))
+    directory = Path(load.directory)
+    checkpoint = read_checkpoint(directory)
+    report("checking the device", None)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise EngineError("CUDA does not see the device; run nvidia-smi and check that torch was built for its driver")
+    dtype = DTYPES[load.dtype]
+    needed = checkpoint.parameters * dtype.itemsize
+    _check_memory(load.model, load.dtype, needed, device)
+    report("reading the tokenizer", None)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        with _progress(device, needed, lambda share: report("reading the weights", share)):
+            network = _read_network(directory, dtype, device)
+    except (torch.OutOfMemoryError, EngineError, ModelError):
+        raise
+    except Exception as error:
+        _log.exception("cannot load %s", directory)
+        raise ModelError(f"cannot load {directory}: {sanitise_line(str(error)) or type(error).__name__}") from error
+    report("warming up", None)
+    loaded = _describe(load, network, tokenizer, device)
+    _run_once(loaded)
+    return loaded
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Memory that can still be allocated on *device*; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    with contextlib.suppress(OSError), Path("/proc/meminfo").open() as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _check_memory(model: str, dtype: str, needed: int, device: torch.device) -> None:
+    free = available_bytes(device)
+    if free is not None and needed > free:
+        raise DeviceFull(
+            f"{model} needs {bytes_text(needed)} in {dtype} and the device has {bytes_text(free)} free; "
+            "end what uses it or choose another device"
+        )
+
+
+def _read_network(directory: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    network, found = AutoModelForCausalLM.from_pretrained(
+        directory,
+        dtype=dtype,
+        device_map={"": str(device)},
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(f"{directory} lacks {len(missing)} weights ({sanitise_line(missing[0])}, …); download it again")
+    return network.eval()
+
+
+@contextlib.contextmanager
+def _progress(device: torch.device, needed: int, report: Callable[[float | None], None]) -> Iterator[None]:
+    """Report, while the block runs, how much of *needed* lies on the device; only CUDA can tell."""
+    report(0.0 if device.type == "cuda" else None)
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.wait(_POLL_S):
+            report(min(1.0, torch.cuda.memory_allocated(device) / max(1, needed)))
+
+    thread = threading.Thread(target=poll, name="loading", daemon=True)
+    if device.type == "cuda":
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if thread.ident is not None:
+            thread.join()
+
+
+def _describe(load: Load, network: Any, tokenizer: Any, device: torch.device) -> LoadedModel:
+    config = network.config.get_text_config(decoder=True)
+    context = getattr(config, "max_position_embeddings", None)
+    if context is None and tokenizer.model_max_length < _NO_LIMIT:
+        context = tokenizer.model_max_length
+    ends: set[int] = set()
+    for end in (network.generation_config.eos_token_id, config.eos_token_id, tokenizer.eos_token_id):
+        ends |= set(end) if isinstance(end, list) else {end} if end is not None else set()
+    takes = inspect.signature(network.forward).parameters
+    return LoadedModel(
+        name=load.model,
+        network=network,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=load.dtype,
+        context_length=int(context) if context else None,
+        ends=frozenset(ends),
+        forward_arguments={"use_cache": True} | ({"logits_to_keep": 1} if "logits_to_keep" in takes else {}),
+        longest_token=max((len(token.encode()) for token in tokenizer.get_vocab()), default=1),
+    )
+
+
+@torch.inference_mode()
+def _run_once(model: LoadedModel) -> None:
+    """One prompt and one step: libraries choose their kernels now and not under the first prompt."""
+    started = time.monotonic()
+    cache = model.new_cache()
+    for width in (8, 1):
+        tokens = torch.zeros((1, width), dtype=torch.long, device=model.device)
+        model.network(input_ids=tokens, past_key_values=cache, **model.forward_arguments)
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    _log.info("warmed up in %.2f s", time.monotonic() - started)
