@@ -1,1 +1,1 @@
-"""SQLite: samples, health changes, inference records, and the questions asked of them."""
+"""SQLite: schema, migrations, one writer, and the queries for history. Prompt and answer text never get here."""

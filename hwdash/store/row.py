@@ -1,0 +1,121 @@
+"""Statuses, changes and records as rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from hwdash.core.health import HealthChange
+from hwdash.core.inference import InferenceRecord
+from hwdash.core.reading import Absent
+from hwdash.core.snapshot import DeviceStatus
+from hwdash.store.column import COLUMNS, HEALTH_CODES, scaled, throttle_columns, throttle_mask
+from hwdash.store.register import Register, Statement
+from hwdash.store.stamp import to_ms
+
+_SAMPLE_COLUMNS = (
+    "ts", "dev", *(column.name for column in COLUMNS), "throttle", "throttle_permille", "health", "absent",
+)  # fmt: skip
+_EVENT_COLUMNS = ("ts", "dev", "run", "before", "after", "reasons", "throttle")
+_INFERENCE_COLUMNS = (
+    "uid", "ts", "dev", "model", "dtype", "origin", "requested", "fallback_from", "finish", "error",
+    "tokens_prompt", "tokens_completion", "queue_us", "cold_start_us", "ttft_us", "itl_p50_us", "itl_p99_us",
+    "total_us", "tokens_per_ks", "energy_mj", "energy_per_token_uj", "energy_scope", "throttle",
+    "temperature_max_mc", "clock_min_khz",
+)  # fmt: skip
+
+
+def _insert(verb: str, table: str, columns: tuple[str, ...]) -> str:
+    return f"{verb} INTO {table}({', '.join(columns)}) VALUES({', '.join('?' * len(columns))})"
+
+
+# REPLACE: a wall clock that was set back meets its own rows again, and the newer reading holds.
+_SAMPLE_SQL = _insert("INSERT OR REPLACE", "sample", _SAMPLE_COLUMNS)
+_EVENT_SQL = _insert("INSERT", "event", _EVENT_COLUMNS)
+# IGNORE: a record is written again when its first commit was not seen to succeed.
+_INFERENCE_SQL = _insert("INSERT OR IGNORE", "inference", _INFERENCE_COLUMNS)
+
+
+def statements(
+    register: Register,
+    run: int,
+    samples: Iterable[DeviceStatus],
+    changes: Iterable[HealthChange],
+    records: Iterable[InferenceRecord],
+) -> list[Statement]:
+    """Everything that one transaction writes, in order; what has no rows is left out."""
+    rows: list[Statement] = [
+        (_SAMPLE_SQL, [_sample_row(register, status) for status in samples]),
+        (_EVENT_SQL, [_event_row(register, run, change) for change in changes]),
+        (_INFERENCE_SQL, [_inference_row(register, record) for record in records]),
+    ]
+    return [statement for statement in register.statements() + rows if statement[1]]
+
+
+def _sample_row(register: Register, status: DeviceStatus) -> tuple[object, ...]:
+    assert status.sampled_at is not None
+    ts = to_ms(status.sampled_at)
+    device = register.device(status.device.key, ts, status.device)
+    register.last_ts[device] = ts
+    values: list[int | None] = []
+    absent: dict[str, Absent] = {}
+    for column in COLUMNS:
+        reading = status.readings.get(column.metric)
+        value = None
+        if isinstance(reading, Absent):
+            absent[column.metric] = reading
+        elif reading is not None and (value := column.stored(reading)) is None:
+            absent[column.metric] = Absent.BAD_VALUE
+        values.append(value)
+    health = HEALTH_CODES[status.health.state]
+    return (ts, device, *values, *throttle_columns(status.throttle), health, register.absent_set(absent))
+
+
+def _event_row(register: Register, run: int, change: HealthChange) -> tuple[object, ...]:
+    ts = to_ms(change.after.since)
+    return (
+        ts,
+        register.device(change.key, ts),
+        run,
+        None if change.before is None else change.before.value,
+        change.after.state.value,
+        _text(json.dumps(change.after.reasons, ensure_ascii=False)),
+        json.dumps(change.throttle),
+    )
+
+
+def _inference_row(register: Register, record: InferenceRecord) -> tuple[object, ...]:
+    ts = to_ms(record.started_at)
+    timing, energy, conditions = record.timing, record.energy, record.conditions
+    return (
+        _text(record.id),
+        ts,
+        register.device(record.device_key, ts),
+        _text(record.model),
+        _text(record.dtype),
+        _text(record.origin),
+        _text(record.route.requested),
+        _text(record.route.fallback_from),
+        record.finish_reason.value,
+        _text(record.error),
+        record.tokens.prompt,
+        record.tokens.completion,
+        scaled(timing.queue_s, 1e6),
+        scaled(timing.cold_start_s, 1e6),
+        scaled(timing.ttft_s, 1e6),
+        scaled(timing.itl_p50_s, 1e6),
+        scaled(timing.itl_p99_s, 1e6),
+        scaled(timing.total_s, 1e6),
+        scaled(timing.tokens_per_s, 1e3),
+        None if energy is None else scaled(energy.joules, 1e3),
+        None if energy is None else scaled(energy.joules_per_token, 1e6),
+        None if energy is None else _text(energy.scope),
+        throttle_mask(conditions.throttle),
+        scaled(conditions.temperature_max_c, 1e3),
+        scaled(conditions.clock_min_hz, 1e-3),
+    )
+
+
+def _text(value: str | None) -> str | None:
+    """*value* without lone surrogates, which a JSON request can carry and UTF-8 cannot."""
+    return None if value is None else value.encode("utf-8", "replace").decode()

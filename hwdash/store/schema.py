@@ -1,0 +1,65 @@
+"""The tables as SQL, one tuple of statements for each schema version. What was released is never edited, only added to.
+
+``device``     every device that was ever seen; history refers to its ``id``
+``run``        the spells in which a daemon kept this file; ``end_ts`` is NULL while one does
+``absent_set`` the distinct sets of absence reasons as JSON, ``{"fan_ratio": "not_supported"}``
+``sample``     one row a device and reading; a NULL metric is absent, for the reason in ``absent`` (a metric that
+               stands in neither cannot exist on the device). Codes: `hwdash.store.column`
+``event``      health changes
+``inference``  answered and failed prompts, without any text of theirs
+
+Every ``ts`` is in milliseconds since 1970 in UTC. Scaled integers carry their unit in the name: they are what keeps
+a row of some 15 metrics near 50 bytes.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x68776473
+"""``PRAGMA application_id`` of our files: ``hwds`` in ASCII."""
+
+CREATION_PRAGMAS = ("PRAGMA page_size=4096", "PRAGMA auto_vacuum=INCREMENTAL", "PRAGMA journal_mode=WAL")
+"""Settings kept in the file. The first two only hold when they come before the first table."""
+
+CONNECTION_PRAGMAS = (
+    "PRAGMA busy_timeout=5000",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA secure_delete=OFF",
+    "PRAGMA wal_autocheckpoint=1000",
+    "PRAGMA journal_size_limit=16777216",
+)
+"""Settings of a writing connection. FULL: a committed record also survives a power cut."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        f"PRAGMA application_id={APPLICATION_ID}",
+        """CREATE TABLE device(
+            id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, kind TEXT NOT NULL,
+            first_ts INTEGER NOT NULL, last_ts INTEGER NOT NULL)""",
+        "CREATE TABLE run(id INTEGER PRIMARY KEY, start_ts INTEGER NOT NULL, end_ts INTEGER)",
+        "CREATE TABLE absent_set(id INTEGER PRIMARY KEY, reasons TEXT NOT NULL UNIQUE)",
+        """CREATE TABLE sample(
+            ts INTEGER NOT NULL, dev INTEGER NOT NULL,
+            utilization_permille INTEGER, memory_bandwidth_utilization_permille INTEGER, tensor_utilization_permille INTEGER,
+            memory_used_kib INTEGER, memory_total_kib INTEGER,
+            temperature_mc INTEGER, hotspot_temperature_mc INTEGER, memory_temperature_mc INTEGER, temperature_margin_mc INTEGER,
+            power_mw INTEGER, energy_mj INTEGER, clock_khz INTEGER, memory_clock_khz INTEGER,
+            fan_permille INTEGER, fan_rpm INTEGER,
+            pcie_rx_kib_per_s INTEGER, pcie_tx_kib_per_s INTEGER, pcie_link_generation INTEGER, pcie_link_width INTEGER,
+            ecc_uncorrected_total INTEGER, remapped_rows_total INTEGER, load_1m_milli INTEGER,
+            throttle INTEGER, throttle_permille INTEGER, health INTEGER NOT NULL, absent INTEGER,
+            PRIMARY KEY(ts, dev)) WITHOUT ROWID""",
+        """CREATE TABLE event(
+            id INTEGER PRIMARY KEY, ts INTEGER NOT NULL, dev INTEGER NOT NULL, run INTEGER NOT NULL,
+            before TEXT, after TEXT NOT NULL, reasons TEXT NOT NULL, throttle TEXT NOT NULL)""",
+        "CREATE INDEX event_ix ON event(dev, ts)",
+        """CREATE TABLE inference(
+            id INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, ts INTEGER NOT NULL, dev INTEGER NOT NULL,
+            model TEXT NOT NULL, dtype TEXT, origin TEXT NOT NULL, requested TEXT NOT NULL, fallback_from TEXT,
+            finish TEXT NOT NULL, error TEXT, tokens_prompt INTEGER NOT NULL, tokens_completion INTEGER NOT NULL,
+            queue_us INTEGER, cold_start_us INTEGER, ttft_us INTEGER, itl_p50_us INTEGER, itl_p99_us INTEGER,
+            total_us INTEGER, tokens_per_ks INTEGER, energy_mj INTEGER, energy_per_token_uj INTEGER, energy_scope TEXT,
+            throttle INTEGER NOT NULL, temperature_max_mc INTEGER, clock_min_khz INTEGER)""",
+        "CREATE INDEX inference_ix ON inference(dev, ts)",
+    ),
+)
+"""What leads from each version to the next; the version of a file is its ``PRAGMA user_version``."""

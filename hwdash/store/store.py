@@ -1,0 +1,126 @@
+"""The facade of the room: what the daemon keeps and asks for."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from hwdash.core.clock import Clock, SystemClock
+from hwdash.core.config import StoreConfig
+from hwdash.core.errors import UsageError
+from hwdash.core.health import HealthChange, HealthState
+from hwdash.core.history import LatencyHistory
+from hwdash.core.inference import InferenceRecord
+from hwdash.core.snapshot import LastRequest, Snapshot
+from hwdash.store.latency import read_latency
+from hwdash.store.reader import Reader
+from hwdash.store.stamp import from_ms
+from hwdash.store.writer import Pace, Writer
+
+_SYSTEM_CLOCK = SystemClock()
+_PACE = Pace()
+
+
+class Store:
+    """History in one SQLite file: one writing connection in a task of its own, questions beside it.
+
+    Opened by `open`, ended by `close`, both on the event loop that all other methods belong to. A disk that fails
+    never raises here: it stands in `problems` until it works again.
+    """
+
+    def __init__(self, writer: Writer, reader: Reader, clock: Clock) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._clock = clock
+        self._seen: dict[str, datetime] = {}
+
+    @classmethod
+    async def open(cls, path: Path, config: StoreConfig, clock: Clock = _SYSTEM_CLOCK, *, pace: Pace = _PACE) -> Store:
+        """The store in the file *path*, made when it is missing.
+
+        Raises `hwdash.store.migration.DatabaseRefused` when a newer hwdash or another program wrote the file.
+        """
+        writer = Writer(path, config, clock, pace)
+        await writer.start()
+        return cls(writer, Reader(path), clock)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong, a sentence each; empty while all is well."""
+        return self._writer.problems
+
+    def add_snapshot(self, snapshot: Snapshot) -> None:
+        """Queue one sample of each device that has a new one and is not lost. Never blocks, never raises."""
+        fresh = []
+        for status in snapshot.devices:
+            key, sampled_at = status.device.key, status.sampled_at
+            if sampled_at is None or status.health.state is HealthState.LOST or self._seen.get(key) == sampled_at:
+                continue
+            self._seen[key] = sampled_at
+            fresh.append(status)
+        self._writer.add_samples(fresh)
+
+    def add_change(self, change: HealthChange) -> None:
+        """Queue a health change. Never blocks, never raises."""
+        self._writer.add_change(change)
+
+    async def add_record(self, record: InferenceRecord) -> None:
+        """Store *record*; returns when it is committed, or at once while the disk fails (see `problems`)."""
+        await self._writer.add_record(record)
+
+    async def latency(
+        self, since_s: float, device_key: str | None, buckets: int, ids: Mapping[str, str]
+    ) -> LatencyHistory:
+        """Latency of the last *since_s* seconds in about *buckets* stretches, of the device *device_key* or of all.
+
+        *ids* maps keys to today's short ids; a device of the past goes by its key. Raises `UsageError` for a window
+        or a number of buckets that is not positive, and `HwdashError` when the file cannot be read.
+        """
+        if not (math.isfinite(since_s) and since_s > 0):
+            raise UsageError(f"the window must be a positive number of seconds, not {since_s:g}", param="since")
+        if buckets < 1:
+            raise UsageError(f"the number of buckets must be at least 1, not {buckets}", param="buckets")
+        now = self._clock.now()
+        return await self._reader.ask(
+            partial(read_latency, now=now, since_s=since_s, device_key=device_key, buckets=buckets, ids=dict(ids))
+        )
+
+    async def device_keys(self) -> frozenset[str]:
+        """The keys of all devices that history knows. Raises `HwdashError` when the file cannot be read."""
+        return await self._reader.ask(_read_device_keys)
+
+    async def last_requests(self) -> Mapping[str, LastRequest]:
+        """The newest answered request of each device, by device key. Raises `HwdashError` likewise."""
+        return await self._reader.ask(_read_last_requests)
+
+    async def close(self) -> None:
+        """Write what waits and close the file. May be called again; what is added afterwards is not kept."""
+        self._reader.close()
+        await self._writer.stop()
+
+
+def _read_device_keys(connection: sqlite3.Connection) -> frozenset[str]:
+    return frozenset(row[0] for row in connection.execute("SELECT key FROM device"))
+
+
+def _read_last_requests(connection: sqlite3.Connection) -> Mapping[str, LastRequest]:
+    found = {}
+    for dev, key in connection.execute("SELECT id, key FROM device").fetchall():
+        row = connection.execute(
+            """SELECT model, ts, total_us, ttft_us, tokens_per_ks FROM inference
+               WHERE dev = ? AND finish IN ('stop', 'length') ORDER BY ts DESC LIMIT 1""",
+            (dev,),
+        ).fetchone()
+        if row is not None:
+            model, ts, total, ttft, speed = row
+            found[key] = LastRequest(
+                model,
+                from_ms(ts + (total or 0) // 1000),
+                None if ttft is None else ttft / 1e6,
+                None if speed is None else speed / 1e3,
+            )
+    return found

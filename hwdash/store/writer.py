@@ -1,0 +1,309 @@
+"""The one task that writes.
+
+Samples wait until a second has passed since the commit before, so that a fast tick costs no more commits than a slow
+one; records and changes are committed at once, with all that waits. When the disk fails, samples are dropped and
+counted, records and changes wait in bounded lists, and writing is tried again every half minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiosqlite
+
+from hwdash.core.clock import Clock
+from hwdash.core.config import StoreConfig
+from hwdash.core.health import HealthChange
+from hwdash.core.inference import InferenceRecord
+from hwdash.core.snapshot import DeviceStatus
+from hwdash.store.database import prepare
+from hwdash.store.register import Register, Statement
+from hwdash.store.retention import trim
+from hwdash.store.row import statements
+from hwdash.store.schema import CONNECTION_PRAGMAS
+from hwdash.store.stamp import to_ms
+from hwdash.store.trouble import explain, is_broken, is_passing, is_trouble
+
+_log = logging.getLogger(__name__)
+
+_MAX_SAMPLES = 4096
+_MAX_LATE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often things happen, in seconds: commits of samples at most, new tries on a failing disk, house-keeping."""
+
+    commit_s: float = 1.0
+    retry_s: float = 30.0
+    maintain_s: float = 60.0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What waits to be written. Records that could not be written are kept for a better time, up to a bound."""
+
+    samples: deque[DeviceStatus] = field(default_factory=lambda: deque(maxlen=_MAX_SAMPLES))
+    changes: deque[HealthChange] = field(default_factory=lambda: deque(maxlen=_MAX_LATE))
+    records: deque[InferenceRecord] = field(default_factory=lambda: deque(maxlen=_MAX_LATE))
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+    @property
+    def urgent(self) -> bool:
+        return bool(self.changes or self.records)
+
+    def release(self) -> None:
+        """Let everybody go who waits for this batch."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.waiters.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """An open file: the connection, the ids it knows, the run it writes."""
+
+    connection: aiosqlite.Connection
+    register: Register
+    run: int
+
+
+class Writer:
+    """Owns the writing connection from `start` to `stop`. All methods belong to one event loop."""
+
+    def __init__(self, path: Path, config: StoreConfig, clock: Clock, pace: Pace) -> None:
+        self._path = path
+        self._config = config
+        self._clock = clock
+        self._pace = pace
+        self._batch = _Batch()
+        self._session: _Session | None = None
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._failure = ""
+        self._dropped = 0
+        self._put_aside = ""
+        self._broken = False
+        self._commit_at = self._retry_at = self._maintain_at = 0.0
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong, a sentence each."""
+        found: tuple[str, ...] = (self._put_aside,) if self._put_aside else ()
+        if self._failure:
+            tail = f"; {self._dropped} samples were dropped" if self._dropped else ""
+            found += (f"history is not written: {self._failure}{tail}",)
+        return found
+
+    async def start(self) -> None:
+        """Open the file and start writing; a file that cannot be written is a problem, not an error.
+
+        Raises `hwdash.store.migration.DatabaseRefused` for a file that must not be written to.
+        """
+        try:
+            await self._open()
+        except (sqlite3.Error, OSError) as error:
+            self._fail(error)
+        self._task = asyncio.create_task(self._run(), name="store writer")
+
+    async def stop(self) -> None:
+        """Write what waits, end the run, close the file. May be called again."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def add_samples(self, statuses: list[DeviceStatus]) -> None:
+        """Have *statuses*, each with its ``sampled_at``, written within a second."""
+        if self._stopping or not statuses:
+            return
+        if self._failure:
+            self._dropped += len(self._batch.samples)
+            self._batch.samples.clear()
+        if not self._batch.samples:
+            self._wake.set()
+        self._dropped += max(0, len(self._batch.samples) + len(statuses) - _MAX_SAMPLES)
+        self._batch.samples.extend(statuses)
+
+    def add_change(self, change: HealthChange) -> None:
+        """Have *change* written now."""
+        if not self._stopping:
+            self._batch.changes.append(change)
+            self._wake.set()
+
+    async def add_record(self, record: InferenceRecord) -> None:
+        """Have *record* written now; returns when it is committed, or when it is clear that it cannot be."""
+        if self._stopping:
+            return
+        self._batch.records.append(record)
+        if self._failure:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._batch.waiters.append(waiter)
+        self._wake.set()
+        await waiter
+
+    async def _run(self) -> None:
+        try:
+            while not self._stopping:
+                await self._pause()
+                await self._attempt_due()
+            if not self._failure:
+                await self._attempt_flush()
+                await self._end_run()
+        except Exception as error:  # noqa: BLE001 - the daemon lives on without its history
+            _log.exception("the writer of the history ended")
+            self._fail(error)
+        finally:
+            self._batch.release()
+            self._stopping = True
+            await self._disconnect()
+
+    async def _pause(self) -> None:
+        """Until something is due or has come in."""
+        loop = asyncio.get_running_loop()
+        self._wake.clear()
+        due = self._maintain_at
+        if self._failure:
+            due = self._retry_at
+        elif self._batch.urgent:
+            return
+        elif self._batch.samples:
+            due = min(due, self._commit_at)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, due - loop.time())):
+                await self._wake.wait()
+
+    async def _attempt_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._failure and now < self._retry_at:
+            return
+        # House-keeping first: on a full disk it is what makes room.
+        if self._session is not None and now >= self._maintain_at:
+            await self._attempt_maintenance()
+        if self._failure or self._batch.urgent or (self._batch.samples and now >= self._commit_at):
+            await self._attempt_flush()
+
+    async def _attempt_flush(self) -> None:
+        """Write the batch. On failure samples are dropped and records kept, and nobody is left waiting."""
+        batch, self._batch = self._batch, _Batch()
+        self._commit_at = asyncio.get_running_loop().time() + self._pace.commit_s
+        try:
+            session = self._session or await self._open()
+            rows = statements(session.register, session.run, batch.samples, batch.changes, batch.records)
+            await _commit(session.connection, rows)
+            session.register.confirm()
+        except Exception as error:  # noqa: BLE001 - a batch that cannot be written must not end the writer
+            self._dropped += len(batch.samples)
+            if is_trouble(error):
+                self._batch.changes.extendleft(reversed(batch.changes))
+                self._batch.records.extendleft(reversed(batch.records))
+            else:
+                # What cannot even be put into rows would fail for ever: it goes.
+                _log.exception("a batch of history could not be written and was dropped")
+            await self._recover(error)
+        else:
+            self._succeed()
+        finally:
+            batch.release()
+
+    async def _attempt_maintenance(self) -> None:
+        assert self._session is not None
+        connection, register = self._session.connection, self._session.register
+        self._maintain_at = asyncio.get_running_loop().time() + self._pace.maintain_s
+        try:
+            if not await asyncio.to_thread(self._path.exists):
+                raise FileNotFoundError("it was deleted")
+            await _commit(connection, [register.last_seen()])
+            more = await trim(connection, self._config, to_ms(self._clock.now()))
+        except (sqlite3.Error, OSError) as error:
+            await self._recover(error)
+        else:
+            if more:
+                self._maintain_at = 0.0
+
+    async def _end_run(self) -> None:
+        if self._session is None:
+            return
+        register, run = self._session.register, self._session.run
+        try:
+            end = ("UPDATE run SET end_ts=max(?, start_ts) WHERE id=?", [(to_ms(self._clock.now()), run)])
+            await _commit(self._session.connection, [end, register.last_seen()])
+        except sqlite3.Error as error:
+            self._fail(error)
+
+    async def _open(self) -> _Session:
+        """Prepare the file and connect to it. Raises ``sqlite3.Error``, ``OSError``, `DatabaseRefused`."""
+        prepared = await asyncio.to_thread(prepare, self._path, self._clock.now(), broken=self._broken)
+        self._broken = False
+        self._put_aside = prepared.problem or self._put_aside
+        connection = await aiosqlite.connect(self._path, isolation_level=None)
+        try:
+            for pragma in CONNECTION_PRAGMAS:
+                await connection.execute_fetchall(pragma)
+            devices = await connection.execute_fetchall("SELECT id, key FROM device")
+            absent_sets = await connection.execute_fetchall("SELECT id, reasons FROM absent_set")
+            register = Register(((row[0], row[1]) for row in devices), ((row[0], row[1]) for row in absent_sets))
+        except BaseException:
+            await connection.close()
+            raise
+        self._session = _Session(connection, register, prepared.run)
+        return self._session
+
+    async def _disconnect(self) -> None:
+        """End the connection's thread, which would otherwise keep the process alive."""
+        session, self._session = self._session, None
+        if session is not None:
+            with contextlib.suppress(sqlite3.Error):
+                await session.connection.close()
+
+    async def _recover(self, error: Exception) -> None:
+        """After a failed write: unless the connection is known to be sound, the next try opens the file afresh."""
+        self._fail(error)
+        if is_broken(error):
+            self._broken = True
+            self._retry_at = 0.0
+        elif not is_trouble(error):
+            self._retry_at = self._commit_at
+        if not is_passing(error):
+            await self._disconnect()
+
+    def _fail(self, error: BaseException) -> None:
+        """Go on without a disk until the next try; nobody is left waiting for it."""
+        failure = explain(error, self._path)
+        if failure != self._failure:
+            _log.error("history is not written: %s", failure)
+        self._failure = failure
+        self._retry_at = asyncio.get_running_loop().time() + self._pace.retry_s
+        self._batch.release()
+
+    def _succeed(self) -> None:
+        if self._failure:
+            _log.warning("history is written again; %d samples were dropped", self._dropped)
+        self._failure, self._dropped = "", 0
+
+
+async def _commit(connection: aiosqlite.Connection, rows: list[Statement]) -> None:
+    """Run all statements in one transaction. Raises ``sqlite3.Error``; nothing is written then."""
+    done = False
+    await connection.execute_fetchall("BEGIN IMMEDIATE")
+    try:
+        for sql, parameters in rows:
+            if parameters:
+                cursor = await connection.executemany(sql, parameters)
+                await cursor.close()
+        await connection.execute_fetchall("COMMIT")
+        done = True
+    finally:
+        if not done:
+            # SQLite has rolled back by itself after some errors, and then says so.
+            with contextlib.suppress(sqlite3.Error):
+                await connection.execute_fetchall("ROLLBACK")
