@@ -1,0 +1,310 @@
+"""The screen of past latency: percentiles over time, throttled periods on the same axis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from hwdash.core.errors import HwdashError, UnknownDevice
+from hwdash.core.history import LatencyHistory, LatencySeries
+from hwdash.core.text import sanitise_line
+from hwdash.tui import chart, summary
+from hwdash.tui.axis import WINDOWS, Window
+from hwdash.tui.canvas import Canvas
+from hwdash.tui.chart import Figure, Plan
+from hwdash.tui.feed import Feed
+from hwdash.tui.line import Line, Span, wrapped
+from hwdash.tui.messages import PromptRequested
+from hwdash.tui.screen import FrameScreen
+
+_log = logging.getLogger(__name__)
+
+REFRESH_S = 5.0
+"""Seconds between two looks at history while the screen is visible."""
+ALL = "all devices"
+
+
+class Picture(Canvas):
+    """Lines that were drawn elsewhere, or some words in the middle."""
+
+    DEFAULT_CSS = "Picture { height: 1fr; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: tuple[Line, ...] = ()
+        self._words = ""
+
+    class Resized(Message):
+        """There is another number of cells to draw in."""
+
+    def on_resize(self) -> None:
+        """Ask for a new drawing."""
+        self.post_message(self.Resized())
+
+    def show(self, lines: tuple[Line, ...]) -> None:
+        """Show a finished drawing."""
+        self._shown, self._words = lines, ""
+        self.redraw()
+
+    def say(self, words: str) -> None:
+        """Show a sentence instead of a drawing."""
+        self._words = words
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> Sequence[Line]:
+        """The drawing, or the sentence."""
+        if not self._words:
+            return self._shown
+        rows = wrapped(self._words, max(width - 4, 1))
+        above = max((height - len(rows)) // 2, 0)
+        text: list[Line] = [(Span(" " * max((width - len(row)) // 2, 0) + row, "label"),) for row in rows]
+        return [(Span(""),)] * above + text
+
+
+class Part(Canvas):
+    """Some lines that *lines* gives for a width and a height."""
+
+    def __init__(self, lines: Callable[[int, int], Sequence[Line]]) -> None:
+        super().__init__()
+        self._draw_lines = lines
+
+    def draw(self, width: int, height: int) -> Sequence[Line]:
+        """The lines."""
+        return self._draw_lines(width, height)
+
+
+class Head(Part):
+    """What is shown, and its percentiles."""
+
+    DEFAULT_CSS = "Head { height: 2; }"
+
+
+class SeriesTable(Part):
+    """All devices and models of the window."""
+
+    DEFAULT_CSS = "SeriesTable { height: 4; }"
+
+
+class HistoryScreen(FrameScreen):
+    """Latency over time: one device and model as a chart, all of them in a table below it."""
+
+    MODE = "history"
+    HELP = "Latency over time from the daemon's store, with the periods in which the device throttled."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "figure", "Metric", tooltip="TTFT, between tokens, or whole answer", id="history.figure"),
+        Binding("d", "device", "Device", tooltip="All devices, or one after the other", id="history.device"),
+        Binding(
+            "left_square_bracket,left,minus",
+            "window(-1)",
+            "Shorter",
+            key_display="[",
+            tooltip="A shorter stretch of time",
+            id="history.shorter",
+        ),
+        Binding(
+            "right_square_bracket,right,plus,equals_sign",
+            "window(1)",
+            "Longer",
+            key_display="]",
+            tooltip="A longer stretch of time",
+            id="history.longer",
+        ),
+        Binding("up,k", "row(-1)", "Up", show=False, tooltip="Chart the series above", id="history.up"),
+        Binding("down,j", "row(1)", "Down", show=False, tooltip="Chart the series below", id="history.down"),
+        Binding("enter", "prompt", "Prompt it", show=False, tooltip="Prompt this device", id="history.prompt"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._figure = Figure.TTFT
+        self._window = WINDOWS[1]
+        self._device: str | None = None
+        self._row = 0
+        self._history: LatencyHistory | None = None
+        self._problem = ""
+        self._answered: datetime | None = None
+        self._plan: Plan | None = None
+
+    # ------------------------------------------------------------------ frame
+
+    def compose_body(self) -> ComposeResult:
+        """Head, chart, table."""
+        yield Head(self._head)
+        yield Picture()
+        yield SeriesTable(self._table)
+
+    def on_mount(self) -> None:
+        """Look at history now and then while visible."""
+        super().on_mount()
+        self._timer = self.set_interval(REFRESH_S, self._reload, pause=True)
+
+    def on_screen_resume(self) -> None:
+        """Look again at once."""
+        super().on_screen_resume()
+        self._timer.resume()
+        self.call_after_refresh(self._reload)
+
+    def on_screen_suspend(self) -> None:
+        """Rest while hidden."""
+        self._timer.pause()
+
+    def on_resize(self) -> None:
+        """Share out the rows anew, then ask for as many stretches of time as there are columns."""
+        self._lay_out()
+        if self.is_current:
+            self._timer.reset()
+            self.call_after_refresh(self._reload)
+
+    def show_feed(self, feed: Feed) -> None:
+        """Look at history as soon as a prompt was answered, by whomever."""
+        requests = (
+            [status.last_request for status in feed.snapshot.devices if status.last_request] if feed.snapshot else []
+        )
+        newest = max((request.finished_at for request in requests), default=None)
+        if newest != self._answered:
+            self._answered = newest
+            self._reload()
+
+    # ------------------------------------------------------------------ data
+
+    @property
+    def window(self) -> Window:
+        """The stretch of time on screen."""
+        return self._window
+
+    @property
+    def figure(self) -> Figure:
+        """The latency on screen."""
+        return self._figure
+
+    @property
+    def chosen(self) -> LatencySeries | None:
+        """The device and model whose chart is shown."""
+        series = self._history.series if self._history else ()
+        return series[min(self._row, len(series) - 1)] if series else None
+
+    @work(group="history", exclusive=True, exit_on_error=False)
+    async def _reload(self) -> None:
+        columns = max(self.query_one(Picture).size.width - 12, 20)
+        try:
+            self._history = await self.dashboard.client.latency(self._window.seconds, self._device, min(columns, 240))
+            self._problem = ""
+        except UnknownDevice:
+            self._device = None
+            self._problem = "that device is not known any more: all devices are shown"
+        except HwdashError as error:
+            self._problem = sanitise_line(error.message)
+        except Exception:  # noqa: BLE001 - the boundary to the daemon: logged and shown, the screen stays
+            _log.exception("history could not be read")
+            self._problem = "history could not be read; the reason is in the log"
+        self._show()
+
+    # ------------------------------------------------------------------ show
+
+    def _lay_out(self) -> None:
+        body = self.size.height - 2
+        rows = len(self._history.series) if self._history else 0
+        table = min(rows + 1, max(body // 4, 2)) if rows and body >= 8 else 0
+        self.query_one(Head).styles.height = 2 if body >= 6 else 1
+        self.query_one(SeriesTable).styles.height = table
+        self.query_one(SeriesTable).display = table > 0
+
+    def _show(self) -> None:
+        self._lay_out()
+        self.query_one(Head).redraw()
+        self.query_one(SeriesTable).redraw()
+        self._show_chart()
+
+    def _head(self, width: int, height: int) -> Sequence[Line]:
+        glyphs, series = self.dashboard.glyphs, self.chosen
+        lines = [summary.window_line(self._figure, self._window, self._device_name(), width)]
+        if self._problem:
+            lines.insert(int(height > 1), (Span(f" {glyphs.alert} {self._problem}", "lost"),))
+        elif series is not None:
+            lines.append(summary.legend_line(series, self._figure, glyphs, width))
+        return lines
+
+    def _table(self, width: int, height: int) -> Sequence[Line]:
+        if (history := self._history) is None:
+            return ()
+        return summary.table(history, self._figure, self.chosen, self.dashboard.glyphs, width, height)
+
+    def on_picture_resized(self) -> None:
+        """Plan the chart for the new size."""
+        self._show_chart()
+
+    def _show_chart(self) -> None:
+        picture = self.query_one(Picture)
+        history, series = self._history, self.chosen
+        if history is None:
+            picture.say("no history to show: the daemon does not answer" if self._problem else "")
+            return
+        planned = chart.plan(history, series, self._figure, *picture.size)
+        if planned is None:
+            self._plan = None
+            picture.say(summary.empty_words(history, series, self._figure, self._window))
+        elif planned != self._plan:
+            self._plan = planned
+            self._draw(planned)
+
+    @work(group="chart", exclusive=True, exit_on_error=False)
+    async def _draw(self, planned: Plan) -> None:
+        lines = await asyncio.to_thread(chart.draw, planned, self.dashboard.glyphs)
+        if planned == self._plan:
+            self.query_one(Picture).show(lines)
+
+    def _device_name(self) -> str:
+        if self._device is None:
+            return ALL
+        return next((name for key, name in self._devices() if key == self._device), "one device")
+
+    def _devices(self) -> list[tuple[str, str]]:
+        snapshot = self.dashboard.snapshot
+        found = {status.device.key: status.device.id for status in snapshot.devices} if snapshot else {}
+        for series in self._history.series if self._history else ():
+            found.setdefault(series.device_key, series.device)
+        return list(found.items())
+
+    # ------------------------------------------------------------------ actions
+
+    def action_figure(self) -> None:
+        """Change to the next figure."""
+        figures = list(Figure)
+        self._figure = figures[(figures.index(self._figure) + 1) % len(figures)]
+        self._show()
+
+    def action_window(self, step: int) -> None:
+        """Change to a shorter or longer window."""
+        place = min(max(WINDOWS.index(self._window) + step, 0), len(WINDOWS) - 1)
+        if WINDOWS[place] != self._window:
+            self._window = WINDOWS[place]
+            self._reload()
+
+    def action_device(self) -> None:
+        """Change to the next device; after the last one to all."""
+        keys: list[str | None] = [None, *(key for key, _ in self._devices())]
+        place = keys.index(self._device) if self._device in keys else 0
+        self._device = keys[(place + 1) % len(keys)]
+        self._row = 0
+        self._reload()
+
+    def action_row(self, step: int) -> None:
+        """Chart another row of the table."""
+        count = len(self._history.series) if self._history else 0
+        row = min(max(self._row + step, 0), max(count - 1, 0))
+        if row != self._row:
+            self._row = row
+            self._show()
+
+    def action_prompt(self) -> None:
+        """Open the prompt screen on the device of the chart."""
+        if (series := self.chosen) is not None:
+            self.post_message(PromptRequested(series.device))
