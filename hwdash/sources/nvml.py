@@ -62,15 +62,13 @@ class NvmlSource:
 
         A GPU that does not answer is left out. Raises `SourceUnavailable` with what to do when there is none.
         """
-        for attempt in (1, 2):
+        while True:
             generation = self._session.start()
             try:
                 return self._enumerate()
             except SessionLost as lost:
-                self._session.restart(generation)
-                if attempt == 2:
-                    raise NvmlDown("the NVIDIA driver keeps ending its session: see dmesg", lost.reason) from None
-        raise AssertionError("unreachable")
+                if not self._session.restart(generation):
+                    raise self._session.over(lost.reason) from None
 
     def read(self, key: str) -> Sample:
         """One sample of the GPU *key*. Starts NVML again when the driver was reloaded under it.
@@ -81,8 +79,7 @@ class NvmlSource:
             known = self._known.get(key)
         if known is None:
             raise DeviceLost(f"no NVIDIA GPU {key}")
-        reason = Absent.ERROR
-        for _attempt in (1, 2):
+        while True:
             try:
                 generation = self._session.start()
             except NvmlDown as down:
@@ -92,12 +89,11 @@ class NvmlSource:
             try:
                 return self._read(known, generation)
             except SessionLost as lost:
-                self._session.restart(generation)
-                reason = lost.reason
+                if not self._session.restart(generation):
+                    return self._absent(key, lost.reason)
             except DeviceLost:
                 known.card = None
                 raise
-        return self._absent(key, reason)
 
     def close(self) -> None:
         """Shut NVML down."""
@@ -157,7 +153,7 @@ class NvmlSource:
             _logger.warning("NVIDIA GPUs that do not answer: %s", "; ".join(failures) or "none any more")
             self._failures = failures
         if not found:
-            raise SourceUnavailable(f"no NVIDIA GPU answers ({'; '.join(failures)}): see dmesg for Xid messages")
+            raise SourceUnavailable(f"no NVIDIA GPU answers ({'; '.join(failures)})")
         return found
 
     def _identify(self, index: int, driver: str | None) -> Device:

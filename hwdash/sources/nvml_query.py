@@ -29,7 +29,7 @@ def judge(code: int) -> Absent:
     """
     if code == GPU_IS_LOST:
         raise DeviceLost(
-            "the NVIDIA driver says that the GPU is lost (fallen off the bus): see dmesg; it needs a reset"
+            "the NVIDIA driver says that the GPU is lost (off the bus): see dmesg for Xid messages; it needs a reset"
         )
     if code in SESSION_OVER:
         raise SessionLost(reason_of(code))

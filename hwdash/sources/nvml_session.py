@@ -15,7 +15,7 @@ from hwdash.sources.source import SourceUnavailable
 _logger = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
-"""How long a failed start is believed before it is tried again: a start can take seconds and is asked for by every reader."""
+"""How long a start, good or failed, is left alone: it can take seconds, and every reader asks for it."""
 
 # Return codes of nvml.h (enum nvmlReturn_t); they are the same in every release.
 UNINITIALIZED = 1
@@ -104,6 +104,7 @@ class NvmlSession:
         self._lock = threading.Lock()
         self._generation = 0
         self._running = False
+        self._started = 0.0
         self._failure: tuple[float, NvmlDown] | None = None
 
     @property
@@ -128,15 +129,22 @@ class NvmlSession:
                 raise
             self._failure = None
             self._running = True
+            self._started = self._clock.monotonic()
             self._generation += 1
             return self._generation
 
-    def restart(self, generation: int) -> None:
-        """Have the next `start` begin a new run, unless that has happened since *generation*."""
+    def restart(self, generation: int) -> bool:
+        """Have the next `start` begin a new run, unless that has happened since *generation*.
+
+        False when the run is so young that another start is not worth its cost.
+        """
         with self._lock:
             if self._running and generation == self._generation:
+                if self._clock.monotonic() - self._started < _RETRY_S:
+                    return False
                 _logger.warning("NVML answers no longer; starting it again")
                 self._shut_down()
+            return True
 
     def close(self) -> None:
         """End NVML in this process."""
@@ -147,6 +155,12 @@ class NvmlSession:
     def no_devices(self) -> NvmlDown:
         """The error for a driver that runs and shows no GPU."""
         return NvmlDown(_NO_DEVICE_FILES)
+
+    def over(self, reason: Absent) -> NvmlDown:
+        """The error for a session that ends as soon as it is started."""
+        if reason is Absent.DRIVER_MISMATCH:
+            return NvmlDown(_MISMATCH, reason)
+        return NvmlDown("the NVIDIA driver ends every session at once: see dmesg, and restart hwdash", reason)
 
     def _initialise(self) -> None:
         if self._library is None:

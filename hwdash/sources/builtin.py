@@ -1,0 +1,14 @@
+"""The sources that every daemon has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwdash.sources.host import HostSource
+from hwdash.sources.nvml import NvmlSource
+from hwdash.sources.source import Source
+
+
+def builtin_sources(sysroot: Path) -> list[Source]:
+    """All built-in sources, which read ``/sys`` and ``/proc`` below *sysroot*; accelerators first."""
+    return [NvmlSource(sysroot=sysroot), HostSource(sysroot)]

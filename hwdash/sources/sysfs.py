@@ -1,0 +1,108 @@
+"""Files of ``/sys`` and ``/proc``, read below a root, at most so much of them, with every failure named."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+from hwdash.core.reading import Absent, Reading
+
+MAX_BYTES = 64 * 1024
+"""The most that is read of one file."""
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+
+_REASONS = {
+    errno.EACCES: Absent.NO_PERMISSION,
+    errno.EPERM: Absent.NO_PERMISSION,
+    errno.ENOENT: Absent.NOT_SUPPORTED,
+    errno.ENOTDIR: Absent.NOT_SUPPORTED,
+    errno.EOPNOTSUPP: Absent.NOT_SUPPORTED,
+    errno.ETIMEDOUT: Absent.TIMED_OUT,
+}
+
+
+class ReadFailure(Exception):
+    """A file could not be read. ``reason`` is what that means for a metric."""
+
+    def __init__(self, path: str, reason: Absent) -> None:
+        super().__init__(f"{path}: {reason.value}")
+        self.reason = reason
+
+
+class Tree:
+    """The files below *root*, which is ``/`` on a live machine. Paths are given without a leading slash.
+
+    A link that leads out of *root* is an error, so that a tree made by hand never shows the machine it lies on.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = os.path.realpath(root)
+
+    def text(self, path: str, limit: int = MAX_BYTES) -> str:
+        """The first *limit* bytes of a file as text; bytes that are not UTF-8 become U+FFFD.
+
+        Raises `ReadFailure` for whatever goes wrong.
+        """
+        try:
+            return self._bytes(path, limit).decode("utf-8", "replace")
+        except OSError as error:
+            raise ReadFailure(path, _REASONS.get(error.errno or 0, Absent.ERROR)) from error
+        except ValueError as error:  # a null byte in a name
+            raise ReadFailure(path, Absent.ERROR) from error
+
+    def line(self, path: str) -> str | None:
+        """The text of a small file without the white space around it; None when it is empty or cannot be read."""
+        try:
+            return self.text(path, 4096).strip() or None
+        except ReadFailure:
+            return None
+
+    def number(self, path: str, low: float, high: float, scale: float = 1.0) -> Reading:
+        """The number in a file, times *scale*; absent when it cannot be read or lies outside *low* to *high*.
+
+        The bounds are in the unit of the file.
+        """
+        try:
+            text = self.text(path, 4096).strip()
+        except ReadFailure as failure:
+            return failure.reason
+        if _NUMBER.fullmatch(text) is None:
+            return Absent.BAD_VALUE
+        value = float(text)
+        return value * scale if low <= value <= high else Absent.BAD_VALUE
+
+    def names(self, path: str) -> list[str]:
+        """What is in a directory, numbers within names in their natural order; nothing when it cannot be listed."""
+        try:
+            return sorted((entry.name for entry in Path(self._inside(path)).iterdir()), key=_natural)
+        except (OSError, ValueError):
+            return []
+
+    def _bytes(self, path: str, limit: int) -> bytes:
+        # Without O_NONBLOCK the opening of a named pipe would wait for a writer.
+        descriptor = os.open(self._inside(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not a plain file", path)
+            data = b""
+            while len(data) < limit and (chunk := os.read(descriptor, limit - len(data))):
+                data += chunk
+            return data
+        finally:
+            os.close(descriptor)
+
+    def _inside(self, path: str) -> str:
+        if self._root == "/":
+            return f"/{path}"
+        full = os.path.realpath(f"{self._root}/{path}")
+        if full != self._root and not full.startswith(self._root + os.sep):
+            raise OSError(errno.EXDEV, "leads out of the tree", path)
+        return full
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdecimal() and len(part) < 20 else (1, part) for part in re.split(r"(\d+)", name)]
