@@ -1,0 +1,78 @@
+"""What follows from two samples of one device. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hwdash.core.device import Device
+from hwdash.core.reading import Absent, Reading, is_present, present
+from hwdash.core.sample import Sample
+from hwdash.core.throttle import ThrottleActivity, ThrottleClass, ThrottleReason
+
+_SEVERITY = {category: rank for rank, category in enumerate(ThrottleClass)}
+_ORDER = {reason: (_SEVERITY[reason.category], rank) for rank, reason in enumerate(ThrottleReason)}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A sample with everything that can be derived: the readings of a snapshot, and the throttling, worst first."""
+
+    readings: Mapping[str, Reading]
+    throttle: tuple[ThrottleActivity, ...]
+
+
+def derive(previous: Sample | None, sample: Sample, device: Device) -> View:
+    """The view of *sample*, with rates against *previous* (None: the first one, or the first after a gap).
+
+    Power comes from the energy counter where the device does not tell it: ΔE/Δt in watts. The margin to slowdown
+    comes from the threshold: slowdown - temperature in °C. A throttle duty is Δcounter/Δt, 0 to 1. A counter that
+    went backwards was reset: there is no rate over that gap, and never a negative one.
+    """
+    readings = sample.readings
+    changes: dict[str, Reading] = {}
+    energy = present(readings.get("energy_j"))
+    if energy is not None and not is_present(readings.get("power_w")):
+        before = present(previous.readings.get("energy_j")) if previous is not None else None
+        rate = _rate(before, energy, _elapsed(previous, sample))
+        changes["power_w"] = Absent.FIRST_SAMPLE if rate is None else rate
+    slowdown, temperature = device.limits.temperature_slowdown_c, present(readings.get("temperature_c"))
+    if slowdown is not None and temperature is not None and not is_present(readings.get("temperature_margin_c")):
+        changes["temperature_margin_c"] = slowdown - temperature
+    return View({**readings, **changes} if changes else readings, throttling(previous, sample))
+
+
+def throttling(previous: Sample | None, sample: Sample) -> tuple[ThrottleActivity, ...]:
+    """Every reason that is active now or was since *previous*: thermal, power, current, reliability, then others."""
+    active = sample.throttle_flags or frozenset()
+    elapsed = _elapsed(previous, sample)
+    duties: dict[ThrottleReason, float] = {}
+    for reason, seconds in sample.throttle_seconds.items():
+        before = previous.throttle_seconds.get(reason) if previous is not None else None
+        if (rate := _rate(before, seconds, elapsed)) is not None:
+            duties[reason] = min(1.0, rate)
+    found = {reason for reason, duty in duties.items() if duty > 0} | active
+    if sample.unknown_flags:
+        found.add(ThrottleReason.UNKNOWN)
+    if not found:
+        return ()
+    return tuple(
+        ThrottleActivity(
+            reason,
+            reason in active or (reason is ThrottleReason.UNKNOWN and bool(sample.unknown_flags)),
+            duties.get(reason),
+            sample.unknown_flags if reason is ThrottleReason.UNKNOWN else None,
+        )
+        for reason in sorted(found, key=_ORDER.__getitem__)
+    )
+
+
+def _elapsed(previous: Sample | None, sample: Sample) -> float:
+    return sample.monotonic_s - previous.monotonic_s if previous is not None else 0.0
+
+
+def _rate(before: float | None, now: float, elapsed_s: float) -> float | None:
+    """The growth per second, or None where there is no earlier value, no time between, or a reset between."""
+    if before is None or elapsed_s <= 0 or now < before:
+        return None
+    return (now - before) / elapsed_s

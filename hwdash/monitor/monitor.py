@@ -1,0 +1,167 @@
+"""The monitor: samples of all devices into one snapshot a tick, whatever a single driver does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+from hwdash.core.clock import Clock, SystemClock
+from hwdash.core.device import Device
+from hwdash.core.errors import UsageError
+from hwdash.core.health import HealthChange
+from hwdash.core.sample import Sample
+from hwdash.core.snapshot import LastRequest, Snapshot
+from hwdash.monitor.broadcast import Broadcast
+from hwdash.monitor.complaint import Complaints
+from hwdash.monitor.mailbox import Bell
+from hwdash.monitor.poll import Poll
+from hwdash.monitor.registry import Registry
+from hwdash.monitor.track import Moment
+from hwdash.sources.source import Source
+
+log = logging.getLogger(__name__)
+
+STALE_AFTER_INTERVALS = 3
+"""A device is stale when its newest sample is older than this many intervals (and than the deadline of a read)."""
+GRACE_SHARE = 0.25
+"""The share of an interval that a tick waits for the answers of its own reads …"""
+GRACE_MOST_S = 0.25
+"""… and never longer than this."""
+
+
+def next_tick(due_s: float, now_s: float, interval_s: float) -> float:
+    """The first time of the schedule ``due_s + n * interval_s``, n ≥ 1, after *now_s*. Late ticks are left out."""
+    missed = math.floor((now_s - due_s) / interval_s) if now_s > due_s else 0
+    return due_s + (missed + 1) * interval_s
+
+
+class Monitor:
+    """Reads all devices of *sources* every *interval_s* and publishes a `Snapshot` of what is known.
+
+    A read may take *deadline_s*; a device whose driver does not answer goes stale alone. *on_change* is told every
+    change of health, on the loop, after the snapshot that shows it. Sources are searched again every *rescan_s*; a
+    lost device is asked again every *lost_retry_s*, at most once a tick.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        interval_s: float = 1.0,
+        deadline_s: float = 2.0,
+        clock: Clock = SystemClock(),  # noqa: B008 - has no state
+        on_change: Callable[[HealthChange], None] | None = None,
+        *,
+        rescan_s: float = 10.0,
+        lost_retry_s: float = 5.0,
+    ) -> None:
+        self.snapshots: Broadcast[Snapshot] = Broadcast()
+        self._sources = tuple(sources)
+        self._interval_s = interval_s
+        self._deadline_s = deadline_s
+        self._clock = clock
+        self._on_change = on_change
+        self._rescan_s = rescan_s
+        self._lost_retry_s = lost_retry_s
+        self._registry = Registry(Complaints(log, clock))
+        self._last_requests: dict[str, LastRequest] = {}
+        self._poll: Poll | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._pace = Bell()
+        self._sequence = 0
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two ticks. Setting it (0.1 to 60, else `UsageError`) changes the rhythm at once."""
+        return self._interval_s
+
+    @interval_s.setter
+    def interval_s(self, value: float) -> None:
+        if not 0.1 <= value <= 60:
+            raise UsageError(f"the interval must be between 0.1 and 60 s, not {value:g}", param="interval_s")
+        self._interval_s = value
+        self._pace.ring()
+
+    async def start(self) -> None:
+        """Start the threads and the tick. Returns at once; `ready` waits for the first snapshot."""
+        self._poll = Poll(self._sources, self._registry, self._clock, self._rescan_s, self._lost_retry_s)
+        self._task = asyncio.create_task(self._run(self._poll), name="hwdash-monitor")
+
+    async def stop(self) -> None:
+        """End the tick and all subscriptions, and close each source of which no call hangs. Takes 0.2 s at most."""
+        if self._task is None or self._poll is None:
+            return
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        self._task = None
+        self.snapshots.close()
+        await self._poll.stop()
+
+    async def ready(self) -> None:
+        """Wait for the first complete cycle (or for `stop`)."""
+        async with contextlib.aclosing(self.snapshots.subscribe()) as snapshots:
+            async for _ in snapshots:
+                return
+
+    async def refresh(self, key: str, timeout_s: float = 0.1) -> Sample | None:
+        """A sample of *key* that is read now, out of turn; None when the device is lost, or late by *timeout_s*."""
+        track = self._registry.get(key)
+        if self._task is None or self._poll is None or track is None:
+            return None
+        return await self._poll.refresh(track, timeout_s, self._deadline_s)
+
+    def device(self, name: str) -> Device:
+        """The device of that id, key or ``visible_as``. Raises `UnknownDevice`, which lists the ids there are."""
+        return self._registry.find(name)
+
+    def note_request(self, key: str, last: LastRequest) -> None:
+        """Show *last* with the device *key* from the next snapshot on, also when the device is found only later."""
+        self._last_requests[key] = last
+
+    async def _run(self, poll: Poll) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            ticked_s = loop.time()
+            try:
+                await self._tick(poll)
+            except Exception:
+                log.exception("a tick of the monitor failed")
+            due_s = next_tick(due_s, loop.time(), self._interval_s)
+            while await self._pace.wait(due_s):
+                due_s = max(loop.time(), ticked_s + self._interval_s)
+
+    async def _tick(self, poll: Poll) -> None:
+        first = self._sequence == 0
+        await poll.cycle(self._deadline_s if first else min(GRACE_SHARE * self._interval_s, GRACE_MOST_S))
+        moment = self._moment()
+        statuses = []
+        changes = []
+        for track in self._registry.admit():
+            # A device that was just plugged in gets its row with its first answer, or when that is overdue.
+            if not (track.shown or track.lost or first or track.overdue(moment)):
+                continue
+            track.shown = True
+            status, change = track.observe(moment, self._last_requests.get(track.device.key))
+            statuses.append(status)
+            if change is not None:
+                changes.append(change)
+        self._sequence += 1
+        sources = tuple(watch.status(moment) for watch in poll.watches)
+        self.snapshots.publish(Snapshot(self._sequence, moment.at, self._interval_s, tuple(statuses), sources))
+        for change in changes:
+            self._tell(change)
+
+    def _moment(self) -> Moment:
+        oldest_s = max(STALE_AFTER_INTERVALS * self._interval_s, self._deadline_s)
+        return Moment(self._clock.monotonic(), self._clock.now(), self._deadline_s, oldest_s)
+
+    def _tell(self, change: HealthChange) -> None:
+        if self._on_change is None:
+            return
+        try:
+            self._on_change(change)
+        except Exception:
+            log.exception("a listener to health changes failed")

@@ -1,0 +1,139 @@
+"""The threads on which drivers are called, and what a call comes back with."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TypeVar
+
+from hwdash.core.clock import Clock
+from hwdash.core.device import Device
+from hwdash.core.sample import Sample
+from hwdash.core.text import sanitise_line
+from hwdash.monitor.mailbox import Letter, Mailbox
+from hwdash.sources.source import DeviceLost, Source, SourceUnavailable
+
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one read of the device *key* came to: a sample, or the driver's words for a loss or a failure.
+
+    ``took_s`` is the time the driver needed, in seconds.
+    """
+
+    key: str
+    took_s: float
+    sample: Sample | None = None
+    lost: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What one discovery came to: the devices, or None with the ``problem`` (empty: there is nothing to find).
+
+    ``error`` holds the words of an exception that a source should not have raised.
+    """
+
+    devices: tuple[Device, ...] | None
+    problem: str = ""
+    error: str = ""
+
+
+def read(source: Source, keys: Sequence[str], clock: Clock) -> tuple[Outcome, ...]:
+    """One read of each of *keys*, in turn. Blocks, and never raises."""
+    return tuple(_read_one(source, key, clock) for key in keys)
+
+
+def discover(source: Source) -> Discovery:
+    """One discovery. Blocks, and never raises."""
+    try:
+        return Discovery(tuple(source.discover()))
+    except SourceUnavailable as problem:
+        return Discovery(None, sanitise_line(str(problem), 400))
+    except Exception as error:  # noqa: BLE001 - a driver may raise anything; logged where it is received
+        words = _words(error)
+        return Discovery(None, f"{source.name}: finding devices failed: {words}", words)
+
+
+def close(source: Source) -> None:
+    """Close *source*. Blocks, and never raises."""
+    try:
+        source.close()
+    except Exception:
+        log.exception("closing source %s failed", source.name)
+
+
+def _read_one(source: Source, key: str, clock: Clock) -> Outcome:
+    started = clock.monotonic()
+    try:
+        sample = source.read(key)
+    except DeviceLost as loss:
+        return Outcome(key, clock.monotonic() - started, lost=sanitise_line(str(loss)) or "the device is gone")
+    except Exception as error:  # noqa: BLE001 - a driver may raise anything; logged where it is received
+        return Outcome(key, clock.monotonic() - started, error=_words(error))
+    return Outcome(key, clock.monotonic() - started, sample)
+
+
+def _words(error: Exception) -> str:
+    return sanitise_line(f"{type(error).__name__}: {error}")
+
+
+class Reader:
+    """One daemon thread that carries out one order at a time, without ever queueing a second one.
+
+    All methods are called on the loop; ``busy_since`` is the monotonic time of the order that was not answered yet,
+    None while there is none.
+    """
+
+    def __init__(self, name: str, mailbox: Mailbox, clock: Clock) -> None:
+        self.busy_since: float | None = None
+        self.refreshing = False
+        self._mailbox = mailbox
+        self._clock = clock
+        self._orders: SimpleQueue[tuple[Callable[[], Letter], int | None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=f"hwdash-{name}", daemon=True)
+        self._thread.start()
+
+    def order(
+        self, work: Callable[[], R], done: Callable[[R], None], ticket: int | None = None, *, refreshing: bool = False
+    ) -> None:
+        """Run *work* on the thread, then *done* with its result on the loop. Only for a reader that is not busy.
+
+        *ticket* is from `Mailbox.expect`; without one the answer wakes the loop. *refreshing* marks a read out of
+        turn.
+        """
+        assert self.busy_since is None, "a reader takes one order at a time"
+        self.busy_since = self._clock.monotonic()
+        self.refreshing = refreshing
+
+        def carry_out() -> Letter:
+            result = work()
+
+            def letter() -> None:
+                self.busy_since = None
+                done(result)
+
+            return letter
+
+        self._orders.put((carry_out, ticket))
+
+    def busy_for(self, now_s: float) -> float:
+        """Seconds since the order that is not answered yet; 0 while idle."""
+        return 0.0 if self.busy_since is None else now_s - self.busy_since
+
+    def end(self) -> None:
+        """Let the thread end after its present order. Does not wait."""
+        self._orders.put(None)
+
+    def _work(self) -> None:
+        while (order := self._orders.get()) is not None:
+            carry_out, ticket = order
+            self._mailbox.post(carry_out(), ticket)
