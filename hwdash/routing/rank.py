@@ -1,0 +1,155 @@
+"""Devices in order of preference, with reasons. Pure functions over a snapshot."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from types import MappingProxyType
+
+from hwdash.core.device import DeviceKind
+from hwdash.core.errors import UsageError
+from hwdash.core.format import bytes_text, rate_text, seconds_text
+from hwdash.core.health import HealthState
+from hwdash.core.ranking import ExcludedDevice, RankedDevice, Ranking
+from hwdash.core.snapshot import DeviceStatus, Snapshot
+
+POLICIES = ("balanced",)
+
+WEIGHTS = MappingProxyType({"latency": 0.4, "health": 0.3, "free_memory": 0.15, "load": 0.15})
+"""What each part, itself 0 to 1, contributes to the score of the policy ``balanced``."""
+UNKNOWN = 0.5
+"""The part of what is not known: neither for nor against a device."""
+UNMEASURED_CPU = 0.1
+"""The latency part of a CPU beside an accelerator until the two can be compared: decoding is bound by memory
+bandwidth, of which a CPU has about a tenth."""
+STEP = 0.05
+"""Free memory and load count in steps of this size, so that their jitter does not turn the order around."""
+
+_HEALTH = MappingProxyType({HealthState.OK: 1.0, HealthState.WARM: 0.8, HealthState.THROTTLED: 0.5})
+_GIB = 2**30
+
+
+def rank(snapshot: Snapshot, policy: str = "balanced") -> Ranking:
+    """The devices of *snapshot*, best first, and those that cannot take a prompt, each with the reasons.
+
+    The order depends on nothing but the snapshot's content: score, accelerators before CPUs, then the id. An
+    excluded device has no influence on the others. Raises `UsageError` for an unknown policy.
+    """
+    if policy not in POLICIES:
+        raise UsageError(f"unknown policy {policy!r}; there are: {', '.join(POLICIES)}", param="policy")
+    candidates = []
+    excluded = []
+    for status in sorted(snapshot.devices, key=lambda status: _natural(status.device.id)):
+        if why := unsuitable(status):
+            excluded.append(ExcludedDevice(status.device.id, why))
+        else:
+            candidates.append(status)
+    best = {status.device.id: _score(status, candidates) for status in candidates}
+    order = sorted(
+        candidates,
+        key=lambda status: (
+            -best[status.device.id].score,
+            status.device.kind is DeviceKind.CPU,
+            _natural(status.device.id),
+        ),
+    )
+    return Ranking(policy, {}, tuple(best[status.device.id] for status in order), tuple(excluded))
+
+
+def unsuitable(status: DeviceStatus) -> tuple[str, ...]:
+    """Why a device cannot take a prompt, in words; empty when it can."""
+    if status.health.state not in _HEALTH:
+        return status.health.reasons or (status.health.state.value,)
+    if not status.device.capabilities.inference:
+        return ("hwdash cannot run models on it",)
+    return ()
+
+
+def _score(status: DeviceStatus, candidates: Sequence[DeviceStatus]) -> RankedDevice:
+    latency, latency_why = _latency(status, candidates)
+    memory, memory_why = _free_memory(status, candidates)
+    load, load_why = _load(status)
+    parts = {
+        "latency": latency,
+        "health": _HEALTH[status.health.state],
+        "free_memory": memory,
+        "load": load,
+    }
+    score = round(sum(WEIGHTS[name] * part for name, part in parts.items()), 3)
+    return RankedDevice(
+        status.device.id,
+        score,
+        {name: round(part, 3) for name, part in parts.items()},
+        (_health_why(status), memory_why, latency_why, load_why),
+    )
+
+
+def _health_why(status: DeviceStatus) -> str:
+    state = status.health.state.value
+    if not status.health.reasons:
+        return f"health {state}"
+    return f"{state}: {'; '.join(status.health.reasons)}"
+
+
+def _free_memory(status: DeviceStatus, candidates: Sequence[DeviceStatus]) -> tuple[float, str]:
+    """The device's largest free pool against the largest of all, both on a log scale.
+
+    The yardstick is the largest pool of an accelerator where there is one: a host's terabytes make no GPU small.
+    """
+    pool = status.largest_pool
+    if pool is None:
+        return UNKNOWN, "free memory unknown"
+    accelerators = [other for other in candidates if other.device.kind is not DeviceKind.CPU]
+    pools = [other.largest_pool for other in accelerators or candidates]
+    largest = max((other.free_bytes for other in pools if other is not None), default=pool.free_bytes)
+    share = math.log1p(max(0, pool.free_bytes) / _GIB) / math.log1p(largest / _GIB) if largest > 0 else 0.0
+    return _stepped(share), f"{bytes_text(pool.free_bytes)} free"
+
+
+def _latency(status: DeviceStatus, candidates: Sequence[DeviceStatus]) -> tuple[float, str]:
+    """The last request's TTFT and decode speed, each against the best of the devices that last ran the same model."""
+    last = status.last_request
+    accelerated = any(other.device.kind is not DeviceKind.CPU for other in candidates)
+    unknown = UNMEASURED_CPU if status.device.kind is DeviceKind.CPU and accelerated else UNKNOWN
+    if last is None:
+        return unknown, "no request measured yet"
+    peers = [
+        other.last_request
+        for other in candidates
+        if other.last_request is not None and other.last_request.model == last.model
+    ]
+    words = []
+    shares = []
+    if last.ttft_s is not None and last.ttft_s > 0:
+        words.append(f"TTFT {seconds_text(last.ttft_s)} at last request")
+        times = [peer.ttft_s for peer in peers if peer.ttft_s is not None and peer.ttft_s > 0]
+        if len(times) > 1:
+            shares.append(min(times) / last.ttft_s)
+    if last.tokens_per_s is not None and last.tokens_per_s > 0:
+        words.append(f"{rate_text(last.tokens_per_s)} at last request" if not words else rate_text(last.tokens_per_s))
+        rates = [peer.tokens_per_s for peer in peers if peer.tokens_per_s is not None and peer.tokens_per_s > 0]
+        if len(rates) > 1:
+            shares.append(last.tokens_per_s / max(rates))
+    part = sum(shares) / len(shares) if shares else unknown
+    return part, ", ".join(words) or "last request has no timing"
+
+
+def _load(status: DeviceStatus) -> tuple[float, str]:
+    utilization = status.number("utilization")
+    if utilization is None:
+        return UNKNOWN, "load unknown"
+    return _stepped(1.0 - utilization), f"{utilization:.0%} busy"
+
+
+def _stepped(part: float) -> float:
+    return round(min(1.0, max(0.0, part)) / STEP) * STEP
+
+
+def _natural(name: str) -> tuple[tuple[bool, int, str], ...]:
+    """A sort key in which ``gpu10`` comes after ``gpu9``."""
+    return tuple(
+        (not piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece)
+        for piece in re.split(r"(\d+)", name)
+        if piece
+    )
