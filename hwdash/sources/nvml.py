@@ -105,11 +105,12 @@ class NvmlSource:
         if known.card is None or known.generation != generation:
             known.card = Card(self._session.library, self._handle(known.uuid), known.pool_id)
             known.generation = generation
-        reading = known.card.read()
+        monotonic_s, taken_at = self._clock.monotonic(), self._clock.now()
+        reading = known.card.read(monotonic_s)
         return Sample(
             key=known.device.key,
-            monotonic_s=self._clock.monotonic(),
-            taken_at=self._clock.now(),
+            monotonic_s=monotonic_s,
+            taken_at=taken_at,
             readings=reading.readings,
             pools=reading.pools,
             throttle_flags=reading.throttle_flags,

@@ -13,9 +13,11 @@ from hwdash.sources.nvml_query import FieldBatch, Query
 from hwdash.sources.nvml_session import INVALID_ARGUMENT, UNKNOWN_TO_DRIVER
 from hwdash.sources.nvml_throttle import (
     COUNTER_FIELDS,
+    FIELD_POWER_BRAKE,
     FIELD_THERMAL,
     FIELD_THERMAL_HW,
     FIELD_THERMAL_SW,
+    HARDWARE_EVENTS,
     flags_of,
     seconds_of,
 )
@@ -54,6 +56,12 @@ _FIELDS = (
     *COUNTER_FIELDS,
 )
 
+_COSTLY_COUNTERS = frozenset({FIELD_THERMAL_HW, FIELD_POWER_BRAKE})
+"""Counters of hardware slowdowns: each costs an H200's driver 0.9 ms of processor time."""
+
+_PATIENCE_S = 5.0
+"""How long a costly value is believed that nothing else says to have changed."""
+
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2
 _SENSOR_DIE = 0
 _FIRST_FAN = 0
@@ -73,7 +81,11 @@ class CardReading:
 
 
 class Card:
-    """One GPU of one NVML session. Every reading fails on its own; what the GPU does not know is asked once."""
+    """One GPU of one NVML session. Every reading fails on its own; what the GPU does not know is asked once.
+
+    Two costly values are asked for again only when something moved or 5 s went by, and else repeated: the margin while
+    the temperatures stay the same degree, and the counters of hardware slowdowns while no such event is flagged.
+    """
 
     def __init__(self, library: Any, handle: Any, pool_id: str) -> None:
         def query(*names: str, given: tuple[int, ...] = (), unknown: frozenset[int] = UNKNOWN_TO_DRIVER) -> Query:
@@ -94,22 +106,27 @@ class Card:
         self._fan = query("nvmlDeviceGetFanSpeed_v2", given=(_FIRST_FAN,), unknown=fan_unknown)
         self._power_average = query("nvmlDeviceGetPowerUsage")
         self._energy = query("nvmlDeviceGetTotalEnergyConsumption")
+        self._counters_until = self._margin_until = float("-inf")
+        self._slowed_down = False
+        self._last_margin: Reading = Absent.NOT_SUPPORTED
+        self._margin_belongs_to: tuple[Reading, Reading] | None = None
 
-    def read(self) -> CardReading:
-        """Read the GPU now.
+    def read(self, now: float) -> CardReading:
+        """Read the GPU; *now* is the monotonic time in s.
 
         Raises `hwdash.sources.source.DeviceLost` when it is gone and `hwdash.sources.nvml_session.SessionLost` when
         NVML must be started again.
         """
+        events = self._events.ask()
+        self._read_fields(events, now)
         fields = self._fields
-        fields.read()
-        if is_present(fields.get(FIELD_THERMAL_SW)) or is_present(fields.get(FIELD_THERMAL_HW)):
-            fields.drop({FIELD_THERMAL})
+        temperature = _within(self._temperature.ask(), -60.0, 200.0)
+        memory_temperature = _within(fields.get(_MEMORY_TEMPERATURE), 1.0, 200.0)
         readings: dict[str, Reading] = {
             "utilization": self._utilization_ratio(),
-            "temperature_c": _within(self._temperature.ask(), -60.0, 200.0),
-            "memory_temperature_c": _within(fields.get(_MEMORY_TEMPERATURE), 1.0, 200.0),
-            "temperature_margin_c": _within(self._margin.ask(), -100.0, 200.0),
+            "temperature_c": temperature,
+            "memory_temperature_c": memory_temperature,
+            "temperature_margin_c": self._margin_at((temperature, memory_temperature), now),
             "power_w": self._power(),
             "energy_j": self._energy_joules(),
             "clock_hz": _within(self._clock.ask(), 0.0, 1e5, 1e6),
@@ -119,9 +136,31 @@ class Card:
             "remapped_rows_total": _sum(fields.get(_REMAPPED_CORRECTED), fields.get(_REMAPPED_UNCORRECTED)),
         }
         pools = self._read_memory(readings)
-        events = self._events.ask()
         flags, unknown = (None, None) if isinstance(events, Absent) else flags_of(int(events))
         return CardReading(readings, pools, flags, seconds_of(fields.get), unknown)
+
+    def _read_fields(self, events: int | Absent, now: float) -> None:
+        slowed_down = isinstance(events, Absent) or bool(events & HARDWARE_EVENTS)
+        if slowed_down or self._slowed_down or now >= self._counters_until:
+            self._counters_until = now + _PATIENCE_S
+            self._fields.read()
+        else:
+            self._fields.read(without=_COSTLY_COUNTERS)
+        self._slowed_down = slowed_down
+        if any(is_present(self._fields.get(id_)) for id_ in (FIELD_THERMAL_SW, FIELD_THERMAL_HW)):
+            self._fields.drop(FIELD_THERMAL)
+
+    def _margin_at(self, temperatures: tuple[Reading, Reading], now: float) -> Reading:
+        if (
+            not is_present(self._last_margin)
+            or temperatures != self._margin_belongs_to
+            or now >= self._margin_until
+            or not is_present(temperatures[0])
+        ):
+            self._last_margin = _within(self._margin.ask(), -100.0, 200.0)
+            self._margin_belongs_to = temperatures
+            self._margin_until = now + _PATIENCE_S
+        return self._last_margin
 
     def _utilization_ratio(self) -> Reading:
         rates = self._utilization.ask()

@@ -55,11 +55,11 @@ class Query:
         self._arguments = tuple(arguments)
         self._unknown = unknown
 
-    def ask(self) -> Any | Absent:
-        """What the function answers, or why there is no answer. Raises as `judge` does."""
+    def ask(self, *more: Any) -> Any | Absent:
+        """What the function answers, or why there is no answer; *more* are further arguments. Raises as `judge` does."""
         while self._ways:
             try:
-                return self._ways[0](*self._arguments)
+                return self._ways[0](*self._arguments, *more)
             except self._error as error:
                 code: int = error.value  # type: ignore[attr-defined]
                 if code not in self._unknown:
@@ -72,34 +72,36 @@ class FieldBatch:
     """Many field values of one device in one call. A field that driver or device does not know is asked once."""
 
     def __init__(self, library: Any, handle: Any, ids: Sequence[int]) -> None:
-        self._query = Query(library, ("nvmlDeviceGetFieldValues",), (handle, pairs := [(id_, 0) for id_ in ids]))
-        self._pairs = pairs
+        self._query = Query(library, ("nvmlDeviceGetFieldValues",), (handle,))
+        self._ids = list(ids)
         self._values: dict[int, Reading] = {}
 
-    def read(self) -> None:
-        """Ask for all fields that are worth asking for. Raises as `judge` does."""
-        if not self._pairs:
+    def read(self, without: frozenset[int] = frozenset()) -> None:
+        """Ask for all fields that are worth asking for, but those of *without*: they keep their last value.
+
+        Raises as `judge` does.
+        """
+        ids = [id_ for id_ in self._ids if id_ not in without]
+        if not ids:
             return
-        answer = self._query.ask()
-        self._values = {}
+        answer = self._query.ask([(id_, 0) for id_ in ids])
         if isinstance(answer, Absent):
-            self._values = dict.fromkeys((id_ for id_, _ in self._pairs), answer)
+            self._values.update(dict.fromkeys(ids, answer))
             return
-        unknown = set()
-        for (id_, _), item in zip(self._pairs, answer, strict=True):
+        for id_, item in zip(ids, answer, strict=True):
             code = item.nvmlReturn
             if code == 0:
                 self._values[id_] = _value_of(item)
             elif code in UNKNOWN_TO_DRIVER or code == INVALID_ARGUMENT:
-                unknown.add(id_)
+                self.drop(id_)
             else:
                 self._values[id_] = judge(code)
-        if unknown:
-            self.drop(unknown)
 
-    def drop(self, ids: set[int]) -> None:
-        """Do not ask for *ids* again."""
-        self._pairs[:] = [pair for pair in self._pairs if pair[0] not in ids]
+    def drop(self, id_: int) -> None:
+        """Do not ask for field *id_* again."""
+        if id_ in self._ids:
+            self._ids.remove(id_)
+            self._values.pop(id_, None)
 
     def get(self, id_: int) -> Reading:
         """The newest value of field *id_* in the driver's unit, or why there is none."""

@@ -15,6 +15,9 @@ _HW_SLOWDOWN = 0x8
 _HW_CAUSES = 0x40 | 0x80
 """Thermal and power brake; either of them explains a hardware slowdown better than its own bit does."""
 
+HARDWARE_EVENTS = _HW_SLOWDOWN | _HW_CAUSES
+"""All bits of slowdowns that the hardware imposes."""
+
 _NOT_THROTTLING = 0x1 | 0x2 | 0x100
 """Idle, application clocks and display clocks."""
 
@@ -35,6 +38,7 @@ _KNOWN = _NOT_THROTTLING | sum(_REASONS)
 FIELD_THERMAL = 75
 FIELD_THERMAL_SW = 269
 FIELD_THERMAL_HW = 270
+FIELD_POWER_BRAKE = 271
 
 _COUNTERS = MappingProxyType(
     {
@@ -44,7 +48,7 @@ _COUNTERS = MappingProxyType(
         79: ThrottleReason.RELIABILITY,
         FIELD_THERMAL_SW: ThrottleReason.THERMAL_SW,
         FIELD_THERMAL_HW: ThrottleReason.THERMAL_HW,
-        271: ThrottleReason.POWER_BRAKE,
+        FIELD_POWER_BRAKE: ThrottleReason.POWER_BRAKE,
     }
 )
 COUNTER_FIELDS = (*_COUNTERS, FIELD_THERMAL)
