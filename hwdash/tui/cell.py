@@ -117,7 +117,11 @@ def state(row: Row, width: int, glyphs: Glyphs) -> Line:
     """The health badge in words."""
     health = row.status.health.state
     style = "muted" if health is HealthState.OK and row.excluded else health.value
-    return (Span(fit(state_words(row), width, ellipsis=glyphs.ellipsis), style),)
+    words = state_words(row)
+    if cell_len(words) > width and health is HealthState.THROTTLED:
+        words = state_words(row, short=True)
+    words = fit(words, min(width, cell_len(words)), ellipsis=glyphs.ellipsis)
+    return (Span(words, style),)
 
 
 def speed(row: Row, width: int, glyphs: Glyphs) -> Line:

@@ -72,14 +72,18 @@ _GROWTH = (
     ("name", 24),
     ("state", 26),
     ("memory", 20),
-    ("why", 30),
-    ("util", 20),
-    ("name", 30),
-    ("why", 60),
-    ("state", 34),
+    ("why", 16),
     ("gap", 2),
+    ("name", 30),
+    ("why", 44),
+    ("util", 20),
+    ("state", 34),
 )
 """What the table grows by as it gets wider, the most wanted first. A step that does not fit ends the growth."""
+
+
+_WHY_WIDTH = 70
+"""Cells left over go to the reasons, up to this; a wider table is not easier to read."""
 
 
 def plan(width: int, rows: Sequence[Row]) -> tuple[tuple[Column, ...], int]:
@@ -88,7 +92,9 @@ def plan(width: int, rows: Sequence[Row]) -> tuple[tuple[Column, ...], int]:
     gap = 1
     for name, wanted in _GROWTH:
         if name == "gap":
-            gap = wanted if _total(widths, wanted) <= width else gap
+            if _total(widths, wanted) > width:
+                break
+            gap = wanted
             continue
         if name == "id":
             wanted = min(8, max((len(row.status.device.id) for row in rows), default=wanted))
@@ -98,6 +104,8 @@ def plan(width: int, rows: Sequence[Row]) -> tuple[tuple[Column, ...], int]:
         if _total(grown, gap) > width:
             break
         widths = grown
+    if "why" in widths:
+        widths["why"] = min(_WHY_WIDTH, widths["why"] + width - _total(widths, gap))
     columns = [
         Column(name, _title(kind, widths[name]), widths[name], kind.right, kind.cells)
         for name, kind in _KINDS.items()

@@ -10,7 +10,20 @@ _PLAIN_TERMINALS = frozenset({"linux", "dumb", "vt100", "vt220", "cons25"})
 """Values of TERM whose fonts have no braille patterns and no eighth blocks."""
 
 _IN_ASCII = str.maketrans(
-    {"…": "~", "·": "-", "–": "-", "—": "-", "µ": "u", "×": "x", "→": ">", "°": " ", "│": "|", "─": "-", "\u00a0": " "}
+    {
+        "…": "~",
+        "━": "#",
+        "·": "-",
+        "–": "-",
+        "—": "-",
+        "µ": "u",
+        "×": "x",
+        "→": ">",
+        "°": " ",
+        "│": "|",
+        "─": "-",
+        "\u00a0": " ",
+    }
     | {
         "’": "'",
         "‘": "'",
@@ -63,9 +76,9 @@ class Glyphs:
 
 UNICODE = Glyphs(
     ascii=False,
-    bar_full="█",
+    bar_full="━",
     bar_empty="·",
-    partial_bars=("▌",),
+    partial_bars=("╸",),
     braille=True,
     levels=" ▁▂▃▄▅▆▇█",
     up="▲",

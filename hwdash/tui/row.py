@@ -95,8 +95,11 @@ def active_throttle(status: DeviceStatus) -> tuple[ThrottleActivity, ...]:
     return tuple(sorted((item for item in status.throttle if item.active), key=lambda item: -(item.duty or 0.0)))
 
 
-def state_words(row: Row) -> str:
-    """The health of a device as a badge in words: ``ok``, ``warm 7 °C left``, ``THROTTLED power cap``, ``LOST``."""
+def state_words(row: Row, *, short: bool = False) -> str:
+    """The health of a device as a badge in words: ``ok``, ``warm 7 °C left``, ``THROTTLED power cap``, ``LOST``.
+
+    With *short*, throttling is named by its class (``THROTTLED thermal``).
+    """
     status = row.status
     match status.health.state:
         case HealthState.OK:
@@ -108,7 +111,8 @@ def state_words(row: Row) -> str:
             active = active_throttle(status)
             if not active:
                 return "THROTTLED"
-            words = active[0].reason.words.removesuffix(" (hardware)")
+            reason = active[0].reason
+            words = str(reason.category) if short else reason.words.removesuffix(" (hardware)")
             return f"THROTTLED {words}" + (f" +{len(active) - 1}" if len(active) > 1 else "")
         case HealthState.STALE:
             return "stale" if status.age_s is None else f"stale {duration_text(status.age_s)}"
