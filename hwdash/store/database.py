@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from hwdash.store.migration import migrate
+from hwdash.store.migration import check, migrate
 from hwdash.store.schema import CONNECTION_PRAGMAS, CREATION_PRAGMAS
 from hwdash.store.stamp import to_ms
 from hwdash.store.trouble import is_broken
@@ -67,6 +67,7 @@ def _open_and_begin(path: Path, now: datetime) -> int:
     finally:
         os.close(descriptor)
     with opened(path) as connection:
+        check(connection, str(path))
         for pragma in (*CONNECTION_PRAGMAS, *CREATION_PRAGMAS):
             connection.execute(pragma).fetchall()
         migrate(connection, str(path))

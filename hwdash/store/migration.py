@@ -25,7 +25,18 @@ def migrate(
     whole file of one version or the next. Raises `DatabaseRefused` for a file of a newer version or another
     program, and ``sqlite3.Error`` as it comes.
     """
+    check(connection, origin, migrations)
     first = current = _version(connection)
+    while current < len(migrations):
+        current = _step(connection, migrations)
+    if first != current:
+        _log.info("%s: schema %d, was %d", origin, current, first)
+    return first, current
+
+
+def check(connection: sqlite3.Connection, origin: str, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Raise `DatabaseRefused` for a file of a newer version or another program; writes nothing."""
+    current = _version(connection)
     if current == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise DatabaseRefused(f"{origin} is a database of another program; move it away")
     if current > 0 and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -35,11 +46,6 @@ def migrate(
             f"{origin} was written by a newer hwdash (schema {current}, this one knows {len(migrations)}); "
             "update hwdash, or move the file away to start a new history"
         )
-    while current < len(migrations):
-        current = _step(connection, migrations)
-    if first != current:
-        _log.info("%s: schema %d, was %d", origin, current, first)
-    return first, current
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -11,29 +11,24 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-import aiosqlite
 
 from hwdash.core.clock import Clock
 from hwdash.core.config import StoreConfig
 from hwdash.core.health import HealthChange
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.snapshot import DeviceStatus
+from hwdash.store.batch import MAX_SAMPLES, Batch
 from hwdash.store.database import prepare
-from hwdash.store.register import Register, Statement
+from hwdash.store.register import Statement
 from hwdash.store.retention import trim
 from hwdash.store.row import statements
-from hwdash.store.schema import CONNECTION_PRAGMAS
+from hwdash.store.session import Session, connect
 from hwdash.store.stamp import to_ms
 from hwdash.store.trouble import explain, is_broken, is_passing, is_trouble
 
 _log = logging.getLogger(__name__)
-
-_MAX_SAMPLES = 4096
-_MAX_LATE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +40,6 @@ class Pace:
     maintain_s: float = 60.0
 
 
-@dataclass(slots=True)
-class _Batch:
-    """What waits to be written. Records that could not be written are kept for a better time, up to a bound."""
-
-    samples: deque[DeviceStatus] = field(default_factory=lambda: deque(maxlen=_MAX_SAMPLES))
-    changes: deque[HealthChange] = field(default_factory=lambda: deque(maxlen=_MAX_LATE))
-    records: deque[InferenceRecord] = field(default_factory=lambda: deque(maxlen=_MAX_LATE))
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)
-
-    @property
-    def urgent(self) -> bool:
-        return bool(self.changes or self.records)
-
-    def release(self) -> None:
-        """Let everybody go who waits for this batch."""
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self.waiters.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """An open file: the connection, the ids it knows, the run it writes."""
-
-    connection: aiosqlite.Connection
-    register: Register
-    run: int
-
-
 class Writer:
     """Owns the writing connection from `start` to `stop`. All methods belong to one event loop."""
 
@@ -83,8 +48,8 @@ class Writer:
         self._config = config
         self._clock = clock
         self._pace = pace
-        self._batch = _Batch()
-        self._session: _Session | None = None
+        self._batch = Batch()
+        self._session: Session | None = None
         self._wake = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -130,7 +95,7 @@ class Writer:
             self._batch.samples.clear()
         if not self._batch.samples:
             self._wake.set()
-        self._dropped += max(0, len(self._batch.samples) + len(statuses) - _MAX_SAMPLES)
+        self._dropped += max(0, len(self._batch.samples) + len(statuses) - MAX_SAMPLES)
         self._batch.samples.extend(statuses)
 
     def add_change(self, change: HealthChange) -> None:
@@ -194,18 +159,20 @@ class Writer:
 
     async def _attempt_flush(self) -> None:
         """Write the batch. On failure samples are dropped and records kept, and nobody is left waiting."""
-        batch, self._batch = self._batch, _Batch()
+        batch, self._batch = self._batch, Batch()
         self._commit_at = asyncio.get_running_loop().time() + self._pace.commit_s
         try:
             session = self._session or await self._open()
             rows = statements(session.register, session.run, batch.samples, batch.changes, batch.records)
-            await _commit(session.connection, rows)
+            if self._failure:
+                # An empty transaction would succeed on any disk.
+                rows.append(("UPDATE run SET end_ts=NULL WHERE id=?", [(session.run,)]))
+            await session.commit(rows)
             session.register.confirm()
         except Exception as error:  # noqa: BLE001 - a batch that cannot be written must not end the writer
             self._dropped += len(batch.samples)
             if is_trouble(error):
-                self._batch.changes.extendleft(reversed(batch.changes))
-                self._batch.records.extendleft(reversed(batch.records))
+                self._batch.take_back(batch)
             else:
                 # What cannot even be put into rows would fail for ever: it goes.
                 _log.exception("a batch of history could not be written and was dropped")
@@ -217,13 +184,13 @@ class Writer:
 
     async def _attempt_maintenance(self) -> None:
         assert self._session is not None
-        connection, register = self._session.connection, self._session.register
+        session = self._session
         self._maintain_at = asyncio.get_running_loop().time() + self._pace.maintain_s
         try:
             if not await asyncio.to_thread(self._path.exists):
                 raise FileNotFoundError("it was deleted")
-            await _commit(connection, [register.last_seen()])
-            more = await trim(connection, self._config, to_ms(self._clock.now()))
+            await session.commit([session.register.last_seen()])
+            more = await trim(session.connection, self._config, to_ms(self._clock.now()))
         except (sqlite3.Error, OSError) as error:
             await self._recover(error)
         else:
@@ -233,37 +200,28 @@ class Writer:
     async def _end_run(self) -> None:
         if self._session is None:
             return
-        register, run = self._session.register, self._session.run
+        end: Statement = (
+            "UPDATE run SET end_ts=max(?, start_ts) WHERE id=?",
+            [(to_ms(self._clock.now()), self._session.run)],
+        )
         try:
-            end = ("UPDATE run SET end_ts=max(?, start_ts) WHERE id=?", [(to_ms(self._clock.now()), run)])
-            await _commit(self._session.connection, [end, register.last_seen()])
+            await self._session.commit([end, self._session.register.last_seen()])
         except sqlite3.Error as error:
             self._fail(error)
 
-    async def _open(self) -> _Session:
-        """Prepare the file and connect to it. Raises ``sqlite3.Error``, ``OSError``, `DatabaseRefused`."""
+    async def _open(self) -> Session:
+        """Prepare the file and connect to it. Raises as `prepare` and `connect` do."""
         prepared = await asyncio.to_thread(prepare, self._path, self._clock.now(), broken=self._broken)
         self._broken = False
         self._put_aside = prepared.problem or self._put_aside
-        connection = await aiosqlite.connect(self._path, isolation_level=None)
-        try:
-            for pragma in CONNECTION_PRAGMAS:
-                await connection.execute_fetchall(pragma)
-            devices = await connection.execute_fetchall("SELECT id, key FROM device")
-            absent_sets = await connection.execute_fetchall("SELECT id, reasons FROM absent_set")
-            register = Register(((row[0], row[1]) for row in devices), ((row[0], row[1]) for row in absent_sets))
-        except BaseException:
-            await connection.close()
-            raise
-        self._session = _Session(connection, register, prepared.run)
+        self._session = await connect(self._path, prepared.run)
         return self._session
 
     async def _disconnect(self) -> None:
         """End the connection's thread, which would otherwise keep the process alive."""
         session, self._session = self._session, None
         if session is not None:
-            with contextlib.suppress(sqlite3.Error):
-                await session.connection.close()
+            await session.close()
 
     async def _recover(self, error: Exception) -> None:
         """After a failed write: unless the connection is known to be sound, the next try opens the file afresh."""
@@ -289,21 +247,3 @@ class Writer:
         if self._failure:
             _log.warning("history is written again; %d samples were dropped", self._dropped)
         self._failure, self._dropped = "", 0
-
-
-async def _commit(connection: aiosqlite.Connection, rows: list[Statement]) -> None:
-    """Run all statements in one transaction. Raises ``sqlite3.Error``; nothing is written then."""
-    done = False
-    await connection.execute_fetchall("BEGIN IMMEDIATE")
-    try:
-        for sql, parameters in rows:
-            if parameters:
-                cursor = await connection.executemany(sql, parameters)
-                await cursor.close()
-        await connection.execute_fetchall("COMMIT")
-        done = True
-    finally:
-        if not done:
-            # SQLite has rolled back by itself after some errors, and then says so.
-            with contextlib.suppress(sqlite3.Error):
-                await connection.execute_fetchall("ROLLBACK")
