@@ -22,9 +22,9 @@ class LatencyBucket:
     start: datetime
     requests: int
     errors: int
-    ttft: Percentiles | None
-    itl: Percentiles | None
-    total: Percentiles | None
+    ttft: Percentiles | None = None
+    itl: Percentiles | None = None
+    total: Percentiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class ThrottledPeriod:
     device: str
     device_key: str
     start: datetime
-    end: datetime | None
-    reasons: tuple[str, ...]
+    end: datetime | None = None
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

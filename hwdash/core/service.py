@@ -19,8 +19,8 @@ class DaemonStatus:
     uptime_s: float
     interval_s: float
     socket: str
-    listen: str | None
-    workers: tuple[WorkerStatus, ...]
+    listen: str | None = None
+    workers: tuple[WorkerStatus, ...] = ()
     owned: bool = False
     default_model: str = ""
     problems: tuple[str, ...] = ()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from hwdash.core.errors import DeviceFull, HwdashError, UnknownDevice, error_from_wire
 from hwdash.core.health import Health, HealthState
+from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, ThrottledPeriod
 from hwdash.core.inference import (
     Conditions,
     Energy,
@@ -23,6 +25,7 @@ from hwdash.core.inference import (
     TokenEvent,
 )
 from hwdash.core.reading import Absent
+from hwdash.core.service import DaemonStatus
 from hwdash.core.snapshot import DeviceStatus, LastRequest, Snapshot
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 from hwdash.core.wire import answer_to_wire, dumps, event_from_wire, event_to_wire, from_wire, loads, to_wire
@@ -82,6 +85,18 @@ def test_snapshot_round_trip() -> None:
 )
 def test_event_round_trip(event: PromptEvent) -> None:
     assert event_from_wire(loads(dumps(event_to_wire(event)))) == event
+
+
+def test_what_is_none_comes_back_as_none() -> None:
+    bare = replace(record(), energy=None)
+    assert from_wire(loads(dumps(to_wire(bare))), InferenceRecord) == bare
+    assert event_from_wire(loads(dumps(event_to_wire(FinishedEvent(bare))))) == FinishedEvent(bare)
+    bucket = LatencyBucket(NOW, 1, 1)
+    series = LatencySeries("gpu0", "k", "m", bucket, (bucket,))
+    history = LatencyHistory(NOW, NOW, 1.0, (series,), (ThrottledPeriod("gpu0", "k", NOW, None, ("power_cap",)),))
+    assert from_wire(loads(dumps(to_wire(history))), LatencyHistory) == history
+    state = DaemonStatus(1, "0", 1.0, 1.0, "/s", None, ())
+    assert from_wire(loads(dumps(to_wire(state))), DaemonStatus) == state
 
 
 def test_answer_is_flat_and_keeps_nulls_that_scripts_index() -> None:

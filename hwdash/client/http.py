@@ -1,0 +1,154 @@
+"""The client of the daemon's HTTP interface, over its socket or TCP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from hwdash.client.endpoint import Endpoint, NotRunning
+from hwdash.client.exchange import Exchange
+from hwdash.core.errors import DaemonUnreachable, HwdashError, UsageError, error_from_wire
+from hwdash.core.history import LatencyHistory
+from hwdash.core.inference import FinishedEvent, ModelInfo, PromptEvent, PromptRequest, PullProgress
+from hwdash.core.service import DaemonStatus
+from hwdash.core.snapshot import Snapshot
+from hwdash.core.wire import dumps, event_from_wire, from_wire, loads, to_wire
+
+T = TypeVar("T")
+
+_ANSWER_S = 30.0
+_STOP_S = 15.0
+_STOP_POLL_S = 0.02
+_MAX_BODY_BYTES = 8 * 2**20
+
+
+class HttpClient:
+    """A `hwdash.client.client.Client` of the daemon at *endpoint*. Each call has a connection of its own."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def status(self) -> DaemonStatus:
+        """The daemon's own state."""
+        data = await self._call("GET", "/api/v1/status")
+        return _decoded(lambda item: from_wire(item, DaemonStatus), data)
+
+    async def snapshot(self) -> Snapshot:
+        """The newest snapshot; waits for the first sample cycle."""
+        async with aclosing(self.stream()) as snapshots:
+            async for snapshot in snapshots:
+                return snapshot
+        raise DaemonUnreachable(f"the daemon at {self._endpoint} is stopping")
+
+    async def stream(self) -> AsyncGenerator[Snapshot, None]:
+        """The newest snapshot at once, then one an interval. Raises `DaemonUnreachable` when the daemon ends."""
+        exchange = await Exchange.open(self._endpoint, "GET", "/api/v1/stream", answer_within_s=_ANSWER_S)
+        try:
+            async with aclosing(exchange.lines()) as lines:
+                async for line in lines:
+                    if line.startswith(b"data:"):
+                        yield _decoded(_snapshot_of, line)
+        finally:
+            exchange.close()
+        raise DaemonUnreachable(f"the daemon at {self._endpoint} has ended")
+
+    async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
+        """Answer *request*; closing the iterator closes the connection, which cancels the generation."""
+        async with aclosing(self._lines("/api/v1/prompt", to_wire(request))) as lines:
+            async for data in lines:
+                event = _decoded(event_from_wire, data)
+                yield event
+                if isinstance(event, FinishedEvent):
+                    return
+        raise DaemonUnreachable(f"the daemon at {self._endpoint} broke off its answer")
+
+    async def latency(self, since_s: float, device: str | None = None, buckets: int = 120) -> LatencyHistory:
+        """Latency of the last *since_s* seconds. Raises `UnknownDevice`."""
+        query: dict[str, object] = {"since": f"{since_s:f}", "buckets": buckets}
+        if device is not None:
+            query["device"] = device
+        data = await self._call("GET", f"/api/v1/history/latency?{urlencode(query)}")
+        return _decoded(lambda item: from_wire(item, LatencyHistory), data)
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """The models of the store."""
+        data = await self._call("GET", "/api/v1/models")
+        return _decoded(lambda item: from_wire(item["models"], tuple[ModelInfo, ...]), data)
+
+    async def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
+        """Fetch *model*; closing the iterator stops it. Raises `UnknownModel` and `ModelError`."""
+        async with aclosing(self._lines("/api/v1/models/pull", {"model": model})) as lines:
+            async for data in lines:
+                progress = _decoded(_progress_of, data)
+                yield progress
+                if progress.done is not None:
+                    return
+        raise DaemonUnreachable(f"the daemon at {self._endpoint} broke off the download")
+
+    async def remove_model(self, model: str) -> None:
+        """Delete *model* from the store. Raises `UnknownModel`."""
+        await self._call("DELETE", f"/api/v1/models/{quote(model, safe='')}")
+
+    async def stop(self) -> None:
+        """Ask the daemon to end, and wait until nobody listens at its place."""
+        await self._call("POST", "/api/v1/stop")
+        try:
+            async with asyncio.timeout(_STOP_S):
+                while True:
+                    _, writer = await self._endpoint.connect()
+                    writer.transport.abort()
+                    await asyncio.sleep(_STOP_POLL_S)
+        except NotRunning:
+            return
+        except TimeoutError:
+            raise HwdashError(f"the daemon at {self._endpoint} does not end; end it by its pid") from None
+
+    async def close(self) -> None:
+        """Nothing to let go of: each call closes its own connection."""
+
+    async def _call(self, method: str, target: str) -> Any:
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                exchange = await Exchange.open(self._endpoint, method, target)
+                try:
+                    data = await exchange.body()
+                finally:
+                    exchange.close()
+        except TimeoutError:
+            raise DaemonUnreachable(f"the daemon at {self._endpoint} does not answer") from None
+        return _decoded(loads, data)
+
+    async def _lines(self, target: str, body: object) -> AsyncGenerator[Any, None]:
+        """The lines of JSON that a POST is answered with; a line of an error is raised."""
+        payload = dumps(body)
+        if len(payload) > _MAX_BODY_BYTES:
+            raise UsageError("prompt: the request is larger than 8 MiB; shorten it", param="prompt")
+        exchange = await Exchange.open(self._endpoint, "POST", target, payload)
+        try:
+            async with aclosing(exchange.lines()) as lines:
+                async for line in lines:
+                    data = _decoded(loads, line)
+                    if data.get("type") == "error":
+                        error = data["error"]
+                        raise error_from_wire(error["code"], error["message"], error.get("param"))
+                    yield data
+        finally:
+            exchange.close()
+
+
+def _snapshot_of(line: bytes) -> Snapshot:
+    return from_wire(loads(line[len(b"data:") :]), Snapshot)
+
+
+def _progress_of(data: Any) -> PullProgress:
+    return from_wire(data, PullProgress)
+
+
+def _decoded(decode: Callable[[Any], T], data: Any) -> T:
+    try:
+        return decode(data)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise HwdashError(f"the daemon's answer is not understood ({error}): is it of the same version?") from None

@@ -1,0 +1,65 @@
+"""The HTTP application: routes over a `Service`, and one shape for all errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hwdash.core.errors import HwdashError
+from hwdash.core.text import sanitise_line
+from hwdash.core.wire import error_to_wire
+from hwdash.daemon import routes_history, routes_model, routes_prompt, routes_watch
+from hwdash.daemon.body import usage_error
+from hwdash.daemon.service import Service
+from hwdash.daemon.stream import error_response, json_response
+
+log = logging.getLogger(__name__)
+
+
+def create_app(service: Service, stop: Callable[[], None]) -> FastAPI:
+    """The application that answers for *service*; *stop* is called when a client asks the daemon to end."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.service = service
+    app.state.stop = stop
+    app.state.frame = routes_watch.Frame()
+    for routes in (routes_watch, routes_prompt, routes_history, routes_model):
+        app.include_router(routes.router)
+    app.add_exception_handler(HwdashError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_bug)
+    return app
+
+
+async def _on_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HwdashError)
+    return error_response(error)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return error_response(usage_error(error.errors()))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """What the framework itself refuses: an unknown path, a wrong method."""
+    assert isinstance(error, HTTPException)
+    path = sanitise_line(request.url.path)
+    messages = {404: f"no such path: {path}", 405: f"{path} does not take {sanitise_line(request.method, 20)}"}
+    problem = HwdashError(messages.get(error.status_code, sanitise_line(str(error.detail))))
+    problem.http_status = error.status_code
+    problem.code = {404: "unknown_path", 405: "wrong_method"}.get(error.status_code, problem.code)
+    response = json_response(error_to_wire(problem), error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_bug(_: Request, error: Exception) -> Response:
+    """The server logs *error* with its traceback; the client is told no more than that."""
+    return error_response(HwdashError("internal error; the daemon's log has the details"))

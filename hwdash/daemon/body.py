@@ -1,0 +1,132 @@
+"""What a client may send: request bodies, bounded and checked, with messages that name the field."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+
+from hwdash.core.errors import UsageError
+from hwdash.core.inference import AUTO, Message, PromptRequest
+from hwdash.core.text import sanitise_line
+
+MAX_BODY_BYTES = 8 * 2**20
+MAX_PROMPT_BYTES = 2**20
+MAX_SINCE_S = 3650 * 86_400.0
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+B = TypeVar("B", bound=BaseModel)
+_Name = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class BodyTooLarge(UsageError):
+    """The request body is larger than `MAX_BODY_BYTES`."""
+
+    http_status = 413
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class MessageBody(_Body):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class PromptBody(_Body):
+    """A prompt: either ``prompt`` or ``messages``."""
+
+    prompt: str | None = None
+    messages: list[MessageBody] | None = Field(None, min_length=1, max_length=10_000)
+    model: _Name | None = None
+    device: _Name = AUTO
+    max_tokens: int = Field(256, ge=1, le=1_000_000)
+    temperature: float = Field(0.0, ge=0.0, le=2.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    seed: int | None = Field(None, ge=0, le=2**63 - 1)
+    stop: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(default=[], max_length=16)
+    template: bool = True
+
+    def to_request(self, default_model: str) -> PromptRequest:
+        """The request, with *default_model* where none is named.
+
+        Raises `UsageError` for a prompt that is missing, given twice, empty or longer than `MAX_PROMPT_BYTES`.
+        """
+        if (self.prompt is None) == (self.messages is None):
+            raise UsageError("give either prompt or messages", param="prompt")
+        field = "prompt" if self.messages is None else "messages"
+        turns = self.messages or [MessageBody(role="user", content=self.prompt or "")]
+        if not turns[-1].content.strip():
+            raise UsageError(f"{field}: the prompt is empty", param=field)
+        if sum(len(turn.content.encode()) for turn in turns) > MAX_PROMPT_BYTES:
+            raise UsageError(f"{field}: the prompt is longer than 1 MiB; shorten it", param=field)
+        return PromptRequest(
+            messages=tuple(Message(turn.role, turn.content) for turn in turns),
+            model=self.model or default_model,
+            device=self.device,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=tuple(self.stop),
+            template=self.template,
+        )
+
+
+class PullBody(_Body):
+    """A model to fetch."""
+
+    model: _Name
+
+
+async def read_body(request: Request, kind: type[B]) -> B:
+    """The JSON body of *request* as a *kind*, whatever its content type says.
+
+    Raises `BodyTooLarge` without reading on, and `UsageError` that names the first field at fault.
+    """
+    data = bytearray()
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+        raise _too_large()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY_BYTES:
+            raise _too_large()
+    return parse_body(bytes(data), kind)
+
+
+def parse_body(data: bytes, kind: type[B]) -> B:
+    """A JSON text as a *kind*. Raises `UsageError` that names the first field at fault."""
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise usage_error(error.errors(include_url=False, include_context=False, include_input=False)) from None
+
+
+def usage_error(problems: Any) -> UsageError:
+    """The first of pydantic's *problems* as one line that names the field."""
+    first = problems[0]
+    place = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
+    field = sanitise_line(".".join(place), 60)
+    return UsageError(f"{field or 'body'}: {sanitise_line(first['msg'])}", param=field or None)
+
+
+def parse_since(text: str) -> float:
+    """Seconds of a stretch of time: ``90``, ``90s``, ``5m``, ``1.5h``, ``7d``, ``2w``. Raises `UsageError`."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([a-z]{0,3})", text, re.ASCII)
+    if match is None or match[2] not in _UNITS:
+        raise UsageError("since: must be a stretch of time such as 90s, 5m, 1h or 7d", param="since")
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if not 0.0 < seconds <= MAX_SINCE_S:
+        raise UsageError("since: must be more than nothing and at most ten years", param="since")
+    return seconds
+
+
+def _too_large() -> BodyTooLarge:
+    return BodyTooLarge(f"the request body is larger than {MAX_BODY_BYTES // 2**20} MiB; shorten it", param="body")

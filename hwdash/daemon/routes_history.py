@@ -1,0 +1,28 @@
+"""History: what the store holds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hwdash.core.wire import to_wire
+from hwdash.daemon.body import parse_since
+from hwdash.daemon.service import Service
+from hwdash.daemon.stream import json_response
+
+router = APIRouter()
+
+
+@router.get("/api/v1/history/latency")
+async def latency(
+    request: Request,
+    since: Annotated[str, Query()] = "1h",
+    device: Annotated[str | None, Query(min_length=1, max_length=512)] = None,
+    buckets: Annotated[int, Query(ge=1, le=2000)] = 120,
+) -> Response:
+    """Latency over time per device and model, as ``hwdash history latency --json``."""
+    service: Service = request.app.state.service
+    return json_response(to_wire(await service.latency(parse_since(since), device, buckets)))

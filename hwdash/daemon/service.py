@@ -1,0 +1,259 @@
+"""The daemon without its transport: monitor, engine, store and models put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hwdash import __version__
+from hwdash.core.clock import Clock, SystemClock
+from hwdash.core.config import Config
+from hwdash.core.errors import EngineError, HwdashError, UnknownDevice
+from hwdash.core.history import LatencyHistory
+from hwdash.core.inference import (
+    AUTO,
+    FinishedEvent,
+    FinishReason,
+    Generation,
+    InferenceRecord,
+    ModelInfo,
+    PromptEvent,
+    PromptRequest,
+    PullProgress,
+)
+from hwdash.core.service import DaemonStatus
+from hwdash.core.snapshot import LastRequest, Snapshot
+from hwdash.daemon.account import Account
+from hwdash.daemon.bracket import Bracket
+from hwdash.daemon.closing import close_iterator
+from hwdash.monitor.broadcast import Broadcast
+from hwdash.routing.choose import choose
+from hwdash.routing.rank import rank
+
+if TYPE_CHECKING:
+    from hwdash.engine.engine import Engine
+    from hwdash.engine.models import ModelStore
+    from hwdash.monitor.monitor import Monitor
+    from hwdash.store.store import Store
+
+log = logging.getLogger(__name__)
+
+_FIRST_SNAPSHOT_S = 15.0
+_LAST_RECORDS_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How the daemon was started. ``problem`` is a sentence about a degraded start, or empty."""
+
+    socket: str
+    owned: bool = False
+    problem: str = ""
+
+
+class Service:
+    """Everything that a client can ask for. ``snapshots`` carries ranked snapshots; ``stopping`` ends all streams.
+
+    ``failure`` is done, with its exception, when a background task has crashed.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        engine: Engine,
+        store: Store,
+        models: ModelStore,
+        config: Config,
+        identity: Identity,
+        clock: Clock = SystemClock(),  # noqa: B008 - without state
+    ) -> None:
+        self.snapshots: Broadcast[Snapshot] = Broadcast()
+        self.stopping = asyncio.Event()
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._monitor = monitor
+        self._engine = engine
+        self._store = store
+        self._models = models
+        self._config = config
+        self._identity = identity
+        self._clock = clock
+        self._started = clock.monotonic()
+        self._prewarm_problems: list[str] = []
+        self._brackets: dict[str, set[Bracket]] = {}
+        self._background: set[asyncio.Task[Any]] = set()
+        self._conclusions: set[asyncio.Task[Any]] = set()
+
+    @property
+    def default_model(self) -> str:
+        """The model of a prompt that names none."""
+        return self._config.engine.model
+
+    async def start(self) -> None:
+        """Start watching; returns at once. The first snapshot comes when all devices were read, or their deadline passed."""
+        await self._monitor.start()
+        self._keep(self._background, self._publish()).add_done_callback(self._crashed)
+        self._keep(self._background, self._prepare()).add_done_callback(self._crashed)
+
+    async def close(self) -> None:
+        """End everything, the store last, so that the records of broken-off requests are in it."""
+        self.stopping.set()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(self._engine.close(), self._monitor.stop(), return_exceptions=True)
+        if self._conclusions:
+            await asyncio.wait(self._conclusions, timeout=_LAST_RECORDS_S)
+        await self._store.close()
+
+    async def snapshot(self) -> Snapshot:
+        """The newest ranked snapshot. Waits for the first one; raises `HwdashError` when it does not come."""
+        if (latest := self.snapshots.latest) is not None:
+            return latest
+        try:
+            async with asyncio.timeout(_FIRST_SNAPSHOT_S), aclosing(self.snapshots.subscribe()) as snapshots:
+                return await anext(snapshots)
+        except (TimeoutError, StopAsyncIteration):
+            raise HwdashError("no sample yet: the devices do not answer; see `hwdash status` and the log") from None
+
+    def status(self) -> DaemonStatus:
+        """The daemon's own state, with a sentence for everything that is degraded."""
+        latest = self.snapshots.latest
+        problems = [
+            f"{source.name}: {source.problem}" for source in (latest.sources if latest else ()) if source.problem
+        ]
+        problems += [*self._store.problems, *self._prewarm_problems]
+        if self._identity.problem:
+            problems.append(self._identity.problem)
+        return DaemonStatus(
+            pid=os.getpid(),
+            version=__version__,
+            uptime_s=self._clock.monotonic() - self._started,
+            interval_s=self._monitor.interval_s,
+            socket=self._identity.socket,
+            listen=None,
+            workers=tuple(self._engine.workers()),
+            owned=self._identity.owned,
+            default_model=self.default_model,
+            problems=tuple(problems),
+        )
+
+    async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
+        """Answer *request* on the device that it names or that suits it best: stages, tokens, one `FinishedEvent`.
+
+        Whatever the end, its record is in the store before the end is told. Closing the generator cancels the work.
+        Raises `UnknownDevice`, `UnknownModel`, `ModelError`, `NoSuitableDevice`, `Overloaded`, `EngineError`.
+        """
+        snapshot = await self.snapshot()
+        await asyncio.to_thread(self._models.resolve, request.model)
+        status, route = choose(snapshot, snapshot.ranking or rank(snapshot), request.device)
+        device = status.device
+        peers = self._brackets.setdefault(device.key, set())
+        bracket = Bracket(self._monitor, self.snapshots, device, peers, self._clock)
+        account = Account(request, device, route, bracket, self._clock)
+        outcome: Generation | FinishReason = FinishReason.CANCELLED
+        failure: HwdashError | None = None
+        events = self._engine.generate(request, device)
+        try:
+            async for event in events:
+                if isinstance(event, Generation):
+                    outcome = event
+                else:
+                    account.follow(event)
+                    yield event
+            if not isinstance(outcome, Generation):
+                raise EngineError(f"{device.id}: the engine ended without a result; see the log")
+        except HwdashError as error:
+            outcome, failure = FinishReason.ERROR, error
+        except Exception:
+            log.exception("prompt on %s failed", device.id)
+            outcome, failure = FinishReason.ERROR, HwdashError(f"{device.id}: internal error; see the log")
+        finally:
+            try:
+                await close_iterator(events)
+            finally:
+                # In a task of its own: a client that leaves now must not take the record along.
+                conclusion = self._keep(self._conclusions, self._conclude(account, outcome, failure))
+        record = await asyncio.shield(conclusion)
+        if failure is not None:
+            raise failure
+        yield FinishedEvent(record)
+
+    async def latency(self, since_s: float, device: str | None, buckets: int) -> LatencyHistory:
+        """Latency of the last *since_s* seconds, of the device with that id or key or of all.
+
+        Raises `UnknownDevice` when neither the machine nor history knows it.
+        """
+        latest = self.snapshots.latest
+        ids = {status.device.key: status.device.id for status in (latest.devices if latest else ())}
+        return await self._store.latency(since_s, await self._key_of(device), buckets, ids)
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """The models of the store."""
+        return await asyncio.to_thread(self._models.list)
+
+    def pull(self, model: str) -> AsyncIterator[PullProgress]:
+        """Fetch and convert *model*. Raises `UnknownModel` and `ModelError`."""
+        return self._models.pull(model)
+
+    async def remove_model(self, model: str) -> None:
+        """Delete *model* from the store. Raises `UnknownModel`."""
+        await asyncio.to_thread(self._models.remove, model)
+
+    async def _key_of(self, device: str | None) -> str | None:
+        if device is None:
+            return None
+        try:
+            return self._monitor.device(device).key
+        except UnknownDevice:
+            if device in await self._store.device_keys():
+                return device
+            raise
+
+    async def _conclude(
+        self, account: Account, outcome: Generation | FinishReason, failure: HwdashError | None
+    ) -> InferenceRecord:
+        record = await account.close(outcome, failure.message if failure else None)
+        await self._store.add_record(record)
+        if record.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
+            last = LastRequest(record.model, self._clock.now(), record.timing.ttft_s, record.timing.tokens_per_s)
+            self._monitor.note_request(account.device.key, last)
+        return record
+
+    async def _publish(self) -> None:
+        async for snapshot in self._monitor.snapshots.subscribe():
+            ranked = replace(snapshot, ranking=rank(snapshot))
+            self.snapshots.publish(ranked)
+            self._store.add_snapshot(ranked)
+
+    async def _prepare(self) -> None:
+        """Once devices are known: give them their last requests back, and load what the configuration asks for."""
+        async with aclosing(self.snapshots.subscribe()) as snapshots:
+            await anext(snapshots)
+        try:
+            for key, last in (await self._store.last_requests()).items():
+                self._monitor.note_request(key, last)
+        except HwdashError as error:
+            log.warning("last requests are not known: %s", error.message)
+        for wish in self._config.engine.prewarm:
+            model, _, device = wish.partition("@")
+            try:
+                snapshot = await self.snapshot()
+                status, _ = choose(snapshot, snapshot.ranking or rank(snapshot), device or AUTO)
+                await self._engine.prewarm(model, status.device)
+            except HwdashError as error:
+                log.warning("prewarm %s: %s", wish, error.message)
+                self._prewarm_problems.append(f"prewarm {wish}: {error.message}")
+
+    def _keep(self, tasks: set[asyncio.Task[Any]], work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    def _crashed(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self.failure.done():
+            self.failure.set_exception(error)

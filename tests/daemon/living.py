@@ -1,0 +1,139 @@
+"""A daemon in this process: the real service and server over a fake source and a fake engine."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hwdash.client.endpoint import Endpoint
+from hwdash.client.http import HttpClient
+from hwdash.core.config import Config, StoreConfig
+from hwdash.core.errors import UnknownModel
+from hwdash.core.inference import Message, ModelInfo, PromptRequest, PullProgress
+from hwdash.daemon.app import create_app
+from hwdash.daemon.server import SocketServer
+from hwdash.daemon.service import Identity, Service
+from hwdash.daemon.socket import listening
+from hwdash.engine.fake import FakeEngine
+from hwdash.monitor.monitor import Monitor
+from hwdash.sources.fake import FakeSource, fake_gpu
+from hwdash.store.store import Store
+
+MODEL = "echo"
+KEY = fake_gpu(0).key
+
+
+class FakeModels:
+    """A model store with the model `MODEL` that needs no files."""
+
+    def __init__(self) -> None:
+        self.names = [MODEL]
+        self.pull_closed = False
+
+    def list(self) -> tuple[ModelInfo, ...]:
+        return tuple(ModelInfo(name, f"/models/{name}", 1, ready=True) for name in self.names)
+
+    def resolve(self, name: str) -> Path:
+        if name not in self.names:
+            raise UnknownModel(f"no model {name!r}")
+        return Path("/models") / name
+
+    async def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
+        if name == "org/none":
+            raise UnknownModel(f"no model {name!r}")
+        try:
+            yield PullProgress("fetching", 0.5)
+            if name == "org/endless":
+                await asyncio.Event().wait()
+            self.names.append(name)
+            yield PullProgress("done", 1.0, ModelInfo(name, f"/models/{name}", 1, ready=True))
+        finally:
+            self.pull_closed = True
+
+    def remove(self, name: str) -> None:
+        self.resolve(name)
+        self.names.remove(name)
+
+
+@dataclass
+class Living:
+    """A running daemon and the ways to reach it."""
+
+    service: Service
+    client: HttpClient
+    socket: Path
+    store: Store
+    models: FakeModels
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def ask(self, method: str, target: str, body: bytes = b"", headers: str = "") -> tuple[int, str, bytes]:
+        """A hand-made request: status, head and body of the answer."""
+        reader, writer = await asyncio.open_unix_connection(self.socket)
+        length = f"Content-Length: {len(body)}\r\n" if "Content-Length" not in headers else ""
+        writer.write(f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}{length}\r\n".encode())
+        writer.write(body)
+        answer = await reader.read()
+        writer.close()
+        head, _, rest = answer.partition(b"\r\n\r\n")
+        return int(head.split()[1]), head.decode().lower(), rest
+
+
+def ask_for(text: str = "one two three", **changes: Any) -> PromptRequest:
+    return PromptRequest(**({"messages": (Message("user", text),), "model": MODEL} | changes))
+
+
+@contextmanager
+def short_directory() -> Iterator[Path]:
+    """A private directory whose path is short enough for a Unix socket."""
+    path = Path(tempfile.mkdtemp(prefix="hwd-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+async def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def living(
+    source: FakeSource | None = None,
+    engine: FakeEngine | None = None,
+    *,
+    interval_s: float = 0.1,
+    config: Config = Config(),
+) -> AsyncIterator[Living]:
+    source = source or FakeSource([fake_gpu(0)])
+    with short_directory() as directory, listening(directory / "run" / "s") as listener:
+        store = await Store.open(directory / "hwdash.db", StoreConfig())
+        models = FakeModels()
+        service = Service(
+            Monitor([source], interval_s, on_change=store.add_change),
+            engine or FakeEngine(),
+            store,
+            models,  # type: ignore[arg-type]
+            config,
+            Identity(str(directory / "run" / "s")),
+        )
+        socket = directory / "run" / "s"
+        daemon = Living(service, HttpClient(Endpoint(socket=socket)), socket, store, models)
+        await service.start()
+        server = SocketServer(create_app(service, daemon.stop.set))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield daemon
+        finally:
+            source.release()
+            service.stopping.set()
+            server.end()
+            await serving
+            await service.close()
