@@ -92,7 +92,7 @@ def _parameters(path: Path, advice: str) -> int:
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-        count = sum(math.prod(tensor["shape"]) for tensor in header.values())
+        count: int = sum(math.prod(tensor["shape"]) for tensor in header.values())
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:

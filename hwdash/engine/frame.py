@@ -35,7 +35,7 @@ class FrameDecoder(Generic[T]):
     """Cuts a stream of bytes, fed in pieces of any size, into the messages of one direction."""
 
     def __init__(self, kind: object) -> None:
-        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)  # type: ignore[arg-type]
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[T]:

@@ -1,7 +1,7 @@
 """Turns a GGUF file into a safetensors checkpoint; a program of its own, so that torch stays out of the daemon.
 
 ``python -m hwdash.engine.worker.convert FILE.gguf DIRECTORY`` writes the checkpoint in bf16 with tokenizer, chat template
-and generation configuration. Each line on standard output is ``PROGRESS STEP``: a number from 0 to 1 and a word.
+and generation configuration, and says on standard output how far it is, as `hwdash.engine.child.Child` reads it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hwdash.engine.worker.lifeline import die_with_parent, say
 
-def _say(progress: float, step: str) -> None:
-    print(f"{progress:.3f} {step}", flush=True)  # noqa: T201 - standard output is this program's interface
+
+def _step(name: str, start: float, end: float) -> None:
+    say({"step": name, "from": start, "to": end})
 
 
 def convert(source: Path, target: Path) -> None:
@@ -23,13 +25,12 @@ def convert(source: Path, target: Path) -> None:
 
     torch.set_grad_enabled(False)
     where: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
-    _say(0.1, "converting")
+    _step("converting", 0.0, 0.2)
     tokenizer = AutoTokenizer.from_pretrained(source.parent, **where)
-    _say(0.35, "converting")
+    _step("converting", 0.2, 0.9)
     if (quantization := getattr(transformers, "GgufConfig", None)) is not None:
         where["quantization_config"] = quantization(dequantize=True)
     read = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.bfloat16, **where)
-    _say(0.85, "converting")
     # A model read from GGUF refuses to be saved, even when nothing in it is quantized any more.
     config = read.config
     if hasattr(config, "quantization_config"):
@@ -41,11 +42,11 @@ def convert(source: Path, target: Path) -> None:
     model.generation_config = GenerationConfig(
         bos_token_id=config.bos_token_id, eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id
     )
-    _say(0.9, "saving")
+    _step("saving", 0.9, 1.0)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-    _say(1.0, "saving")
 
 
 if __name__ == "__main__":
+    die_with_parent()
     convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -76,9 +76,7 @@ def _too_long(model: LoadedModel, tokens: str) -> str:
     )
 
 
-def _tokens(
-    model: LoadedModel, prompt: list[int], sampler: Sampler, cancelled: Callable[[], bool]
-) -> Iterator[int]:
+def _tokens(model: LoadedModel, prompt: list[int], sampler: Sampler, cancelled: Callable[[], bool]) -> Iterator[int]:
     """Tokens without end; ends only when the request is cancelled."""
     cache = model.new_cache()
     step = torch.inference_mode()(model.network)

@@ -1,10 +1,14 @@
-"""A worker must not outlive the process that asked for it."""
+"""What ties a child process to the daemon: it ends when the daemon ends, and says how far it is."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
 import signal
+import sys
+from typing import Any
+
+from hwdash.core.wire import dumps
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _log = logging.getLogger(__name__)
@@ -16,3 +20,9 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     except (OSError, AttributeError) as error:
         _log.warning("cannot tie this process to its parent: %s", error)
+
+
+def say(message: dict[str, Any]) -> None:
+    """Print *message* for `hwdash.engine.child.Child`, as one line of JSON."""
+    sys.stdout.write(dumps(message).decode() + "\n")
+    sys.stdout.flush()

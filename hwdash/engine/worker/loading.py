@@ -156,7 +156,9 @@ def _read_network(directory: Path, dtype: torch.dtype, device: torch.device) -> 
         output_loading_info=True,
     )
     if missing := sorted(found["missing_keys"]):
-        raise ModelError(f"{directory} lacks {len(missing)} weights ({sanitise_line(missing[0])}, …); download it again")
+        raise ModelError(
+            f"{directory} lacks {len(missing)} weights ({sanitise_line(missing[0])}, …); download it again"
+        )
     return network.eval()
 
 
@@ -203,14 +205,14 @@ def _describe(load: Load, network: Any, tokenizer: Any, device: torch.device) ->
     )
 
 
-@torch.inference_mode()
 def _run_once(model: LoadedModel) -> None:
     """One prompt and one step: libraries choose their kernels now and not under the first prompt."""
     started = time.monotonic()
     cache = model.new_cache()
-    for width in (8, 1):
-        tokens = torch.zeros((1, width), dtype=torch.long, device=model.device)
-        model.network(input_ids=tokens, past_key_values=cache, **model.forward_arguments)
+    with torch.inference_mode():
+        for width in (8, 1):
+            tokens = torch.zeros((1, width), dtype=torch.long, device=model.device)
+            model.network(input_ids=tokens, past_key_values=cache, **model.forward_arguments)
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
     _log.info("warmed up in %.2f s", time.monotonic() - started)

@@ -43,7 +43,7 @@ class Session:
 
         try:
             model = load_model(load, lambda detail, progress: self._send(Loading(detail, progress)))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the libraries raise must reach the supervisor
             _log.exception("loading failed")
             self._send(failure_of(error, None, None))
             return
@@ -89,7 +89,7 @@ class Session:
         outcome: Done | Failed
         try:
             outcome = answer(model, request, lambda: self._cancelled == request.id, self._send)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - likewise
             _log.exception("request %d failed", request.id)
             outcome = failure_of(error, model.device, request.id)
             broken = is_beyond_repair(error)

@@ -1,0 +1,105 @@
+"""One request on its way through a worker: its events, its times, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+from collections.abc import Sequence
+
+from hwdash.core.errors import HwdashError, error_from_wire
+from hwdash.core.inference import (
+    EngineEvent,
+    Generation,
+    PromptRequest,
+    Stage,
+    StageEvent,
+    Timing,
+    TokenCounts,
+    TokenEvent,
+)
+from hwdash.engine.message import Done, Generate, Token
+
+
+def nearest_rank(values: Sequence[float], share: float) -> float | None:
+    """The smallest of *values* that at least *share* of them do not exceed; None without values."""
+    return sorted(values)[max(1, math.ceil(share * len(values))) - 1] if values else None
+
+
+class Job:
+    """A request in the queue of a worker or on it. All times are seconds of ``CLOCK_MONOTONIC``.
+
+    ``events`` holds what the caller has not taken yet; the last one is a `Generation` or an error. ``finished`` is
+    set when the worker is free of this job, which after a cancel can be later than the caller's leaving.
+    """
+
+    def __init__(self, number: int, request: PromptRequest, arrived: float) -> None:
+        self.number = number
+        self.request = request
+        self.arrived = arrived
+        self.events: asyncio.Queue[EngineEvent | HwdashError] = asyncio.Queue()
+        self.finished = asyncio.Event()
+        self._queue_s = 0.0
+        self._cold_start_s: float | None = None
+        self._stamps: list[float] = []
+
+    def as_message(self) -> Generate:
+        """The request in the worker's words."""
+        request = self.request
+        return Generate(
+            self.number,
+            request.messages,
+            request.max_tokens,
+            request.temperature,
+            request.top_p,
+            request.seed,
+            request.stop,
+            request.template,
+        )
+
+    def turn_came(self, cold_from: float, ready_at: float) -> None:
+        """It is this job's turn; the worker was loaded from *cold_from* to *ready_at*, maybe while the job waited."""
+        if ready_at > self.arrived:
+            self._cold_start_s = ready_at - max(self.arrived, cold_from)
+        self._queue_s = max(0.0, time.monotonic() - self.arrived - (self._cold_start_s or 0.0))
+
+    def stage(self, event: StageEvent) -> None:
+        """Tell the caller what it waits for."""
+        self.events.put_nowait(event)
+
+    def token(self, message: Token) -> None:
+        """Hand a piece of the answer on."""
+        if message.count > len(self._stamps):
+            self._stamps.append(message.made_at)
+        self.events.put_nowait(TokenEvent(message.text, message.count, message.made_at - self.arrived))
+
+    def done(self, message: Done, dtype: str | None) -> None:
+        """The worker has finished with this job."""
+        counts = TokenCounts(message.prompt_tokens, message.completion_tokens)
+        self.events.put_nowait(Generation(message.finish_reason, counts, self._timing(), dtype))
+        self.finished.set()
+
+    def fail(self, error: HwdashError) -> None:
+        """The job came to nothing. Each job gets an error object of its own, since each is raised elsewhere."""
+        self.events.put_nowait(error_from_wire(error.code, error.message, error.param))
+        self.finished.set()
+
+    def _timing(self) -> Timing:
+        stamps = self._stamps
+        gaps = [later - earlier for earlier, later in itertools.pairwise(stamps)]
+        decode_s = stamps[-1] - stamps[0] if stamps else 0.0
+        return Timing(
+            queue_s=self._queue_s,
+            cold_start_s=self._cold_start_s,
+            ttft_s=stamps[0] - self.arrived if stamps else None,
+            itl_p50_s=nearest_rank(gaps, 0.50),
+            itl_p99_s=nearest_rank(gaps, 0.99),
+            total_s=time.monotonic() - self.arrived,
+            tokens_per_s=len(gaps) / decode_s if decode_s > 0 else None,
+        )
+
+
+def waiting_line(device: str, before: int) -> StageEvent:
+    """The stage of a job with *before* others in front of it."""
+    return StageEvent(Stage.QUEUED, device, f"{before} {'request' if before == 1 else 'requests'} before this one")

@@ -1,0 +1,114 @@
+"""The models on this machine: found, fetched, checked, removed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+
+from hwdash.core.errors import ModelError, UnknownModel
+from hwdash.core.inference import ModelInfo, PullProgress
+from hwdash.core.text import sanitise_line
+from hwdash.engine.catalogue import CATALOGUE
+from hwdash.engine.checkpoint import read_checkpoint
+from hwdash.engine.manifest import check_sizes, read_manifest
+from hwdash.engine.pull import pull_model
+
+_HUB_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_]|[.-](?![.-])){0,95}"
+_HUB_NAME = re.compile(rf"{_HUB_PART}/{_HUB_PART}")
+_SEPARATOR = "--"
+
+
+class ModelStore:
+    """Models below one directory, each in a directory of its own with a manifest. All but `pull` block on the disk.
+
+    A name is one of the catalogue (``smollm2-135m-instruct``), a Hugging Face Hub id (``org/name``), or the absolute
+    path of a checkpoint directory, which is used where it lies.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def list(self) -> tuple[ModelInfo, ...]:
+        """Every model of the store, by name; unfinished or damaged ones are not ``ready``."""
+        if not self._root.is_dir():
+            return ()
+        found = (self._info(path) for path in self._root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return tuple(sorted(found, key=lambda info: info.name))
+
+    def resolve(self, name: str) -> Path:
+        """The checkpoint directory of *name*, after its manifest, sizes and headers were checked.
+
+        Raises `UnknownModel` where there is none and `ModelError`, naming the file, where it is damaged or unsafe.
+        """
+        if name.startswith("/"):
+            if not (path := Path(name)).is_dir():
+                raise UnknownModel(f"there is no model directory {sanitise_line(name)}", param="model")
+            return read_checkpoint(path).directory
+        path = self._place(name)
+        if not path.is_dir():
+            raise UnknownModel(
+                f"model {name!r} is not on this machine; fetch it with: hwdash models pull {name}", param="model"
+            )
+        advice = f"fetch it again: hwdash models remove {name} && hwdash models pull {name}"
+        if (manifest := read_manifest(path)) is None:
+            raise ModelError(f"{path} was not fetched completely; {advice}")
+        check_sizes(path, manifest, advice)
+        return read_checkpoint(path, advice).directory
+
+    async def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
+        """Fetch *name* from where it comes from; the last event carries the model. Nothing stays behind on failure.
+
+        Raises `UnknownModel` for what cannot be fetched and `ModelError` for what fails on the way.
+        """
+        place = self._place(name)
+        info = self._info(place) if place.is_dir() else None
+        if info is None or not info.ready:
+            async with aclosing(pull_model(name, self._root, place.name)) as steps:
+                async for step in steps:
+                    yield step
+            info = self._info(place)
+        yield PullProgress("done", 1.0, info)
+
+    def remove(self, name: str) -> None:
+        """Delete *name* from the store. Raises `UnknownModel`, and `ModelError` for what is not the store's."""
+        if name.startswith("/"):
+            raise ModelError(f"{sanitise_line(name)} is not in the model store; remove the directory yourself")
+        path = self._place(name)
+        if path.is_symlink() or not path.is_dir():
+            raise UnknownModel(f"model {name!r} is not on this machine", param="model")
+        try:
+            # Out of the way in one step first: a half-deleted model must not look like a model.
+            away = Path(tempfile.mkdtemp(prefix=f".remove-{path.name}-", dir=self._root))
+            path.rename(away / path.name)
+            shutil.rmtree(away)
+        except OSError as error:
+            raise ModelError(f"cannot remove {path}: {error.strerror}") from error
+
+    def _place(self, name: str) -> Path:
+        """Where *name* lies or would lie. Raises `UnknownModel` for a name that can be no model of the store."""
+        if name in CATALOGUE:
+            return self._root / name
+        if _HUB_NAME.fullmatch(name) and _SEPARATOR not in name:
+            return self._root / name.replace("/", _SEPARATOR)
+        raise UnknownModel(
+            f"there is no model {sanitise_line(name, 100)!r}; give {', '.join(CATALOGUE)}, a Hugging Face Hub id "
+            "(org/name) or the absolute path of a checkpoint directory",
+            param="model",
+        )
+
+    def _info(self, path: Path) -> ModelInfo:
+        manifest = read_manifest(path)
+        if manifest is None:
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            return ModelInfo(path.name.replace(_SEPARATOR, "/"), str(path), size, ready=False)
+        try:
+            check_sizes(path, manifest, "")
+        except ModelError:
+            ready = False
+        else:
+            ready = True
+        return ModelInfo(manifest.name, str(path), manifest.size_bytes, ready, manifest.source, manifest.license)

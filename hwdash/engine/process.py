@@ -1,0 +1,190 @@
+"""One worker process, seen from the daemon: its socket, its log, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import hwdash
+from hwdash.core.device import Device, DeviceKind
+from hwdash.core.errors import EngineError
+from hwdash.core.text import sanitise_line
+from hwdash.engine.frame import FrameError, encode, supervisor_decoder
+from hwdash.engine.message import FromWorker, ToWorker
+
+_LOG_BYTES = 1_000_000
+_log = logging.getLogger(__name__)
+
+_QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+}
+
+
+def child_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs *module* of hwdash with this interpreter, without the current directory on its path."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This environment with *extra*, in which a child finds hwdash also where it runs from a source tree."""
+    environ = {**os.environ, **extra}
+    environ.pop("HWDASH_TOKEN", None)
+    home = str(Path(hwdash.__file__).parent.parent)
+    if home != sysconfig.get_path("purelib"):
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (home, environ.get("PYTHONPATH"))))
+    return environ
+
+
+def pinned_environment(device: Device) -> dict[str, str]:
+    """What makes *device* the only accelerator that a worker sees: by its identity, never by an index.
+
+    Raises `EngineError` for a device that the embedded engine cannot drive.
+    """
+    if device.kind is DeviceKind.CPU:
+        return {**_QUIET, "CUDA_VISIBLE_DEVICES": ""}
+    if device.kind is DeviceKind.GPU and device.vendor.upper() == "NVIDIA" and device.visible_as:
+        return {**_QUIET, "CUDA_VISIBLE_DEVICES": device.visible_as}
+    raise EngineError(f"{device.id} ({device.name}) cannot run models in this version; choose another device")
+
+
+def rotated_log(path: Path) -> int:
+    """A file descriptor that appends to *path*, which is set aside as ``.1`` when it has grown past a megabyte."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > _LOG_BYTES:
+            path.replace(path.with_name(path.name + ".1"))
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+class WorkerProcess(asyncio.Protocol):
+    """A running worker. *on_message* is called in the event loop for each message, *on_end* once when it is gone."""
+
+    def __init__(self, on_message: Callable[[FromWorker], None], on_end: Callable[[], None], log: Path) -> None:
+        self.log = log
+        self.ended = asyncio.Event()
+        self._on_message = on_message
+        self._on_end = on_end
+        self._decoder = supervisor_decoder()
+        self._transport: asyncio.Transport | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None before the start and after the end."""
+        return self._process.pid if self._process is not None and not self.ended.is_set() else None
+
+    async def start(self, environment: Mapping[str, str]) -> None:
+        """Start the process. Raises `EngineError` when the system refuses."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                log = await asyncio.to_thread(rotated_log, self.log)
+                try:
+                    self._process = await asyncio.create_subprocess_exec(
+                        *child_command("hwdash.engine.worker", str(theirs.fileno())),
+                        stdin=asyncio.subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        pass_fds=(theirs.fileno(),),
+                        start_new_session=True,
+                        env=child_environment(environment),
+                    )
+                finally:
+                    os.close(log)
+        except OSError as error:
+            ours.close()
+            raise EngineError(f"cannot start a worker: {error}") from error
+        except BaseException:
+            ours.close()
+            raise
+        ours.setblocking(False)
+        self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
+
+    def send(self, message: ToWorker) -> None:
+        """Send *message*; nothing happens when the worker is gone. Raises `FrameError` for what cannot be sent."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode(message))
+
+    def close(self) -> None:
+        """Close the socket, which ends a worker that can still listen."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def kill(self) -> None:
+        """End the process whatever it is doing."""
+        self.close()
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def end(self, patience_s: float) -> None:
+        """Close, wait up to *patience_s*, then kill. Returns when the process is gone or as good as gone."""
+        self.close()
+        if self._process is None:
+            return
+        try:
+            await asyncio.wait_for(self._process.wait(), patience_s)
+        except TimeoutError:
+            self.kill()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), patience_s)
+
+    async def cause_of_death(self) -> str:
+        """How the process ended, in words: the signal or the exit code with the last line of the log."""
+        if self._process is None:
+            return "did not start"
+        code = await self._process.wait()
+        if code < 0:
+            hint = ", perhaps by the kernel for want of memory" if code == -signal.SIGKILL else ""
+            return f"was killed by {_signal_name(-code)}{hint}"
+        line = await asyncio.to_thread(_last_line, self.log) if code else ""
+        return f"ended with exit code {code}" + (f" ({line})" if line else "")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of `asyncio.Protocol`."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Part of `asyncio.Protocol`: hands on what the worker said."""
+        try:
+            messages = self._decoder.feed(data)
+        except FrameError:
+            _log.exception("worker %s does not keep to the protocol", self.pid)
+            self.kill()
+            return
+        for message in messages:
+            self._on_message(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of `asyncio.Protocol`: the worker closed its end, which it only does by ending."""
+        self.ended.set()
+        self._on_end()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"{signal.Signals(number).name} ({number})"
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_line(path: Path) -> str:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").split("\n")
+        return next((sanitise_line(line, 120) for line in reversed(lines) if line.strip()), "")
+    return ""

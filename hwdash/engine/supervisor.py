@@ -1,0 +1,79 @@
+"""The engine that ships with hwdash: a worker process for every model on every device that was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from hwdash.core.config import EngineConfig
+from hwdash.core.device import Device
+from hwdash.core.errors import EngineError, HwdashError
+from hwdash.core.inference import EngineEvent, Generation, PromptRequest, WorkerStatus
+from hwdash.engine.models import ModelStore
+from hwdash.engine.slot import Slot
+
+
+class WorkerEngine:
+    """A `hwdash.engine.engine.Engine` over worker processes. None exists until a prompt or `prewarm` asks for it.
+
+    A worker's output goes to a log in *log_dir*, whose name its errors carry.
+    """
+
+    def __init__(self, models: ModelStore, config: EngineConfig, log_dir: Path) -> None:
+        self._models = models
+        self._config = config
+        self._log_dir = log_dir
+        self._slots: dict[tuple[str, str], Slot] = {}
+        self._numbers = itertools.count(1)
+        self._closed = False
+
+    async def generate(self, request: PromptRequest, device: Device) -> AsyncIterator[EngineEvent]:
+        """Answer *request* on *device*: stages, tokens, then one `Generation`.
+
+        Closing the iterator cancels within one token. Raises `UnknownModel`, `ModelError`, `Overloaded`,
+        `WorkerDied`, `DeviceFull`, `PromptTooLong` and `EngineError`.
+        """
+        arrived = time.monotonic()
+        slot = self._slot(request.model, device)
+        job = slot.enqueue(next(self._numbers), request, arrived)
+        try:
+            while True:
+                event = await job.events.get()
+                if isinstance(event, HwdashError):
+                    raise event
+                yield event
+                if isinstance(event, Generation):
+                    return
+        finally:
+            slot.withdraw(job)
+
+    async def prewarm(self, model: str, device: Device) -> None:
+        """Load *model* on *device* so that the next prompt finds it there. Raises as `generate` does."""
+        await self._slot(model, device).warm()
+
+    def workers(self) -> Sequence[WorkerStatus]:
+        """Every worker there is or was, by device and model."""
+        return tuple(slot.status() for _, slot in sorted(self._slots.items()) if slot.was_used)
+
+    async def close(self) -> None:
+        """End all workers within half a second; requests that run or wait fail."""
+        self._closed = True
+        await asyncio.gather(*(slot.close() for slot in self._slots.values()))
+
+    def _slot(self, model: str, device: Device) -> Slot:
+        if self._closed:
+            raise EngineError("the daemon is shutting down; send the prompt again when it is back")
+        self._forget_mistakes()
+        key = (device.key, model)
+        if (slot := self._slots.get(key)) is None:
+            slot = self._slots[key] = Slot(model, device, self._models, self._config, self._log_dir)
+        slot.device = device
+        return slot
+
+    def _forget_mistakes(self) -> None:
+        """Drop the slots of models that never came to a worker, so that wrong names do not pile up."""
+        for key in [key for key, slot in self._slots.items() if not slot.was_used]:
+            del self._slots[key]
