@@ -220,7 +220,7 @@ class HwdashApp(App[None]):
         if isinstance(self.screen, HelpScreen):
             self.pop_screen()
         else:
-            self.push_screen(HelpScreen(self.screen.BINDINGS))
+            self.push_screen(HelpScreen(type(self.screen).__dict__.get("BINDINGS", ())))
 
     async def action_interrupt(self) -> None:
         """Let the screen stop what it does (``action_interrupt`` of the screen returns True when it did), else quit."""

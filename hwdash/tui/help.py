@@ -138,7 +138,7 @@ class HelpScreen(ModalScreen[None]):
     ]
     DEFAULT_CSS = """
     HelpScreen { align: center middle; background: $background 60%; }
-    HelpText { width: 84; max-width: 100%; height: 90%; min-height: 3; background: $panel; }
+    HelpText { width: 84; max-width: 100%; height: 100%; background: $panel; }
     """
 
     def __init__(self, behind: Sequence[BindingType] = ()) -> None:

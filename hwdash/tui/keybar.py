@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from textual import events
 from textual.binding import Binding
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 from hwdash.tui.canvas import Canvas
@@ -17,6 +18,7 @@ class _Key(NamedTuple):
     label: str
     words: str
     action: str
+    owner: DOMNode
 
 
 class KeyBar(Canvas):
@@ -48,9 +50,9 @@ class KeyBar(Canvas):
 
     def _keys(self) -> list[_Key]:
         found: dict[str, _Key] = {}
-        for _, binding, enabled, _ in self.screen.active_bindings.values():
+        for owner, binding, enabled, _ in self.screen.active_bindings.values():
             if binding.show and enabled and binding.action not in found:
-                found[binding.action] = _Key(_label(binding), binding.description, binding.action)
+                found[binding.action] = _Key(_label(binding), binding.description, binding.action, owner)
         ends = [key for key in found.values() if key.action in ("help", "quit")]
         return [key for key in found.values() if key not in ends] + ends
 
@@ -60,7 +62,7 @@ class KeyBar(Canvas):
         for key in self._fitting(self.size.width):
             x += _width(key)
             if event.x < x:
-                await self.screen.run_action(key.action)
+                await self.app.run_action(key.action, key.owner)
                 return
 
 

@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from hwdash.client.fake import FakeClient
 from hwdash.core.config import DashboardConfig
@@ -46,8 +46,9 @@ def wobble(index: int, second: int, rng: random.Random) -> DeviceStatus:
 class DemoClient(FakeClient):
     """Snapshots once a second; with *breaks* the daemon goes away for a while now and then."""
 
-    def __init__(self, *, breaks: bool = False) -> None:
+    def __init__(self, *, breaks: bool = False, past_s: int = 0) -> None:
         super().__init__([mixed_snapshot()])
+        self._past_s = past_s
         self._breaks = breaks
 
     async def stream(self) -> AsyncGenerator[Snapshot, None]:
@@ -56,8 +57,9 @@ class DemoClient(FakeClient):
             if self._breaks and second % 20 > 14:
                 raise DaemonUnreachable("connection refused")
             devices = tuple(wobble(index, second, rng) for index in range(8))
-            yield Snapshot(second, datetime.now(UTC), 1.0, devices, (), ranking())
-            await asyncio.sleep(1.0)
+            ago = max(0, self._past_s - second)
+            yield Snapshot(second, datetime.now(UTC) - timedelta(seconds=ago), 1.0, devices, (), ranking())
+            await asyncio.sleep(0.0 if ago else 1.0)
 
 
 def main() -> None:
@@ -65,8 +67,10 @@ def main() -> None:
     parser.add_argument("--theme", default="hwdash")
     parser.add_argument("--ascii", action="store_true")
     parser.add_argument("--break", dest="breaks", action="store_true")
+    parser.add_argument("--past", type=int, default=0, help="seconds of history to begin with")
     options = parser.parse_args()
-    HwdashApp(DemoClient(breaks=options.breaks), DashboardConfig(options.theme, options.ascii), host="node7").run()
+    client = DemoClient(breaks=options.breaks, past_s=options.past)
+    HwdashApp(client, DashboardConfig(options.theme, options.ascii), host="node7").run()
 
 
 if __name__ == "__main__":
