@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import ClassVar
 
@@ -23,6 +23,7 @@ from hwdash.tui.chart import Figure, Plan
 from hwdash.tui.feed import Feed
 from hwdash.tui.line import Line, Span, wrapped
 from hwdash.tui.messages import PromptRequested
+from hwdash.tui.part import Part
 from hwdash.tui.screen import FrameScreen
 
 _log = logging.getLogger(__name__)
@@ -67,18 +68,6 @@ class Picture(Canvas):
         above = max((height - len(rows)) // 2, 0)
         text: list[Line] = [(Span(" " * max((width - len(row)) // 2, 0) + row, "label"),) for row in rows]
         return [(Span(""),)] * above + text
-
-
-class Part(Canvas):
-    """Some lines that *lines* gives for a width and a height."""
-
-    def __init__(self, lines: Callable[[int, int], Sequence[Line]]) -> None:
-        super().__init__()
-        self._draw_lines = lines
-
-    def draw(self, width: int, height: int) -> Sequence[Line]:
-        """The lines."""
-        return self._draw_lines(width, height)
 
 
 class Head(Part):
