@@ -1,0 +1,74 @@
+"""Files are read below the root, in bounded pieces, and every failure has a reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hwdash.core.reading import Absent
+from hwdash.sources.sysfs import MAX_BYTES, ReadFailure, Tree
+
+
+def reason_of(tree: Tree, path: str) -> Absent:
+    with pytest.raises(ReadFailure) as caught:
+        tree.text(path)
+    return caught.value.reason
+
+
+def test_links_stay_inside(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "secret").write_text("42")
+    (tmp_path / "root2").mkdir()
+    (tmp_path / "root2/near").write_text("42")
+    (root / "inside").write_text("7")
+    (root / "good").symlink_to("inside")
+    (root / "bad").symlink_to("../secret")
+    (root / "absolute").symlink_to(tmp_path / "secret")
+    (root / "sibling").symlink_to("../root2/near")
+    (root / "loop").symlink_to("loop")
+    tree = Tree(root)
+    assert tree.number("good", 0, 10) == 7.0
+    for name in ("bad", "absolute", "sibling", "../secret", "loop"):
+        assert reason_of(tree, name) is Absent.ERROR, name
+        assert tree.line(name) is None
+
+
+def test_only_plain_files_and_only_so_much_of_them(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "large").write_bytes(b"x" * (MAX_BYTES + 1))
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    tree = Tree(tmp_path)
+    assert reason_of(tree, "pipe") is Absent.ERROR
+    assert reason_of(tree, "folder") is Absent.ERROR
+    assert reason_of(tree, "a\0b") is Absent.ERROR
+    assert reason_of(tree, "none") is Absent.NOT_SUPPORTED
+    assert reason_of(tree, "large/below") is Absent.NOT_SUPPORTED
+    assert len(tree.text("large")) == MAX_BYTES
+    assert tree.text("latin") == "caf\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(13, Absent.NO_PERMISSION), (1, Absent.NO_PERMISSION), (5, Absent.ERROR), (61, Absent.ERROR), (11, Absent.ERROR)],
+)
+def test_what_the_kernel_says_becomes_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, reason: Absent
+) -> None:
+    (tmp_path / "temp1_input").write_text("1")
+
+    def fail(descriptor: int, count: int) -> bytes:
+        raise OSError(code, "scripted")
+
+    monkeypatch.setattr("hwdash.sources.sysfs.os.read", fail)
+    assert Tree(tmp_path).number("temp1_input", 0, 10) is reason
+
+
+def test_names_come_in_their_natural_order(tmp_path: Path) -> None:
+    for name in ("hwmon10", "hwmon2", "hwmon", "a!b", "x y"):
+        (tmp_path / name).touch()
+    assert Tree(tmp_path).names("") == ["a!b", "hwmon", "hwmon2", "hwmon10", "x y"]
+    assert Tree(tmp_path).names("none") == []
