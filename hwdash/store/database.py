@@ -60,14 +60,13 @@ def opened(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Connectio
 
 
 def _open_and_begin(path: Path, now: datetime) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if os.fstat(descriptor).st_mode & 0o077:
-            os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
+    # A file that is there is never opened here: closing it would drop the locks of other connections of this process.
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with opened(path) as connection:
         check(connection, str(path))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
         for pragma in (*CONNECTION_PRAGMAS, *CREATION_PRAGMAS):
             connection.execute(pragma).fetchall()
         migrate(connection, str(path))
