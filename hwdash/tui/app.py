@@ -73,7 +73,7 @@ class HwdashApp(App[None]):
     prompt screen should open on, None for its own choice; ``model`` is the model that prompts go to.
     """
 
-    CSS_PATH = "app.tcss"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
     TITLE = "hwdash"
     ENABLE_COMMAND_PALETTE = True
     DEFAULT_MODE = "overview"
