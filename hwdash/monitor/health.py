@@ -130,7 +130,8 @@ def _episode_words(reason: ThrottleReason, episode: Episode, activity: ThrottleA
     if activity is not None and activity.detail is not None:
         words += f" {activity.detail}"
     if episode.clean:
-        return f"{words} until {duration_text(now_s - episode.last_s)} ago"
+        ended = now_s - episode.last_s
+        return f"{words} until {duration_text(ended)} ago" if ended >= 0.5 else f"{words} until just now"
     if (lasted := now_s - episode.since_s) >= 0.5:
         words += f" for {duration_text(lasted)}"
     if activity is not None and activity.duty is not None and not activity.active:

@@ -135,8 +135,9 @@ class Monitor:
 
     async def _tick(self, poll: Poll) -> None:
         first = self._sequence == 0
+        started_s = self._clock.monotonic()
         await poll.cycle(self._deadline_s if first else min(GRACE_SHARE * self._interval_s, GRACE_MOST_S))
-        moment = self._moment()
+        moment = self._moment(started_s)
         statuses = []
         changes = []
         for track in self._registry.admit():
@@ -154,9 +155,11 @@ class Monitor:
         for change in changes:
             self._tell(change)
 
-    def _moment(self) -> Moment:
-        oldest_s = max(STALE_AFTER_INTERVALS * self._interval_s, self._deadline_s)
-        return Moment(self._clock.monotonic(), self._clock.now(), self._deadline_s, oldest_s)
+    def _moment(self, started_s: float) -> Moment:
+        now_s = self._clock.monotonic()
+        # What a tick waited for one device does not make the samples of the others old.
+        oldest_s = max(STALE_AFTER_INTERVALS * self._interval_s, self._deadline_s) + (now_s - started_s)
+        return Moment(now_s, self._clock.now(), self._deadline_s, oldest_s)
 
     def _tell(self, change: HealthChange) -> None:
         if self._on_change is None:
