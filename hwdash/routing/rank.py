@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from hwdash.core.device import DeviceKind
@@ -45,7 +47,8 @@ def rank(snapshot: Snapshot, policy: str = "balanced") -> Ranking:
             excluded.append(ExcludedDevice(status.device.id, why))
         else:
             candidates.append(status)
-    best = {status.device.id: _score(status, candidates) for status in candidates}
+    yardstick = _measure(candidates)
+    best = {status.device.id: _score(status, yardstick) for status in candidates}
     order = sorted(
         candidates,
         key=lambda status: (
@@ -66,16 +69,45 @@ def unsuitable(status: DeviceStatus) -> tuple[str, ...]:
     return ()
 
 
-def _score(status: DeviceStatus, candidates: Sequence[DeviceStatus]) -> RankedDevice:
-    latency, latency_why = _latency(status, candidates)
-    memory, memory_why = _free_memory(status, candidates)
+@dataclass(frozen=True, slots=True)
+class _Yardstick:
+    """What the candidates are measured against.
+
+    ``largest_bytes`` is the largest free pool of an accelerator, or of any candidate where there is none: a host's
+    terabytes make no GPU small. ``times`` and ``rates`` hold the best TTFT and decode speed of each model that two
+    candidates or more were measured with.
+    """
+
+    accelerated: bool
+    largest_bytes: int
+    times: Mapping[str, float]
+    rates: Mapping[str, float]
+
+
+def _measure(candidates: Sequence[DeviceStatus]) -> _Yardstick:
+    accelerators = [status for status in candidates if status.device.kind is not DeviceKind.CPU]
+    pools = [status.largest_pool for status in accelerators or candidates]
+    times: dict[str, list[float]] = defaultdict(list)
+    rates: dict[str, list[float]] = defaultdict(list)
+    for last in [status.last_request for status in candidates if status.last_request is not None]:
+        if last.ttft_s is not None and last.ttft_s > 0:
+            times[last.model].append(last.ttft_s)
+        if last.tokens_per_s is not None and last.tokens_per_s > 0:
+            rates[last.model].append(last.tokens_per_s)
+    largest = max((pool.free_bytes for pool in pools if pool is not None), default=0)
+    return _Yardstick(
+        bool(accelerators),
+        largest,
+        {model: min(found) for model, found in times.items() if len(found) > 1},
+        {model: max(found) for model, found in rates.items() if len(found) > 1},
+    )
+
+
+def _score(status: DeviceStatus, yardstick: _Yardstick) -> RankedDevice:
+    latency, latency_why = _latency(status, yardstick)
+    memory, memory_why = _free_memory(status, yardstick)
     load, load_why = _load(status)
-    parts = {
-        "latency": latency,
-        "health": _HEALTH[status.health.state],
-        "free_memory": memory,
-        "load": load,
-    }
+    parts = {"latency": latency, "health": _HEALTH[status.health.state], "free_memory": memory, "load": load}
     score = round(sum(WEIGHTS[name] * part for name, part in parts.items()), 3)
     return RankedDevice(
         status.device.id,
@@ -92,45 +124,32 @@ def _health_why(status: DeviceStatus) -> str:
     return f"{state}: {'; '.join(status.health.reasons)}"
 
 
-def _free_memory(status: DeviceStatus, candidates: Sequence[DeviceStatus]) -> tuple[float, str]:
-    """The device's largest free pool against the largest of all, both on a log scale.
-
-    The yardstick is the largest pool of an accelerator where there is one: a host's terabytes make no GPU small.
-    """
+def _free_memory(status: DeviceStatus, yardstick: _Yardstick) -> tuple[float, str]:
+    """The device's largest free pool against the yardstick, both on a log scale."""
     pool = status.largest_pool
     if pool is None:
         return UNKNOWN, "free memory unknown"
-    accelerators = [other for other in candidates if other.device.kind is not DeviceKind.CPU]
-    pools = [other.largest_pool for other in accelerators or candidates]
-    largest = max((other.free_bytes for other in pools if other is not None), default=pool.free_bytes)
+    largest = yardstick.largest_bytes or pool.free_bytes
     share = math.log1p(max(0, pool.free_bytes) / _GIB) / math.log1p(largest / _GIB) if largest > 0 else 0.0
     return _stepped(share), f"{bytes_text(pool.free_bytes)} free"
 
 
-def _latency(status: DeviceStatus, candidates: Sequence[DeviceStatus]) -> tuple[float, str]:
+def _latency(status: DeviceStatus, yardstick: _Yardstick) -> tuple[float, str]:
     """The last request's TTFT and decode speed, each against the best of the devices that last ran the same model."""
     last = status.last_request
-    accelerated = any(other.device.kind is not DeviceKind.CPU for other in candidates)
-    unknown = UNMEASURED_CPU if status.device.kind is DeviceKind.CPU and accelerated else UNKNOWN
+    unknown = UNMEASURED_CPU if status.device.kind is DeviceKind.CPU and yardstick.accelerated else UNKNOWN
     if last is None:
         return unknown, "no request measured yet"
-    peers = [
-        other.last_request
-        for other in candidates
-        if other.last_request is not None and other.last_request.model == last.model
-    ]
     words = []
     shares = []
     if last.ttft_s is not None and last.ttft_s > 0:
         words.append(f"TTFT {seconds_text(last.ttft_s)} at last request")
-        times = [peer.ttft_s for peer in peers if peer.ttft_s is not None and peer.ttft_s > 0]
-        if len(times) > 1:
-            shares.append(min(times) / last.ttft_s)
+        if (shortest := yardstick.times.get(last.model)) is not None:
+            shares.append(shortest / last.ttft_s)
     if last.tokens_per_s is not None and last.tokens_per_s > 0:
         words.append(f"{rate_text(last.tokens_per_s)} at last request" if not words else rate_text(last.tokens_per_s))
-        rates = [peer.tokens_per_s for peer in peers if peer.tokens_per_s is not None and peer.tokens_per_s > 0]
-        if len(rates) > 1:
-            shares.append(last.tokens_per_s / max(rates))
+        if (fastest := yardstick.rates.get(last.model)) is not None:
+            shares.append(last.tokens_per_s / fastest)
     part = sum(shares) / len(shares) if shares else unknown
     return part, ", ".join(words) or "last request has no timing"
 
