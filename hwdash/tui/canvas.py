@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -14,44 +13,10 @@ from textual.widget import Widget
 
 from hwdash.tui.glyphs import UNICODE, Glyphs
 from hwdash.tui.line import Line, Span, sized
-
-STYLES = (
-    "text",
-    "muted",
-    "faint",
-    "label",
-    "title",
-    "key",
-    "strong",
-    "bar",
-    "bar-back",
-    "memory",
-    "ok",
-    "warm",
-    "throttled",
-    "stale",
-    "lost",
-    "cursor",
-    "cursor-blurred",
-    "trace-1",
-    "trace-2",
-    "trace-3",
-    "trace-4",
-    "band",
-    "shade",
-)
-"""Every style name that a span may carry; each is the component class ``canvas--NAME``."""
+from hwdash.tui.palette import resolve
 
 _MERGE_GAP = 12
 """Unchanged cells between two changed ones that are cheaper to send again than to jump over."""
-
-ON_CURSOR = "@"
-"""Appended to a style name: the same style on the cursor's background."""
-ON_BLURRED_CURSOR = "~"
-"""Appended to a style name: the same style on the background of a cursor without focus."""
-ON_BAND = "%"
-"""Appended to a style name: the same style on the background of a marked stretch of time."""
-_GROUNDS = {ON_CURSOR: "cursor", ON_BLURRED_CURSOR: "cursor-blurred", ON_BAND: "shade"}
 
 
 class Canvas(Widget):
@@ -60,7 +25,6 @@ class Canvas(Widget):
     `draw` is pure and cheap; `redraw` compares its lines with those on screen and refreshes the changed runs of cells.
     """
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"canvas--{name}" for name in STYLES}
     ALLOW_SELECT = False
 
     def __init__(self) -> None:
@@ -129,11 +93,7 @@ class Canvas(Widget):
 
     def _style(self, name: str) -> Style:
         if (style := self._styles_by_name.get(name)) is None:
-            base = name.rstrip("".join(_GROUNDS))
-            style = self.get_component_rich_style(f"canvas--{base}")
-            if base != name:
-                under = self.get_component_rich_style(f"canvas--{_GROUNDS[name[-1]]}")
-                style += Style(bgcolor=under.bgcolor, reverse=under.reverse)
+            style = resolve(name, self.app.theme_variables, self.background_colors[1])
             self._styles_by_name[name] = style
         return style
 

@@ -117,7 +117,7 @@ def state(row: Row, width: int, glyphs: Glyphs) -> Line:
     """The health badge in words."""
     health = row.status.health.state
     style = "muted" if health is HealthState.OK and row.excluded else health.value
-    words = state_words(row)
+    words = state_words(row).replace("°C", glyphs.degrees)
     if cell_len(words) > width and health is HealthState.THROTTLED:
         words = state_words(row, short=True)
     words = fit(words, min(width, cell_len(words)), ellipsis=glyphs.ellipsis)

@@ -120,8 +120,8 @@ class TracePane(Canvas):
         values = [None if point is None else point.values[index] for point in points]
         low, high = scale(metric, row.status) or (0.0, ceiling(values))
         style = f"trace-{index + 1}"
-        now = reading_text(metric, row.status.readings.get(metric))
-        top = reading_text(metric, high)
+        now = reading_text(metric, row.status.readings.get(metric)).replace("°C", self.glyphs.degrees)
+        top = reading_text(metric, high).replace("°C", self.glyphs.degrees)
         head = f"{METRICS[metric].title} "
         tail = f"of {top}"
         room = cells - len(head) - len(tail) - 1

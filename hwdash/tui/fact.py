@@ -111,7 +111,7 @@ def fact_lines(row: Row, width: int, glyphs: Glyphs) -> list[Line]:
     room = max(8, width - _LABEL_WIDTH - 1)
     lines: list[Line] = []
     for label, words, style in facts(row):
-        for number, part in enumerate(wrapped(glyphs.text(words), room)):
+        for number, part in enumerate(wrapped(glyphs.text(words.replace("°C", glyphs.degrees)), room)):
             head = fit(label if number == 0 else "", _LABEL_WIDTH, right=True)
             lines.append((Span(f"{head} ", "label"), Span(part, style)))
     return lines

@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 
 
 class Span(NamedTuple):
-    """A piece of text with the name of its style (a component class of `Canvas`, without its ``canvas--``)."""
+    """A piece of text with the name of its style (one of `hwdash.tui.palette.STYLES`)."""
 
     text: str
     style: str = "text"

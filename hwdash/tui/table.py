@@ -8,10 +8,11 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from hwdash.tui.canvas import ON_BLURRED_CURSOR, ON_CURSOR, Canvas
+from hwdash.tui.canvas import Canvas
 from hwdash.tui.column import heading, plan, row_line
 from hwdash.tui.line import Line, Span, line_width, sized
 from hwdash.tui.messages import DeviceSelected, PromptRequested, SortChanged
+from hwdash.tui.palette import ON_BLURRED_CURSOR, ON_CURSOR
 from hwdash.tui.row import Row, SortOrder
 
 
