@@ -13,10 +13,11 @@ from hwdash.core.device import Capabilities, Device, DeviceKind, Limits, MemoryP
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Sample
 from hwdash.sources.cgroup import ControlGroups
+from hwdash.sources.counters import counters_of
 from hwdash.sources.cpufreq import CoreClocks
 from hwdash.sources.cpuinfo import CpuInfo, parse_cpuinfo
 from hwdash.sources.hwmon import Sensor, find_sensors, read_hottest
-from hwdash.sources.procfs import CpuTimes, parse_cpu_list, parse_cpu_times, parse_load, parse_memory
+from hwdash.sources.procfs import CpuTimes, parse_cpu_list
 from hwdash.sources.rapl import PackageEnergy
 from hwdash.sources.source import DeviceLost
 from hwdash.sources.sysfs import ReadFailure, Tree
@@ -45,6 +46,7 @@ class HostSource:
     def __init__(self, sysroot: Path = Path("/"), clock: Clock | None = None) -> None:
         self._tree = Tree(sysroot)
         self._clock = clock or SystemClock()
+        self._counters = counters_of(self._tree)
         self._energy = PackageEnergy(self._tree)
         self._parts: _Parts | None = None
         self._times: CpuTimes | None = None
@@ -109,11 +111,9 @@ class HostSource:
     def _read_utilization(self) -> Reading:
         """The busy share of all cores since the last read; two reads within one tick of the kernel give the same."""
         try:
-            times = parse_cpu_times(self._tree.text("proc/stat"))
+            times = self._counters.cpu_times()
         except ReadFailure as failure:
             return failure.reason
-        if times is None:
-            return Absent.BAD_VALUE
         last, self._times = self._times, times
         if last is None or times.total < last.total or times.busy < last.busy:
             self._utilization = Absent.FIRST_SAMPLE
@@ -123,10 +123,9 @@ class HostSource:
 
     def _read_load(self) -> Reading:
         try:
-            load = parse_load(self._tree.text("proc/loadavg", 4096))
+            return self._counters.load()
         except ReadFailure as failure:
             return failure.reason
-        return Absent.BAD_VALUE if load is None else load
 
     def _read_clock(self, clocks: CoreClocks) -> Reading:
         if clocks.found:
@@ -135,14 +134,10 @@ class HostSource:
 
     def _read_memory(self, readings: dict[str, Reading], groups: ControlGroups) -> tuple[MemoryPool, ...]:
         """Put used and total memory into *readings*; the pool's free bytes heed the limits of this process."""
-        reason = Absent.BAD_VALUE
-        memory = None
         try:
-            memory = parse_memory(self._tree.text("proc/meminfo"))
+            memory = self._counters.memory()
         except ReadFailure as failure:
-            reason = failure.reason
-        if memory is None:
-            readings["memory_used_bytes"] = readings["memory_total_bytes"] = reason
+            readings["memory_used_bytes"] = readings["memory_total_bytes"] = failure.reason
             return ()
         used = memory.total - memory.available
         readings["memory_used_bytes"] = float(used)

@@ -13,10 +13,10 @@ _LOAD = re.compile(r"([0-9]{1,7}\.[0-9]{1,4}) ")
 
 @dataclass(frozen=True, slots=True)
 class CpuTimes:
-    """Time of all cores together since boot, in clock ticks: all of it, and the part in which they worked."""
+    """Time of all cores together since boot, in any one unit: all of it, and the part in which they worked."""
 
-    total: int
-    busy: int
+    total: float
+    busy: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,11 @@ class Tree:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = os.path.realpath(root)
 
+    @property
+    def live(self) -> bool:
+        """True for the tree of the machine itself."""
+        return self._root == "/"
+
     def text(self, path: str, limit: int = MAX_BYTES) -> str:
         """The first *limit* bytes of a file as text; bytes that are not UTF-8 become U+FFFD.
 
@@ -96,7 +101,7 @@ class Tree:
             os.close(descriptor)
 
     def _inside(self, path: str) -> str:
-        if self._root == "/":
+        if self.live:
             return f"/{path}"
         full = os.path.realpath(f"{self._root}/{path}")
         if full != self._root and not full.startswith(self._root + os.sep):
