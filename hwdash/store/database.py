@@ -35,7 +35,7 @@ def prepare(path: Path, now: datetime, *, broken: bool = False) -> Prepared:
     must not be.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not broken:
+    if not broken or not path.exists():
         try:
             return Prepared(_open_and_begin(path, now))
         except sqlite3.DatabaseError as error:

@@ -8,8 +8,8 @@
 ``event``      health changes
 ``inference``  answered and failed prompts, without any text of theirs
 
-Every ``ts`` is in milliseconds since 1970 in UTC. Scaled integers carry their unit in the name: they are what keeps
-a row of some 15 metrics near 50 bytes.
+Every ``ts`` is in milliseconds since 1970 in UTC. Scaled integers carry their unit in the name: they keep a row of 17
+metrics below 100 bytes on the disk, where floats would need twice that.
 """
 
 from __future__ import annotations

@@ -224,14 +224,15 @@ class Writer:
             await session.close()
 
     async def _recover(self, error: Exception) -> None:
-        """After a failed write: unless the connection is known to be sound, the next try opens the file afresh."""
+        """After a failed write: where the connection may have suffered, the next try opens the file afresh."""
         self._fail(error)
         if is_broken(error):
             self._broken = True
-            self._retry_at = 0.0
+            # At once, but not again and again: it is the disk then that breaks every file.
+            self._retry_at = self._retry_at if self._put_aside else 0.0
         elif not is_trouble(error):
             self._retry_at = self._commit_at
-        if not is_passing(error):
+        if is_trouble(error) and not is_passing(error):
             await self._disconnect()
 
     def _fail(self, error: BaseException) -> None:

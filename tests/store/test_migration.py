@@ -70,6 +70,12 @@ def test_a_file_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_broken_file_that_is_gone_is_made_anew(tmp_path: Path) -> None:
+    assert prepare(tmp_path / "h.db", START, broken=True).problem == ""
+    assert "kept as h.db.corrupt-20261122T120000Z;" in prepare(tmp_path / "h.db", START, broken=True).problem
+    assert "kept as h.db.corrupt-20261122T120000Z-2;" in prepare(tmp_path / "h.db", START, broken=True).problem
+
+
 async def test_a_file_of_version_1_is_read_and_written(tmp_path: Path) -> None:
     path = tmp_path / "h.db"
     with writing(path) as connection:
