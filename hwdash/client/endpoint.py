@@ -15,7 +15,7 @@ _CONNECT_S = 10.0
 
 
 class NotRunning(DaemonUnreachable):
-    """Nobody listens there: nothing was sent, and a daemon may be started."""
+    """Nobody listens there, or no longer: the request was not answered, and a daemon may be started for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import h11
 
-from hwdash.client.endpoint import Endpoint
+from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.core.errors import DaemonUnreachable, HwdashError, error_from_wire
 from hwdash.core.wire import loads
 
@@ -33,7 +33,8 @@ class Exchange:
     ) -> Exchange:
         """Send a request and wait for the head of its answer.
 
-        Raises `NotRunning`, `DaemonUnreachable`, and the error that the daemon answers with.
+        Raises `NotRunning` when nobody listens or whoever listened has gone before it said a word,
+        `DaemonUnreachable`, and the error that the daemon answers with.
         """
         exchange = cls(endpoint, *await endpoint.connect())
         try:
@@ -108,11 +109,13 @@ class Exchange:
             yield bytes(event.data)
 
     async def _next(self) -> Any:
+        data = b"?"
         try:
             while (event := self._connection.next_event()) is h11.NEED_DATA:
-                self._connection.receive_data(await self._reader.read(_READ_BYTES))
+                data = await self._reader.read(_READ_BYTES)
+                self._connection.receive_data(data)
         except h11.RemoteProtocolError as error:
-            if self._reader.at_eof():
+            if not data:
                 raise self._broken() from None
             raise DaemonUnreachable(f"what answers at {self._endpoint} is no hwdash daemon: {error}") from None
         except OSError:
@@ -128,4 +131,5 @@ class Exchange:
             return DaemonUnreachable(f"{self._endpoint} answers with HTTP status {self.status}, not as a hwdash daemon")
 
     def _broken(self) -> DaemonUnreachable:
-        return DaemonUnreachable(f"the daemon at {self._endpoint} has gone away")
+        kind = DaemonUnreachable if self.status else NotRunning
+        return kind(f"the daemon at {self._endpoint} has gone away")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -97,17 +98,24 @@ class HttpClient:
         await self._call("POST", "/api/v1/stop")
         try:
             async with asyncio.timeout(_STOP_S):
-                while True:
-                    _, writer = await self._endpoint.connect()
-                    writer.transport.abort()
+                while await self._listens():
                     await asyncio.sleep(_STOP_POLL_S)
-        except NotRunning:
-            return
         except TimeoutError:
             raise HwdashError(f"the daemon at {self._endpoint} does not end; end it by its pid") from None
 
     async def close(self) -> None:
         """Nothing to let go of: each call closes its own connection."""
+
+    async def _listens(self) -> bool:
+        """Somebody listens, or has not yet cleared away its socket."""
+        if self._endpoint.socket is not None:
+            return os.path.lexists(self._endpoint.socket)
+        try:
+            _, writer = await self._endpoint.connect()
+        except NotRunning:
+            return False
+        writer.transport.abort()
+        return True
 
     async def _call(self, method: str, target: str) -> Any:
         try:

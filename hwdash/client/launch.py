@@ -29,6 +29,7 @@ T = TypeVar("T")
 _START_S = 15.0
 _POLL_S = 0.015
 _END_S = 1.0
+_ATTEMPTS = 2  # the first daemon found may be another's that is just ending
 _STDERR_BYTES = 4096
 
 
@@ -111,24 +112,24 @@ class LaunchingClient:
             await child.end()
 
     async def _call(self, ask: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await ask()
-        except NotRunning:
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(NotRunning):
+                return await ask()
             await self._launch()
-            return await ask()
+        return await ask()
 
     async def _stream(self, ask: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-        try:
-            async with aclosing(ask()) as items:
-                async for item in items:
-                    yield item
-        except NotRunning:
-            await self._launch()
-        else:
-            return
-        async with aclosing(ask()) as items:
-            async for item in items:
-                yield item
+        for attempt in range(_ATTEMPTS + 1):
+            try:
+                async with aclosing(ask()) as items:
+                    async for item in items:
+                        yield item
+            except NotRunning:
+                if attempt == _ATTEMPTS:
+                    raise
+                await self._launch()
+            else:
+                return
 
     async def _launch(self) -> None:
         """Start a daemon and wait until one answers; it may be another's, started at the same time."""

@@ -12,9 +12,8 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from socket import socket as Socket  # noqa: N812 - a class with a lower-case name
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from hwdash.core.errors import UsageError
 from hwdash.core.paths import Paths
 from hwdash.daemon.lock import held_lock
 from hwdash.daemon.logfile import start_logging
+from hwdash.daemon.parts import Parts
 from hwdash.daemon.socket import listening
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from hwdash.daemon.server import SocketServer
     from hwdash.daemon.service import Service
-    from hwdash.engine.engine import Engine
-    from hwdash.sources.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +40,7 @@ _OWNED_LOCK_WAIT_S = 2.0
 _THREADS = 4
 _LAST_THREADS_S = 0.3
 _HUNG_END_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What to put in the place of this machine's own sources and engine; None keeps the real one."""
-
-    sources: Sequence[Source] | None = None
-    engine: Engine | None = None
+_OWN_PARTS = Parts()
 
 
 def run_daemon(
@@ -59,7 +50,7 @@ def run_daemon(
     socket: Path | None = None,
     owned: bool = False,
     verbose: bool = False,
-    parts: Parts = Parts(),
+    parts: Parts = _OWN_PARTS,
 ) -> int:
     """Run the daemon until a signal, a client's stop, or (*owned*) the end of stdin; gives the exit code.
 
@@ -136,7 +127,7 @@ class _Daemon:
         from hwdash.daemon.service import Identity
 
         identity = Identity(str(self._path), self._owned, self._problem)
-        service = await compose(self._config, self._paths, identity, self._parts.sources, self._parts.engine)
+        service = await compose(self._config, self._paths, identity, self._parts)
         try:
             await service.start()
             yield service

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -10,7 +11,6 @@ from starlette.responses import Response
 
 from hwdash.core.wire import dumps, to_wire
 from hwdash.daemon.body import PullBody, read_body
-from hwdash.daemon.closing import close_iterator
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import JSON_LINES, Stream, json_response
 
@@ -40,10 +40,7 @@ async def remove(request: Request, name: str) -> Response:
     return json_response({"removed": name})
 
 
-async def _lines(service: Service, model: str) -> AsyncIterator[bytes]:
-    progress = service.pull(model)
-    try:
+async def _lines(service: Service, model: str) -> AsyncGenerator[bytes, None]:
+    async with aclosing(service.pull(model)) as progress:
         async for step in progress:
             yield dumps({"type": "progress"} | to_wire(step)) + b"\n"
-    finally:
-        await close_iterator(progress)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -11,7 +12,6 @@ from starlette.responses import Response
 from hwdash.core.inference import PromptRequest
 from hwdash.core.wire import dumps, event_to_wire
 from hwdash.daemon.body import PromptBody, read_body
-from hwdash.daemon.closing import close_iterator
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import JSON_LINES, Stream
 
@@ -26,10 +26,7 @@ async def prompt(request: Request) -> Response:
     return Stream(_lines(service, body.to_request(service.default_model)), JSON_LINES, service.stopping)
 
 
-async def _lines(service: Service, request: PromptRequest) -> AsyncIterator[bytes]:
-    events = service.prompt(request)
-    try:
+async def _lines(service: Service, request: PromptRequest) -> AsyncGenerator[bytes, None]:
+    async with aclosing(service.prompt(request)) as events:
         async for event in events:
             yield dumps(event_to_wire(event)) + b"\n"
-    finally:
-        await close_iterator(events)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -74,6 +75,7 @@ class Frame:
         return self._data
 
 
-async def _events(service: Service, frame: Frame) -> AsyncIterator[bytes]:
-    async for snapshot in service.snapshots.subscribe():
-        yield frame.of(snapshot)
+async def _events(service: Service, frame: Frame) -> AsyncGenerator[bytes, None]:
+    async with aclosing(service.snapshots.subscribe()) as snapshots:
+        async for snapshot in snapshots:
+            yield frame.of(snapshot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,6 @@ from hwdash.core.service import DaemonStatus
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.daemon.account import Account
 from hwdash.daemon.bracket import Bracket
-from hwdash.daemon.closing import close_iterator
 from hwdash.monitor.broadcast import Broadcast
 from hwdash.routing.choose import choose
 from hwdash.routing.rank import rank
@@ -173,7 +172,7 @@ class Service:
             outcome, failure = FinishReason.ERROR, HwdashError(f"{device.id}: internal error; see the log")
         finally:
             try:
-                await close_iterator(events)
+                await events.aclose()
             finally:
                 # In a task of its own: a client that leaves now must not take the record along.
                 conclusion = self._keep(self._conclusions, self._conclude(account, outcome, failure))
@@ -195,7 +194,7 @@ class Service:
         """The models of the store."""
         return await asyncio.to_thread(self._models.list)
 
-    def pull(self, model: str) -> AsyncIterator[PullProgress]:
+    def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch and convert *model*. Raises `UnknownModel` and `ModelError`."""
         return self._models.pull(model)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hwdash.core.errors import DaemonUnreachable, HwdashError, Overloaded
 from hwdash.core.wire import dumps, error_to_wire
-from hwdash.daemon.closing import close_iterator
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class Stream(Response):
     the client leaves, stops reading for half a minute, or *stopping* is set.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes], media_type: str, stopping: asyncio.Event) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str, stopping: asyncio.Event) -> None:
         super().__init__(media_type=media_type, headers={"cache-control": "no-store"})
         del self.headers["content-length"]
         self._chunks = chunks
@@ -86,7 +85,7 @@ class Stream(Response):
         except HwdashError as error:
             return error
         finally:
-            await close_iterator(self._chunks)
+            await self._chunks.aclose()
         return None
 
     async def _begin(self, send: Send) -> None:

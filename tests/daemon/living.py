@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,7 @@ from typing import Any
 from hwdash.client.endpoint import Endpoint
 from hwdash.client.http import HttpClient
 from hwdash.core.config import Config, StoreConfig
-from hwdash.core.errors import UnknownModel
-from hwdash.core.inference import Message, ModelInfo, PromptRequest, PullProgress
+from hwdash.core.inference import Message, PromptRequest
 from hwdash.daemon.app import create_app
 from hwdash.daemon.server import SocketServer
 from hwdash.daemon.service import Identity, Service
@@ -24,41 +23,9 @@ from hwdash.engine.fake import FakeEngine
 from hwdash.monitor.monitor import Monitor
 from hwdash.sources.fake import FakeSource, fake_gpu
 from hwdash.store.store import Store
+from tests.daemon.fake_models import MODEL, FakeModels
 
-MODEL = "echo"
 KEY = fake_gpu(0).key
-
-
-class FakeModels:
-    """A model store with the model `MODEL` that needs no files."""
-
-    def __init__(self) -> None:
-        self.names = [MODEL]
-        self.pull_closed = False
-
-    def list(self) -> tuple[ModelInfo, ...]:
-        return tuple(ModelInfo(name, f"/models/{name}", 1, ready=True) for name in self.names)
-
-    def resolve(self, name: str) -> Path:
-        if name not in self.names:
-            raise UnknownModel(f"no model {name!r}")
-        return Path("/models") / name
-
-    async def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
-        if name == "org/none":
-            raise UnknownModel(f"no model {name!r}")
-        try:
-            yield PullProgress("fetching", 0.5)
-            if name == "org/endless":
-                await asyncio.Event().wait()
-            self.names.append(name)
-            yield PullProgress("done", 1.0, ModelInfo(name, f"/models/{name}", 1, ready=True))
-        finally:
-            self.pull_closed = True
-
-    def remove(self, name: str) -> None:
-        self.resolve(name)
-        self.names.remove(name)
 
 
 @dataclass
@@ -110,7 +77,7 @@ async def living(
     engine: FakeEngine | None = None,
     *,
     interval_s: float = 0.1,
-    config: Config = Config(),
+    config: Config | None = None,
 ) -> AsyncIterator[Living]:
     source = source or FakeSource([fake_gpu(0)])
     with short_directory() as directory, listening(directory / "run" / "s") as listener:
@@ -121,7 +88,7 @@ async def living(
             engine or FakeEngine(),
             store,
             models,  # type: ignore[arg-type]
-            config,
+            config or Config(),
             Identity(str(directory / "run" / "s")),
         )
         socket = directory / "run" / "s"

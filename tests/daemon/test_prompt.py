@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hwdash.core.device import Device
 from hwdash.core.errors import (
     DaemonUnreachable,
     HwdashError,
@@ -22,19 +24,34 @@ from hwdash.core.errors import (
     UsageError,
     WorkerDied,
 )
-from hwdash.core.inference import FinishedEvent, FinishReason, PromptEvent, PromptRequest, TokenEvent
-from hwdash.core.reading import Absent
+from hwdash.core.inference import (
+    EngineEvent,
+    FinishedEvent,
+    FinishReason,
+    InferenceRecord,
+    PromptEvent,
+    PromptRequest,
+    TokenEvent,
+)
+from hwdash.core.reading import Absent, Reading
 from hwdash.core.throttle import ThrottleReason
 from hwdash.core.wire import dumps, to_wire
 from hwdash.daemon.body import PromptBody, parse_body
 from hwdash.engine.fake import FakeEngine
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
-from tests.daemon.living import KEY, MODEL, Living, ask_for, living, until
+from tests.daemon.fake_models import MODEL
+from tests.daemon.living import KEY, Living, ask_for, living, until
 
 
 async def all_events(daemon: Living, request: PromptRequest) -> list[PromptEvent]:
     async with aclosing(daemon.client.prompt(request)) as events:
         return [event async for event in events]
+
+
+async def record_of(daemon: Living, request: PromptRequest) -> InferenceRecord:
+    *_, last = [event async for event in daemon.service.prompt(request)]
+    assert isinstance(last, FinishedEvent)
+    return last.record
 
 
 async def counts(daemon: Living) -> tuple[int, int]:
@@ -98,19 +115,20 @@ async def test_a_client_that_leaves_while_nothing_is_sent_is_noticed() -> None:
 
 async def test_an_error_midway_is_told_last_and_recorded() -> None:
     async with living(engine=FakeEngine(failure=WorkerDied("gpu0: the worker died"), fail_after=1)) as daemon:
-        seen = []
+        events = daemon.client.prompt(ask_for())
+        while not isinstance(await anext(events), TokenEvent):
+            pass
         with pytest.raises(WorkerDied, match="the worker died"):
-            async for event in daemon.client.prompt(ask_for()):
-                seen.append(event)
-        assert any(isinstance(event, TokenEvent) for event in seen)
+            await anext(events)
         assert (await counts(daemon))[1] == 1
 
 
 async def test_an_error_before_the_stream_has_its_own_status() -> None:
     class Full(FakeEngine):
-        async def generate(self, request, device):  # type: ignore[no-untyped-def, override]
+        async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent]:
+            for event in list[EngineEvent]():
+                yield event
             raise Overloaded("gpu0: 32 requests wait; try again later")
-            yield
 
     async with living(engine=Full()) as daemon:
         with pytest.raises(Overloaded, match="32 requests wait"):
@@ -122,9 +140,10 @@ async def test_an_error_before_the_stream_has_its_own_status() -> None:
 
 async def test_a_bug_in_the_engine_is_one_line_for_the_client() -> None:
     class Buggy(FakeEngine):
-        async def generate(self, request, device):  # type: ignore[no-untyped-def, override]
+        async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent]:
+            for event in list[EngineEvent]():
+                yield event
             raise KeyError("secret")
-            yield
 
     async with living(engine=Buggy()) as daemon:
         with pytest.raises(HwdashError, match=r"gpu0: internal error; see the log"):
@@ -267,20 +286,21 @@ async def test_a_stopping_daemon_ends_its_streams_with_a_word() -> None:
 async def test_energy_and_conditions_come_from_the_devices_own_counters() -> None:
     joules = 1000.0
 
-    def readings(count: int) -> dict[str, float]:
+    def readings(count: int) -> Mapping[str, Reading]:
         nonlocal joules
         joules += 10.0
-        return dict(fake_readings(energy_j=joules, temperature_c=50.0 + count % 7, clock_hz=1.5e9))  # type: ignore[arg-type]
+        return fake_readings(energy_j=joules, temperature_c=50.0 + count % 7, clock_hz=1.5e9)
 
     source = FakeSource([fake_gpu(0)], {KEY: readings})
     source.flags[KEY] = frozenset({ThrottleReason.POWER_CAP})
     async with living(source, FakeEngine(delay_s=0.1)) as daemon:
-        record = [e async for e in daemon.service.prompt(ask_for("a b c d e"))][-1].record  # type: ignore[union-attr]
+        record = await record_of(daemon, ask_for("a b c d e"))
         assert record.energy is not None
         assert record.energy.joules >= 10.0
         assert record.energy.joules_per_token == pytest.approx(record.energy.joules / 5)
         assert record.energy.scope == "device"
         assert record.conditions.throttle == ("power_cap",)
+        assert record.conditions.temperature_max_c is not None
         assert record.conditions.temperature_max_c >= 50.0
         assert record.conditions.clock_min_hz == 1.5e9
 
@@ -299,23 +319,24 @@ async def test_a_throttle_counter_that_moved_is_a_condition() -> None:
 async def test_without_a_counter_there_is_no_energy() -> None:
     source = FakeSource([fake_gpu(0)], {KEY: fake_readings(energy_j=Absent.NOT_SUPPORTED)})
     async with living(source) as daemon:
-        record = [e async for e in daemon.service.prompt(ask_for())][-1].record  # type: ignore[union-attr]
+        record = await record_of(daemon, ask_for())
         assert record.energy is None
 
 
 async def test_energy_of_requests_at_the_same_time_is_said_to_be_shared() -> None:
     joules = 0.0
 
-    def readings(_: int) -> dict[str, float]:
+    def readings(_: int) -> Mapping[str, Reading]:
         nonlocal joules
         joules += 1.0
-        return dict(fake_readings(energy_j=joules))  # type: ignore[arg-type]
+        return fake_readings(energy_j=joules)
 
     async with living(FakeSource([fake_gpu(0)], {KEY: readings}), FakeEngine(delay_s=0.05)) as daemon:
 
         async def scope() -> str:
-            record = [e async for e in daemon.service.prompt(ask_for())][-1].record  # type: ignore[union-attr]
+            record = await record_of(daemon, ask_for())
+            assert record.energy is not None
             assert record.energy.joules_per_token is None
-            return str(record.energy.scope)
+            return record.energy.scope
 
-        assert await asyncio.gather(scope(), scope()) == ["device, shared", "device, shared"]
+        assert set(await asyncio.gather(scope(), scope())) == {"device, shared"}

@@ -1,0 +1,46 @@
+"""The daemon process over a fake source and a fake engine, at the places of the environment. Run by path."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from hwdash.core.config import Config, MonitorConfig
+from hwdash.core.errors import HwdashError
+from hwdash.core.paths import paths_from
+from hwdash.daemon.parts import Parts
+from hwdash.daemon.process import run_daemon
+from hwdash.engine.fake import FakeEngine
+from hwdash.sources.fake import FakeSource, fake_gpu
+from tests.daemon.fake_models import FakeModels
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--owned", action="store_true")
+    parser.add_argument("--socket", type=Path)
+    parser.add_argument("--hang", action="store_true", help="every read of the second device hangs")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds between two tokens")
+    parsed = parser.parse_args()
+    source = FakeSource([fake_gpu(0), fake_gpu(1)])
+    if parsed.hang:
+        source.hanging.add(fake_gpu(1).key)
+    try:
+        return run_daemon(
+            Config(monitor=MonitorConfig(interval_s=0.1, deadline_s=0.2)),
+            paths_from(os.environ),
+            socket=parsed.socket,
+            owned=parsed.owned,
+            parts=Parts((source,), FakeEngine(parsed.delay), FakeModels()),  # type: ignore[arg-type]
+        )
+    except HwdashError as error:
+        sys.stderr.write(f"hwdash: {error.message}\n")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
