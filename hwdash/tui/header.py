@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hwdash.core.format import duration_text
 from hwdash.core.health import HealthState
@@ -32,48 +32,71 @@ class HeaderBar(Canvas):
         self.redraw()
 
     def draw(self, width: int, height: int) -> Sequence[Line]:
-        """The header's one line."""
-        right = clock_spans(self._feed)
-        summary = summary_spans(self._feed.snapshot)
-        left: list[Span] = [Span(" hwdash ", "title")]
-        tabs = [
+        """The header's one line: the fullest form that fits."""
+        for left, right in self._forms():
+            room = width - line_width(right)
+            if line_width(left) < room:
+                return [(*sized(left, room), *right)]
+        return [sized(left, width)]
+
+    def _forms(self) -> Iterator[tuple[Line, Line]]:
+        """Left and right part, from everything to the least."""
+        title = Span(" hwdash ", "title")
+        host = (Span(f" {self._host} ", "label"), Span(" "))
+        tabs = tuple(
             Span(f" {number} {name} ", "strong" if mode == self._mode else "label")
             for number, (mode, name) in enumerate(_TABS, start=1)
-        ]
-        room = width - line_width(tuple(left)) - line_width(right)
-        if room >= line_width((*tabs, *summary)) + len(self._host) + 4:
-            left += [*tabs, Span("  "), Span(self._host, "label"), Span("  "), *summary]
-        elif room >= line_width(tuple(summary)) + len(self._host) + 3:
-            left += [Span(self._host, "label"), Span("  "), *summary]
-        else:
-            left += summary
-        if line_width(tuple(left)) + line_width(right) > width:
-            return [sized((left[0], *right), width)]
-        return [(*sized(left, width - line_width(right)), *right)]
+        )
+        feed = self._feed
+        states = state_spans(feed.snapshot)
+        count = count_spans(feed.snapshot)
+        summary = (*count, *((Span(" · ", "faint"), *states) if states else ()))
+        clock = clock_spans(feed)
+        interval = interval_spans(feed)
+        yield (title, *tabs, *host, *summary), (*interval, *clock)
+        yield (title, *host, *summary), (*interval, *clock)
+        yield (title, *summary), (*interval, *clock)
+        yield (title, *summary), clock
+        for shown in range(len(states), 0, -2):
+            yield (title, *states[:shown]), clock
+        yield (title,), clock
+        yield (title,), ()
 
 
-def summary_spans(snapshot: Snapshot | None) -> Line:
-    """How many devices there are and how many are in a bad state, in words."""
+def count_spans(snapshot: Snapshot | None) -> Line:
+    """How many devices there are."""
     if snapshot is None:
         return ()
     count = len(snapshot.devices)
-    spans = [Span(f"{count} device{'' if count == 1 else 's'}")]
-    states = Counter(status.health.state for status in snapshot.devices)
+    return (Span(f"{count} device{'' if count == 1 else 's'}"),)
+
+
+def state_spans(snapshot: Snapshot | None) -> Line:
+    """How many devices are in each bad state, in words, the worst first."""
+    spans: list[Span] = []
+    states = Counter(status.health.state for status in snapshot.devices) if snapshot is not None else Counter()
     for state in (HealthState.LOST, HealthState.STALE, HealthState.THROTTLED, HealthState.WARM):
         if states[state]:
-            spans += [Span(" · ", "faint"), Span(f"{states[state]} {state}", state.value)]
+            spans += [Span(" · ", "faint")] * bool(spans)
+            spans.append(Span(f"{states[state]} {state}", state.value))
     return tuple(spans)
 
 
+def interval_spans(feed: Feed) -> Line:
+    """How often a snapshot is due; nothing while none comes."""
+    if feed.snapshot is None or feed.is_old:
+        return ()
+    return (Span(f"every {feed.snapshot.interval_s:g} s  ", "label"),)
+
+
 def clock_spans(feed: Feed) -> Line:
-    """The local time of the snapshot with the interval, or its age when it is old."""
+    """The local time of the snapshot, or its age when it is old."""
     snapshot = feed.snapshot
     if snapshot is None:
         return (Span("waiting ", "label"),)
     if feed.is_old:
         return (Span(f"OLD: {duration_text(feed.age_s)} ", "lost"),)
-    clock = f"{snapshot.taken_at.astimezone():%H:%M:%S}"
-    return (Span(f"every {snapshot.interval_s:g} s  ", "label"), Span(f"{clock} "))
+    return (Span(f"{snapshot.taken_at.astimezone():%H:%M:%S} "),)
 
 
 class Banner(Canvas):

@@ -108,6 +108,6 @@ class OverviewScreen(FrameScreen):
         body.set_class(beside, "-beside")
         body.set_class(not with_detail, "-alone")
         self._table.styles.height = "1fr" if beside or not with_detail else min(wanted, room - _DETAIL_ROWS)
-        detail = self.query_one("#detail")
-        detail.set_class(not beside and size.width < _NARROW, "-stacked")
-        self._facts.styles.width = "1fr" if beside else min(_FACTS_WIDTH, size.width // 2)
+        alone = not beside and size.width < _NARROW
+        self.query_one("#detail").set_class(alone, "-stacked")
+        self._facts.styles.width = "1fr" if beside or alone else min(_FACTS_WIDTH, size.width // 2)
