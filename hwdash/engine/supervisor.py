@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from hwdash.core.config import EngineConfig
@@ -30,7 +30,7 @@ class WorkerEngine:
         self._numbers = itertools.count(1)
         self._closed = False
 
-    async def generate(self, request: PromptRequest, device: Device) -> AsyncIterator[EngineEvent]:
+    async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
         """Answer *request* on *device*: stages, tokens, then one `Generation`.
 
         Closing the iterator cancels within one token. Raises `UnknownModel`, `ModelError`, `Overloaded`,
