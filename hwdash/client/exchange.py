@@ -22,6 +22,7 @@ class Exchange:
 
     def __init__(self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.status = 0
+        self._heard = False
         self._endpoint = endpoint
         self._reader = reader
         self._writer = writer
@@ -109,15 +110,15 @@ class Exchange:
             yield bytes(event.data)
 
     async def _next(self) -> Any:
-        data = b"?"
         try:
             while (event := self._connection.next_event()) is h11.NEED_DATA:
                 data = await self._reader.read(_READ_BYTES)
+                self._heard = self._heard or bool(data)
                 self._connection.receive_data(data)
-        except h11.RemoteProtocolError as error:
-            if not data:
+        except h11.RemoteProtocolError:
+            if self.status or not self._heard:
                 raise self._broken() from None
-            raise DaemonUnreachable(f"what answers at {self._endpoint} is no hwdash daemon: {error}") from None
+            raise DaemonUnreachable(f"what answers at {self._endpoint} is no hwdash daemon") from None
         except OSError:
             raise self._broken() from None
         return event
@@ -131,5 +132,5 @@ class Exchange:
             return DaemonUnreachable(f"{self._endpoint} answers with HTTP status {self.status}, not as a hwdash daemon")
 
     def _broken(self) -> DaemonUnreachable:
-        kind = DaemonUnreachable if self.status else NotRunning
+        kind = DaemonUnreachable if self._heard else NotRunning
         return kind(f"the daemon at {self._endpoint} has gone away")

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -98,8 +99,10 @@ class HttpClient:
         await self._call("POST", "/api/v1/stop")
         try:
             async with asyncio.timeout(_STOP_S):
-                while await self._listens():
+                while True:
                     await asyncio.sleep(_STOP_POLL_S)
+                    if not await self._listens():
+                        return
         except TimeoutError:
             raise HwdashError(f"the daemon at {self._endpoint} does not end; end it by its pid") from None
 
@@ -109,7 +112,7 @@ class HttpClient:
     async def _listens(self) -> bool:
         """Somebody listens, or has not yet cleared away its socket."""
         if self._endpoint.socket is not None:
-            return os.path.lexists(self._endpoint.socket)
+            return _is_there(self._endpoint.socket)
         try:
             _, writer = await self._endpoint.connect()
         except NotRunning:
@@ -145,6 +148,10 @@ class HttpClient:
                     yield data
         finally:
             exchange.close()
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.lexists(path)
 
 
 def _snapshot_of(line: bytes) -> Snapshot:
