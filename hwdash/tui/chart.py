@@ -13,9 +13,9 @@ from typing import Any
 from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, Percentiles
 from hwdash.core.throttle import ThrottleReason
 from hwdash.tui.axis import Mark, Scale, latency_scale, time_marks
-from hwdash.tui.canvas import ON_BAND
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, joined
+from hwdash.tui.palette import ON_BAND
 
 MIN_COLUMNS = 8
 MIN_ROWS = 3

@@ -10,8 +10,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
-from hwdash.tui.canvas import ON_CURSOR, Canvas
+from hwdash.tui.canvas import Canvas
 from hwdash.tui.line import Line, Span, sized
+from hwdash.tui.palette import ON_CURSOR
 
 
 class Entry(NamedTuple):

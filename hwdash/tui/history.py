@@ -111,6 +111,8 @@ class HistoryScreen(FrameScreen):
         Binding("enter", "prompt", "Prompt it", show=False, tooltip="Prompt this device", id="history.prompt"),
     ]
 
+    DEFAULT_CSS = "HistoryScreen { overflow: hidden; }"
+
     def __init__(self) -> None:
         super().__init__()
         self._figure = Figure.TTFT
@@ -210,7 +212,8 @@ class HistoryScreen(FrameScreen):
         self._lay_out()
         self.query_one(Head).redraw()
         self.query_one(SeriesTable).redraw()
-        self._show_chart()
+        # The height that is left for the chart holds after the layout.
+        self.call_after_refresh(self._show_chart)
 
     def _head(self, width: int, height: int) -> Sequence[Line]:
         glyphs, series = self.dashboard.glyphs, self.chosen

@@ -52,6 +52,9 @@ ON_CURSOR = "@"
 """Appended to a style name: the same style on the cursor's background."""
 ON_BLURRED_CURSOR = "~"
 """Appended to a style name: the same style on the background of a cursor without focus."""
+ON_BAND = "%"
+"""Appended to a style name: the same style on the background of a marked stretch of time."""
+_BAND_SHARE = 0.2
 
 
 def resolve(name: str, variables: Mapping[str, str], background: Color) -> Style:
@@ -60,7 +63,7 @@ def resolve(name: str, variables: Mapping[str, str], background: Color) -> Style
     In a theme of the terminal's own colours the cursor is reverse video, which needs no colour at all.
     Raises KeyError for a name that is not in `STYLES`, with or without a cursor's mark.
     """
-    recipe = _RECIPES[name.rstrip(ON_CURSOR + ON_BLURRED_CURSOR)]
+    recipe = _RECIPES[name.rstrip(ON_CURSOR + ON_BLURRED_CURSOR + ON_BAND)]
     bold, reverse = recipe.bold or None, recipe.reverse or None
     if name[-1] in ON_CURSOR + ON_BLURRED_CURSOR:
         cursor = Color.parse(variables["hw-cursor"])

@@ -74,6 +74,8 @@ class PromptScreen(FrameScreen):
         Binding("f3", "app.show('history')", "History", show=False, tooltip="Latency over time", id="prompt.history"),
     ]
 
+    DEFAULT_CSS = "PromptScreen { overflow: hidden; }"
+
     def __init__(self) -> None:
         super().__init__()
         self._device = AUTO

@@ -59,11 +59,8 @@ def setting_line(
         spans += [Span(" "), Span(state.value, state.value), Span(f" {_free(status)}", "label")]
     rest = [
         [Span("  model ", "label"), Span(sanitise_line(model, 60))],
-        [Span("  limit ", "label"), Span(f"{sampling.max_tokens} tok")],
-        [
-            Span("  temp ", "label"),
-            Span(f"{sampling.temperature:g}" + (" (greedy)" if not sampling.temperature else "")),
-        ],
+        [Span("  max ", "label"), Span(str(sampling.max_tokens))],
+        [Span("  temp ", "label"), Span(f"{sampling.temperature:g}")],
     ]
     for part in rest:
         if line_width((*spans, *part)) <= width:

@@ -11,10 +11,10 @@ from rich.cells import cell_len
 from hwdash.core.format import NOT_AVAILABLE, seconds_text
 from hwdash.core.history import LatencyHistory, LatencySeries, Percentiles, ThrottledPeriod
 from hwdash.tui.axis import WINDOWS, Window
-from hwdash.tui.canvas import ON_CURSOR
 from hwdash.tui.chart import STYLES, Figure, symbols
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, fit, line_width
+from hwdash.tui.palette import ON_CURSOR
 
 
 def throttled_share(
