@@ -236,6 +236,7 @@ class Slot:
         try:
             process.send(job.as_message())
         except FrameError as error:
+            self._free()
             job.fail(PromptTooLong(f"the prompt cannot be sent: {error}", param="messages"))
         if process.ended.is_set():
             job.finished.set()
@@ -243,8 +244,6 @@ class Slot:
         self._running = None
         if process.ended.is_set():
             job.fail(await self._bury(process))
-        else:
-            self._state = WorkerState.READY
 
     async def _bury(self, process: WorkerProcess) -> WorkerDied:
         """The worker is dead: remember why, and when the next may start. The error for whoever needed it."""
@@ -282,9 +281,14 @@ class Slot:
                 job.token(message)
             case Done() if job is not None and job.number == message.id:
                 self._failures, self._problem = 0, ""
+                self._free()
                 job.done(message, self._ready.dtype if self._ready is not None else None)
             case Failed() if job is not None and job.number == message.id:
+                self._free()
                 job.fail(_error_of(message))
+
+    def _free(self) -> None:
+        self._running, self._state = None, WorkerState.READY
 
     def _gone(self) -> None:
         """The process ended, by itself or by us: wake whoever waits for it."""
