@@ -27,7 +27,9 @@ def run(rig: Path, seconds: float = 20, rounds: int = 3) -> None:
         print(f"skip  dashboard: needs {bench}, a C compiler and nvitop (pip install nvitop)")
         return
     with tempfile.TemporaryDirectory() as library:
-        subprocess.run(["sh", str(rig / "fake_nvml" / "build.sh"), "-o", library], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["sh", str(rig / "fake_nvml" / "build.sh"), "-o", library], check=True, stdout=subprocess.DEVNULL
+        )
         fake = {"LD_LIBRARY_PATH": library, "FAKE_NVML": "devices 8"}
         figures: list[Figure] = []
         raw: dict[str, Any] = {}
@@ -58,7 +60,17 @@ def run(rig: Path, seconds: float = 20, rounds: int = 3) -> None:
 def _measure(
     bench: Path, environment: Mapping[str, str], size: str, seconds: float, rounds: int, commands: list[str]
 ) -> list[dict[str, Any]]:
-    arguments = [sys.executable, str(bench), "--json", "--size", size, "--seconds", str(seconds), "--rounds", str(rounds)]
+    arguments = [
+        sys.executable,
+        str(bench),
+        "--json",
+        "--size",
+        size,
+        "--seconds",
+        str(seconds),
+        "--rounds",
+        str(rounds),
+    ]
     if os.geteuid() == 0:
         arguments.append("--boost")
     for command in commands:

@@ -20,17 +20,23 @@ def home(**extra: str) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="hwb", dir="/tmp") as place:
         runtime = Path(place) / "run"
         runtime.mkdir(mode=0o700)
-        names = {"XDG_RUNTIME_DIR": str(runtime), "XDG_STATE_HOME": f"{place}/state", "XDG_CONFIG_HOME": f"{place}/config"}
+        names = {
+            "XDG_RUNTIME_DIR": str(runtime),
+            "XDG_STATE_HOME": f"{place}/state",
+            "XDG_CONFIG_HOME": f"{place}/config",
+        }
         yield {**os.environ, **names, **extra}
 
 
 @contextmanager
 def daemon(environment: Mapping[str, str]) -> Iterator[int]:
     """A running daemon in *environment*, ready to answer; gives its pid."""
-    process = subprocess.Popen([HWDASH, "daemon"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [HWDASH, "daemon"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + 20
-        while subprocess.run([HWDASH, "status"], env=environment, capture_output=True).returncode:
+        while subprocess.run([HWDASH, "status"], env=environment, capture_output=True, check=False).returncode:
             if time.monotonic() > deadline or process.poll() is not None:
                 raise RuntimeError("the daemon did not come up")
         yield process.pid

@@ -33,14 +33,27 @@ class Figure:
 
 def machine() -> dict[str, object]:
     """What the figures were taken on."""
-    model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
     versions = {}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), "kernel": platform.release(), "packages": versions}
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "packages": versions,
+    }
 
 
 def write(name: str, figures: list[Figure], raw: object) -> None:

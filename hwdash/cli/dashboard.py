@@ -11,7 +11,7 @@ from dataclasses import replace
 from hwdash.cli.devices import show_devices
 from hwdash.cli.service import with_interval
 from hwdash.cli.settings import client_for, load_config, with_client
-from hwdash.core.config import Config
+from hwdash.core.config import DEFAULT_THEME, Config
 from hwdash.core.errors import UsageError
 from hwdash.core.paths import paths_from
 
@@ -29,16 +29,16 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def _run(parsed: argparse.Namespace) -> int:
     if parsed.once:
         return with_client(parsed, lambda client: show_devices(client, as_json=False))
-    from hwdash.tui.theme import theme_names
-
-    config = with_interval(load_config(parsed.config, paths_from(os.environ)), parsed.interval)
+    paths = paths_from(os.environ)
+    config = with_interval(load_config(parsed.config, paths), parsed.interval)
     theme = parsed.theme or config.dashboard.theme
-    names = theme_names()
-    if theme == "list":
-        print("\n".join(names))
-        return 0
-    if theme not in names:
-        raise UsageError(f"no theme {theme!r}; there are: {', '.join(names)}", param="theme")
+    if theme != DEFAULT_THEME:
+        from hwdash.tui.theme import check_theme, theme_names
+
+        if theme == "list":
+            print("\n".join(theme_names(paths.config)))
+            return 0
+        check_theme(theme, paths.config)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the dashboard needs a terminal; for one table as text use: hwdash --once")
     return _open(parsed, config, theme)

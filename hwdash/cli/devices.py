@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import aclosing
 
 from hwdash.cli.output import print_json, table_text
 from hwdash.cli.settings import with_client
 from hwdash.client.client import Client
+from hwdash.core.errors import DaemonUnreachable
 from hwdash.core.format import NOT_AVAILABLE, bytes_text, rate_text, reading_text, seconds_text
+from hwdash.core.reading import Absent
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.wire import device_to_wire
 
@@ -22,12 +25,25 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 async def show_devices(client: Client, as_json: bool) -> int:
     """Print the devices of the newest snapshot."""
-    snapshot = await client.snapshot()
+    snapshot = await _with_rates(client)
     if as_json:
         print_json({"devices": [device_to_wire(status) for status in snapshot.devices]})
     else:
         print(devices_text(snapshot))
     return 0
+
+
+async def _with_rates(client: Client) -> Snapshot:
+    """The newest snapshot; of a daemon that has only just started the next one, which has rates as well."""
+    async with aclosing(client.stream()) as snapshots:
+        async for snapshot in snapshots:
+            if snapshot.sequence > 1 or not _waits_for_a_rate(snapshot):
+                return snapshot
+    raise DaemonUnreachable("the daemon ended before it had read the devices; run: hwdash daemon")
+
+
+def _waits_for_a_rate(snapshot: Snapshot) -> bool:
+    return any(Absent.FIRST_SAMPLE in status.readings.values() for status in snapshot.devices)
 
 
 HEADER = ("RANK", "ID", "NAME", "UTIL", "MEMORY", "TEMP", "MARGIN", "POWER", "CLOCK", "LAST", "STATE")

@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-V", "--version", action="version", version=f"hwdash {__version__}")
     _add_common(parser, suppress=False)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     _add_common(common, suppress=True)
 
     def command(name: str, summary: str, **options: Any) -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from typing import Any, get_origin, get_type_hints
 from hwdash.core.errors import UsageError
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_THEME = "hwdash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class StoreConfig:
 class DashboardConfig:
     """How the dashboard looks. ``ascii`` draws with ASCII only."""
 
-    theme: str = "hwdash"
+    theme: str = DEFAULT_THEME
     ascii: bool = False
 
 

@@ -17,7 +17,10 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class LatencyBucket:
-    """The finished requests of one stretch of time. A percentile set is None where no request had that figure."""
+    """The finished requests of one stretch of time. A percentile set is None where no request had that figure.
+
+    ``ttft`` and ``total`` are without a cold start, which would say how fast a model loads.
+    """
 
     start: datetime
     requests: int

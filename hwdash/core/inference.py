@@ -82,6 +82,11 @@ class Timing:
     total_s: float | None = None
     tokens_per_s: float | None = None
 
+    @property
+    def warm_ttft_s(self) -> float | None:
+        """Time to first token without the cold start: what the device needs once the model is there."""
+        return None if self.ttft_s is None else self.ttft_s - (self.cold_start_s or 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:

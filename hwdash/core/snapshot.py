@@ -16,7 +16,10 @@ from hwdash.core.throttle import ThrottleActivity
 
 @dataclass(frozen=True, slots=True)
 class LastRequest:
-    """The newest finished request on a device: its model, time to first token (s) and decode speed (tokens/s)."""
+    """The newest finished request on a device: its model, time to first token (s) and decode speed (tokens/s).
+
+    ``ttft_s`` is without a cold start (`Timing.warm_ttft_s`), so that devices can be compared by it.
+    """
 
     model: str
     finished_at: datetime

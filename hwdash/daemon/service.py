@@ -147,9 +147,10 @@ class Service:
         Raises `UnknownDevice`, `UnknownModel`, `ModelError`, `NoSuitableDevice`, `Overloaded`, `EngineError`.
         """
         snapshot = await self.snapshot()
-        await asyncio.to_thread(self._models.resolve, request.model)
         status, route = choose(snapshot, snapshot.ranking or rank(snapshot), request.device)
         device = status.device
+        if not any((worker.device, worker.model) == (device.id, request.model) for worker in self._engine.workers()):
+            await asyncio.to_thread(self._models.resolve, request.model)
         peers = self._brackets.setdefault(device.key, set())
         bracket = Bracket(self._monitor, self.snapshots, device, peers, self._clock)
         account = Account(request, device, route, bracket, self._clock)
@@ -218,7 +219,7 @@ class Service:
         record = await account.close(outcome, failure.message if failure else None)
         await self._store.add_record(record)
         if record.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
-            last = LastRequest(record.model, self._clock.now(), record.timing.ttft_s, record.timing.tokens_per_s)
+            last = LastRequest(record.model, self._clock.now(), record.timing.warm_ttft_s, record.timing.tokens_per_s)
             self._monitor.note_request(account.device.key, last)
         return record
 

@@ -1,7 +1,8 @@
 """Latency over time from the inference records, and the periods in which a device throttled.
 
 Only answers that came to their end (``stop``, ``length``) count in the figures and in ``requests``; failed ones are
-counted in ``errors``, cancelled ones nowhere: how long they took says when somebody lost patience. ``itl`` is the
+counted in ``errors``, cancelled ones nowhere: how long they took says when somebody lost patience. A cold start is not
+part of ``ttft`` and ``total``: loading a model says nothing of the device's pace. ``itl`` is the
 distribution, over requests, of each request's median gap between tokens.
 """
 
@@ -89,7 +90,8 @@ def read_latency(
     for dev, key in devices:
         name = ids.get(key, key)
         rows = connection.execute(
-            """SELECT ts, model, finish, ttft_us, itl_p50_us, total_us FROM inference
+            """SELECT ts, model, finish, ttft_us - cold_us, itl_p50_us, total_us - cold_us
+               FROM (SELECT *, coalesce(cold_start_us, 0) AS cold_us FROM inference)
                WHERE dev = ? AND ts >= ? AND ts <= ? AND finish != 'cancelled'""",
             (dev, since, until),
         )

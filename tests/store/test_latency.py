@@ -113,6 +113,15 @@ async def test_what_lies_outside_the_window_does_not_count(store: Store, clock: 
     assert (await store.latency(60, None, 10, {})).series[0].summary.requests == 2
 
 
+async def test_a_cold_start_is_not_latency(store: Store, clock: ManualClock) -> None:
+    await store.add_record(record(1, timing=Timing(cold_start_s=12.0, ttft_s=12.25, total_s=13.0)))
+    clock.advance(10)
+    (series,) = (await store.latency(60, None, 1, {})).series
+    assert series.summary.ttft == Percentiles(0.25, 0.25, 0.25)
+    assert series.summary.total == Percentiles(1.0, 1.0, 1.0)
+    assert (await store.last_requests())[series.device_key].ttft_s == 0.25
+
+
 async def test_failed_requests_are_errors_and_cancelled_ones_nothing(store: Store, clock: ManualClock) -> None:
     await store.add_record(record(1, ttft_s=0.1))
     await store.add_record(record(2, ttft_s=0.2, finish=FinishReason.LENGTH))
