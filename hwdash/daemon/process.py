@@ -96,7 +96,8 @@ class _Daemon:
         """Start, serve, end. Gives the exit code."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self._stop.set)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+                loop.add_signal_handler(number, self._stop.set)
         if self._owned:
             os.set_blocking(0, False)
             loop.add_reader(0, self._read_owner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from hwdash.core.config import Config, MonitorConfig
 from hwdash.core.errors import HwdashError
 from hwdash.core.paths import paths_from
+from hwdash.daemon import service
 from hwdash.daemon.parts import Parts
 from hwdash.daemon.process import run_daemon
 from hwdash.engine.fake import FakeEngine
@@ -25,7 +27,14 @@ def main() -> int:
     parser.add_argument("--socket", type=Path)
     parser.add_argument("--hang", action="store_true", help="every read of the second device hangs")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds between two tokens")
+    parser.add_argument("--hang-disk", action="store_true", help="looking up a model hangs")
+    parser.add_argument("--crash", action="store_true", help="a background task crashes")
     parsed = parser.parse_args()
+    models = FakeModels()
+    if parsed.hang_disk:
+        models.resolve = lambda name: time.sleep(3600)  # type: ignore[assignment, method-assign, return-value]
+    if parsed.crash:
+        vars(service)["rank"] = lambda snapshot: 1 / 0
     source = FakeSource([fake_gpu(0), fake_gpu(1)])
     if parsed.hang:
         source.hanging.add(fake_gpu(1).key)
@@ -35,7 +44,7 @@ def main() -> int:
             paths_from(os.environ),
             socket=parsed.socket,
             owned=parsed.owned,
-            parts=Parts((source,), FakeEngine(parsed.delay), FakeModels()),  # type: ignore[arg-type]
+            parts=Parts((source,), FakeEngine(parsed.delay), models),  # type: ignore[arg-type]
         )
     except HwdashError as error:
         sys.stderr.write(f"hwdash: {error.message}\n")

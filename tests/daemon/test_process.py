@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 from hwdash.client.endpoint import Endpoint
 from hwdash.client.http import HttpClient
 from hwdash.core.errors import DaemonUnreachable, UnknownDevice
-from hwdash.core.inference import TokenEvent
+from hwdash.core.inference import PromptEvent, TokenEvent
 from hwdash.core.paths import Paths, paths_from
 from tests.daemon.living import ask_for, short_directory
 
@@ -106,6 +106,8 @@ async def test_it_answers_and_ends_without_a_trace_of_its_socket(home: Home) -> 
 async def test_a_signal_ends_it_while_a_device_hangs_a_client_listens_and_a_model_generates(
     home: Home, number: signal.Signals
 ) -> None:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("these tests were started with that signal ignored")
     process = home.start("--hang", "--delay", "0.01")
     client = await home.answered()
     stream = client.stream()
@@ -120,6 +122,32 @@ async def test_a_signal_ends_it_while_a_device_hangs_a_client_listens_and_a_mode
             pass
     await stream.aclose()
     assert "Traceback" not in home.paths.log.read_text()
+
+
+async def test_a_thread_that_hangs_in_the_file_system_does_not_keep_it(home: Home) -> None:
+    process = home.start("--hang-disk")
+    client = await home.answered()
+    asking = asyncio.create_task(first_of(client.prompt(ask_for())))
+    await client.snapshot()
+    await asyncio.sleep(0)
+    process.terminate()
+    assert ends(process) == 0
+    assert not home.paths.socket.exists()
+    with pytest.raises(DaemonUnreachable):
+        await asking
+
+
+async def first_of(events: AsyncGenerator[PromptEvent, None]) -> PromptEvent:
+    return await anext(events)
+
+
+def test_a_crash_in_the_background_ends_it_with_a_word(home: Home) -> None:
+    process = home.start("--crash")
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "a background task has ended" in stderr
+    assert "ZeroDivisionError" in home.paths.log.read_text()
+    assert not home.paths.socket.exists()
 
 
 async def test_a_second_daemon_for_the_same_state_is_refused(home: Home) -> None:
