@@ -50,7 +50,7 @@ class DeviceTable(Canvas, can_focus=True):
     @property
     def wanted_height(self) -> int:
         """Lines that show everything: heading, rows, closing rule."""
-        return len(self._rows) + 2
+        return max(1, len(self._rows)) + 2
 
     def show(self, rows: tuple[Row, ...], *, old: bool = False) -> None:
         """Show *rows*; the cursor stays on its device."""
