@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 _LONGEST_CHARACTER = 4  # bytes of UTF-8: the most replacement characters that one unfinished character can cause
 _LONGEST_WINDOW = 64
+_KEPT_OF_NOISE = 2 * _LONGEST_CHARACTER
 
 
 class Detokenizer:
@@ -27,16 +28,25 @@ class Detokenizer:
         """The text that *token* completes; may be empty."""
         self._window.append(token)
         text = self._decode(self._window)
-        end = len(text)
-        while end and text[end - 1] == _INCOMPLETE and len(text) - end < _LONGEST_CHARACTER:
-            end -= 1
-        piece = text[self._shown : end]
-        self._shown = max(self._shown, end)
-        if (end == len(text) and piece) or len(self._window) > _LONGEST_WINDOW:
-            piece += text[self._shown :]
-            self._window = self._window[self._context :]
-            self._context = len(self._window)
-            self._shown = len(self._decode(self._window))
+        if len(self._window) > _LONGEST_WINDOW:
+            return self._give_up_waiting(text)
+        if text.endswith(_INCOMPLETE) or len(text) <= self._shown:
+            return ""
+        piece = text[self._shown :]
+        self._window = self._window[self._context :]
+        self._context = len(self._window)
+        self._shown = len(self._decode(self._window))
+        return piece
+
+    def _give_up_waiting(self, text: str) -> str:
+        """So many tokens are noise: let out what cannot change any more, all but the last, maybe unfinished character."""
+        held = 0
+        while held < min(len(text), _LONGEST_CHARACTER) and text[len(text) - held - 1] == _INCOMPLETE:
+            held += 1
+        piece = text[self._shown : len(text) - held]
+        self._window = self._window[-_KEPT_OF_NOISE:]
+        self._context = 0
+        self._shown = max(0, len(self._decode(self._window)) - held)
         return piece
 
     def flush(self) -> str:
