@@ -5,7 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ class SilentClient(FakeClient):
     def __init__(self) -> None:
         super().__init__([mixed_snapshot()])
 
-    async def stream(self) -> AsyncIterator[Snapshot]:  # type: ignore[override]
+    async def stream(self) -> AsyncGenerator[Snapshot, None]:
         import asyncio
 
         await asyncio.Event().wait()
@@ -41,8 +41,9 @@ class SilentClient(FakeClient):
 class BrokenClient(FakeClient):
     """A client with a bug."""
 
-    async def stream(self) -> AsyncIterator[Snapshot]:  # type: ignore[override]
-        raise RuntimeError("[/oops]")
+    async def stream(self) -> AsyncGenerator[Snapshot, None]:
+        if self.snapshots:
+            raise RuntimeError("[/oops]")
         yield self.snapshots[0]
 
 

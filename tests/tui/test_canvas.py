@@ -17,7 +17,7 @@ from textual.screen import Screen
 
 from hwdash.client.fake import FakeClient
 from hwdash.core.health import HealthState
-from hwdash.core.reading import Absent
+from hwdash.core.reading import Absent, Reading
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.tui.app import HwdashApp
 from hwdash.tui.canvas import changed_runs
@@ -39,7 +39,7 @@ class MirroredApp(HwdashApp):
         self.bytes_fed = 0
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
-        update = NarrowUpdate.of(renderable) if isinstance(renderable, ChopsUpdate) else renderable
+        update: object = NarrowUpdate.of(renderable) if isinstance(renderable, ChopsUpdate) else renderable
         if isinstance(update, CompositorUpdate):
             data = update.render_segments(self.console)
             self.bytes_fed += len(data.encode())
@@ -67,15 +67,18 @@ class MirroredApp(HwdashApp):
 
 
 def random_snapshot(rng: random.Random, number: int) -> Snapshot:
+    def pick(*values: Reading) -> Reading:
+        return rng.choice(values)
+
     devices: list[DeviceStatus] = []
     for base in mixed_devices():
         if rng.random() < 0.1:
             continue
-        changes = {
-            "utilization": rng.choice([0.0, 1.0, rng.random(), Absent.TIMED_OUT]),
-            "temperature_c": rng.choice([31.0, 91.0, rng.uniform(20, 100), Absent.NOT_SUPPORTED]),
+        changes: dict[str, Reading] = {
+            "utilization": pick(0.0, 1.0, rng.random(), Absent.TIMED_OUT),
+            "temperature_c": pick(31.0, 91.0, rng.uniform(20, 100), Absent.NOT_SUPPORTED),
             "power_w": rng.uniform(0, 1500),
-            "clock_hz": rng.choice([1e9, rng.uniform(2e8, 4e9), Absent.FIRST_SAMPLE]),
+            "clock_hz": pick(1e9, rng.uniform(2e8, 4e9), Absent.FIRST_SAMPLE),
         }
         health = replace(base.health, state=rng.choice(list(HealthState)), reasons=("a reason",) * rng.randrange(3))
         name = rng.choice([base.device.name, "加速器 XL-9", "x" * 60])
