@@ -22,7 +22,7 @@ from tests.tui.screen_text import frame, shown, text, until
 
 
 def make_app(client: FakeClient | None = None, config: DashboardConfig | None = None) -> HwdashApp:
-    return HwdashApp(client or FakeClient([mixed_snapshot()]), config, host="node7")
+    return HwdashApp(client or FakeClient([mixed_snapshot()], interval_s=0.2), config, host="node7")
 
 
 class SilentClient(FakeClient):
@@ -56,7 +56,7 @@ async def test_the_first_frame_does_not_wait_for_the_daemon() -> None:
 
 
 async def test_a_lost_daemon_is_said_and_the_data_marked_old() -> None:
-    client = FakeClient([mixed_snapshot()], interval_s=0.02)
+    client = FakeClient([mixed_snapshot()], interval_s=0.2)
     app = make_app(client)
     async with app.run_test() as pilot:
         await shown(pilot, "gpu3")

@@ -22,7 +22,7 @@ SIZES = [(80, 24), (160, 48), (40, 12), (20, 3), (300, 80), (1, 1)]
 
 
 def make_app(*snapshots: Snapshot, ascii_only: bool = False) -> HwdashApp:
-    client = FakeClient(snapshots or [mixed_snapshot()], interval_s=0.02)
+    client = FakeClient(snapshots or [mixed_snapshot()], interval_s=0.2)
     return HwdashApp(client, DashboardConfig(ascii=ascii_only), host="node7")
 
 
@@ -199,7 +199,7 @@ async def test_every_size_draws_whole_lines(size: tuple[int, int], ascii_only: b
 
 async def test_a_storm_of_resizes_in_every_state() -> None:
     rng = random.Random(5)
-    client = FakeClient([mixed_snapshot()], interval_s=0.02)
+    client = FakeClient([mixed_snapshot()], interval_s=0.2)
     app = HwdashApp(client, host="node7")
     async with app.run_test(size=(80, 24)) as pilot:
         for step in range(16):
