@@ -61,7 +61,7 @@ def resolve(name: str, variables: Mapping[str, str], background: Color) -> Style
     """The style *name* in the theme with these *variables*, on *background*.
 
     In a theme of the terminal's own colours the cursor is reverse video, which needs no colour at all.
-    Raises KeyError for a name that is not in `STYLES`, with or without a cursor's mark.
+    Raises KeyError for a name that is not in `STYLES`, with or without a mark.
     """
     recipe = _RECIPES[name.rstrip(ON_CURSOR + ON_BLURRED_CURSOR + ON_BAND)]
     bold, reverse = recipe.bold or None, recipe.reverse or None
@@ -71,6 +71,11 @@ def resolve(name: str, variables: Mapping[str, str], background: Color) -> Style
             return Style(bold=bold, reverse=not recipe.reverse)
         if cursor.ansi is None and background.ansi is None:
             background = background.blend(cursor, 1.0 if name.endswith(ON_CURSOR) else 0.5)
+    if name.endswith(ON_BAND):
+        band = Color.parse(variables["hw-chart-band"])
+        # The terminal's own colours cannot be mixed, and a full one would hide what is drawn on it.
+        if band.ansi is None and background.ansi is None:
+            background = background.blend(band, _BAND_SHARE)
     colour = _parsed(variables[recipe.variable], background)
     return Style(color=colour.rich_color, bgcolor=background.rich_color, bold=bold, reverse=reverse)
 

@@ -16,7 +16,10 @@ from hwdash.core.errors import DaemonUnreachable, UnknownDevice
 from hwdash.core.history import LatencyHistory
 from hwdash.core.snapshot import LastRequest
 from hwdash.tui.app import HwdashApp
+from hwdash.tui.chart import Plan
+from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.history import HistoryScreen
+from hwdash.tui.line import Line
 from tests.tui.past import MODEL, bucket, busy_history, history, series
 from tests.tui.sample import START, gpu, mixed_snapshot
 from tests.tui.screen_text import text, until
@@ -37,9 +40,12 @@ class Daemon(FakeClient):
 
 @asynccontextmanager
 async def opened(
-    found: LatencyHistory | None, size: tuple[int, int] = (80, 24), config: DashboardConfig | None = None
+    found: LatencyHistory | None,
+    size: tuple[int, int] = (80, 24),
+    config: DashboardConfig | None = None,
+    interval_s: float = 1.0,
 ) -> AsyncIterator[tuple[Pilot[None], Daemon, HistoryScreen]]:
-    client = Daemon([mixed_snapshot()], history=found, interval_s=0.02)
+    client = Daemon([mixed_snapshot()], history=found, interval_s=interval_s)
     app = HwdashApp(client, config, host="box")
     async with app.run_test(size=size) as pilot:
         await app.action_show("history")
@@ -110,7 +116,7 @@ async def test_a_failure_is_a_line(failure: Exception) -> None:
 
 
 async def test_a_finished_prompt_is_looked_for_at_once() -> None:
-    async with opened(busy_history()) as (pilot, client, screen):
+    async with opened(busy_history(), interval_s=0.05) as (pilot, client, screen):
         await until(pilot, lambda: screen.chosen is not None)
         calls = len(client.latency_calls)
         snapshot = mixed_snapshot()
@@ -120,7 +126,7 @@ async def test_a_finished_prompt_is_looked_for_at_once() -> None:
 
 
 async def test_hidden_it_rests() -> None:
-    async with opened(busy_history()) as (pilot, client, screen):
+    async with opened(busy_history(), interval_s=0.05) as (pilot, client, screen):
         await until(pilot, lambda: screen.chosen is not None)
         await pilot.press("1")
         await pilot.pause()
@@ -150,8 +156,13 @@ async def test_sizes(size: tuple[int, int], config: DashboardConfig) -> None:
 async def test_the_chart_is_drawn_only_when_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(busy_history()) as (pilot, client, _):
         await until(pilot, lambda: "■ p99\n" in text(pilot.app))
-        drawings: list[object] = []
-        monkeypatch.setattr("hwdash.tui.chart.draw", lambda *args: drawings.append(args) or ())
+        drawings: list[Plan] = []
+
+        def drawn(plan: Plan, glyphs: Glyphs) -> tuple[Line, ...]:
+            drawings.append(plan)
+            return ()
+
+        monkeypatch.setattr("hwdash.tui.chart.draw", drawn)
         calls = len(client.latency_calls)
         await pilot.press("d")
         await until(pilot, lambda: len(client.latency_calls) > calls)

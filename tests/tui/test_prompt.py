@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -32,12 +32,12 @@ class Daemon(FakeClient):
 
     def __init__(self, sent: Sequence[PromptEvent] = (), *, hold: bool = False) -> None:
         models = [ModelInfo(MODEL, "/m", 270_000_000, ready=True), ModelInfo("org/half", "/h", 9, ready=False)]
-        super().__init__([mixed_snapshot()], sent, models=models, interval_s=0.02)
+        super().__init__([mixed_snapshot()], sent, models=models, interval_s=1.0)
         self.go = asyncio.Event()
         if not hold:
             self.go.set()
 
-    async def prompt(self, request: PromptRequest) -> AsyncIterator[PromptEvent]:
+    async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         self._check()
         self.requests.append(request)
         try:
@@ -97,9 +97,9 @@ async def test_a_prompt_and_its_answer() -> None:
 async def test_each_prompt_stands_alone() -> None:
     client = Daemon(answer())
     async with opened(client) as (pilot, screen):
-        for number in (1, 2):
-            await send(pilot, f"prompt {number}")
-            await until(pilot, lambda number=number: len(client.requests) == number and not screen.busy)
+        for words in ("one", "two"):
+            await send(pilot, words)
+            await until(pilot, lambda: not screen.busy)
         assert [len(request.messages) for request in client.requests] == [1, 1]
 
 
