@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from textual.color import Color
 
 from hwdash.core.history import LatencyHistory
 from hwdash.tui.axis import WINDOWS, latency_scale, time_marks
 from hwdash.tui.chart import Figure, Plan, draw, plan, symbols
 from hwdash.tui.glyphs import ASCII, UNICODE, Glyphs
 from hwdash.tui.line import Line, line_width, plain
-from hwdash.tui.palette import ON_BAND
+from hwdash.tui.palette import ON_BAND, resolve
 from hwdash.tui.summary import throttled_share
 from tests.tui.past import bucket, busy_history, history, series, throttled
 from tests.tui.sample import START, gpu
@@ -160,3 +161,12 @@ def test_overlapping_periods_count_once() -> None:
     periods = [throttled(90, 40, "power_cap"), throttled(60, 10, "thermal_sw"), throttled(50, None, "x", device=3)]
     share = throttled_share(periods, gpu(0).key, START - timedelta(seconds=100), START)
     assert share == pytest.approx(0.8)
+
+
+def test_a_band_has_another_ground_but_on_terminal_colours() -> None:
+    rich = dict.fromkeys(("hw-text", "hw-cursor"), "#ffffff") | {"hw-chart-band": "#ff0000"}
+    dark = Color.parse("#000000")
+    assert resolve("text" + ON_BAND, rich, dark).bgcolor != resolve("text", rich, dark).bgcolor
+    plain_colours = dict.fromkeys(("hw-text", "hw-cursor", "hw-chart-band"), "ansi_red")
+    ground = Color.parse("ansi_default")
+    assert resolve("text" + ON_BAND, plain_colours, ground).bgcolor == resolve("text", plain_colours, ground).bgcolor
