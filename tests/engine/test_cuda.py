@@ -1,0 +1,71 @@
+"""Workers on a CUDA device: the very device that was named, in the precision that it has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hwdash.core.config import EngineConfig
+from hwdash.core.device import Capabilities, Device, DeviceKind
+from hwdash.core.inference import Generation, Message, PromptRequest, TokenEvent
+from hwdash.core.text import sanitise
+from hwdash.engine.models import ModelStore
+from hwdash.engine.supervisor import WorkerEngine
+from tests.tiny_model import GREEDY_PROMPT, GREEDY_TOKENS
+
+pytestmark = pytest.mark.gpu
+
+
+def device(*dtypes: str) -> Device:
+    listed = subprocess.run(
+        ["nvidia-smi", "--query-gpu=uuid,name", "--format=csv,noheader"], capture_output=True, text=True, check=True
+    )
+    uuid, name = listed.stdout.splitlines()[-1].split(", ", 1)
+    capabilities = Capabilities(dtypes=dtypes, inference=True)
+    return Device(
+        f"nvidia:{uuid}", DeviceKind.GPU, "NVIDIA", name, "nvml", "gpu0", capabilities=capabilities, visible_as=uuid
+    )
+
+
+def users_of(gpu: Device) -> list[int]:
+    listed = subprocess.run(
+        ["nvidia-smi", f"--id={gpu.visible_as}", "--query-compute-apps=pid", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [int(line) for line in listed.stdout.split() if line.isdigit()]
+
+
+async def test_the_named_device_answers_and_is_let_go(tiny_model: Path, tmp_path: Path) -> None:
+    expected = json.loads((tiny_model / "greedy.json").read_text())
+    engine = WorkerEngine(ModelStore(tmp_path), EngineConfig(), tmp_path)
+    gpu = device("fp32")
+    before = users_of(gpu)
+    try:
+        request = PromptRequest((Message("user", GREEDY_PROMPT),), str(tiny_model), max_tokens=GREEDY_TOKENS)
+        events = [event async for event in engine.generate(request, gpu)]
+        text = "".join(event.text for event in events if isinstance(event, TokenEvent))
+        # fp32 on the GPU sums in another order: the first tokens are the same, later ones may part.
+        assert text[:6] == sanitise(expected["text"])[:6]
+        assert len(users_of(gpu)) > len(before)
+    finally:
+        await engine.close()
+    assert len(users_of(gpu)) <= len(before)
+
+
+async def test_bf16_where_the_device_has_it(tiny_model: Path, tmp_path: Path) -> None:
+    engine = WorkerEngine(ModelStore(tmp_path), EngineConfig(), tmp_path)
+    try:
+        request = PromptRequest(
+            (Message("user", "x"),), str(tiny_model), max_tokens=4, temperature=0.8, top_p=0.9, seed=1
+        )
+        made = [event async for event in engine.generate(request, device("fp32", "fp16", "bf16"))][-1]
+    finally:
+        await engine.close()
+    assert isinstance(made, Generation)
+    assert made.dtype == "bf16"
+    assert made.tokens.completion > 0
