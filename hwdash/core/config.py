@@ -87,7 +87,9 @@ def check_interval(seconds: float) -> float:
     """*seconds* when it may be a poll interval. Raises `UsageError` that names the bounds."""
     low, high = _BOUNDS["monitor", "interval_s"]
     if not low <= seconds <= high:
-        raise UsageError(f"the interval must be between {low:g} and {high:g} seconds, not {seconds:g}", param="interval")
+        raise UsageError(
+            f"the interval must be between {low:g} and {high:g} seconds, not {seconds:g}", param="interval"
+        )
     return seconds
 
 

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 from hwdash.core.device import DeviceKind
@@ -165,6 +166,7 @@ def _stepped(part: float) -> float:
     return round(min(1.0, max(0.0, part)) / STEP) * STEP
 
 
+@lru_cache(maxsize=4096)
 def _natural(name: str) -> tuple[tuple[bool, int, str], ...]:
     """A sort key in which ``gpu10`` comes after ``gpu9``."""
     return tuple(

@@ -117,7 +117,7 @@ class TracePane(Canvas):
 
     def _trace(self, row: Row, metric: str, points: Sequence[TracePoint | None], cells: int, rows: int) -> list[Line]:
         index = TRACED.index(metric)
-        values = [None if point is None else point.values[index] for point in points]
+        values = tuple(None if point is None else point.values[index] for point in points)
         low, high = scale(metric, row.status) or (0.0, ceiling(values))
         style = f"trace-{index + 1}"
         now = reading_text(metric, row.status.readings.get(metric)).replace("°C", self.glyphs.degrees)

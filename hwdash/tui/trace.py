@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from hwdash.core.health import HealthState
@@ -35,18 +36,17 @@ class TraceHistory:
         self._step_s = STEP_S
 
     def add(self, snapshot: Snapshot) -> None:
-        """Take the values of *snapshot*; a second snapshot in one step replaces the first."""
+        """Take the values of *snapshot*; of a second one in the same step only whether the device throttled."""
         if snapshot.interval_s > self._step_s:
             self._step_s = snapshot.interval_s
             self._points.clear()
         step = int(snapshot.taken_at.timestamp() / self._step_s)
         for status in snapshot.devices:
             points = self._points.setdefault(status.device.key, deque(maxlen=int(TRACE_S / STEP_S)))
-            point = _point(step, status)
-            if points and points[-1].step >= step:
-                before = points.pop()
-                point = point._replace(step=before.step, throttled=point.throttled or before.throttled)
-            points.append(point)
+            if not points or points[-1].step < step:
+                points.append(_point(step, status))
+            elif not points[-1].throttled and _throttled(status):
+                points[-1] = points[-1]._replace(throttled=True)
 
     @property
     def step_s(self) -> float:
@@ -62,16 +62,23 @@ class TraceHistory:
         if not points or cells <= 0:
             return (None,) * (2 * max(cells, 0))
         end = points[-1].step | 1
-        by_step = {point.step: point for point in points}
-        return tuple(by_step.get(step) for step in range(end - 2 * cells + 1, end + 1))
+        window: list[TracePoint | None] = [None] * (2 * cells)
+        for point in reversed(points):
+            if (place := point.step - end - 1) < -2 * cells:
+                break
+            window[place] = point
+        return tuple(window)
 
 
 def _point(step: int, status: DeviceStatus) -> TracePoint:
     state = status.health.state
     if state in (HealthState.STALE, HealthState.LOST):
         return TracePoint(step, (None,) * len(METRICS), False)
-    values = tuple(status.number(metric) for metric in METRICS)
-    return TracePoint(step, values, state is HealthState.THROTTLED or any(item.active for item in status.throttle))
+    return TracePoint(step, tuple(status.number(metric) for metric in METRICS), _throttled(status))
+
+
+def _throttled(status: DeviceStatus) -> bool:
+    return status.health.state is HealthState.THROTTLED or any(item.active for item in status.throttle)
 
 
 def scale(metric: str, status: DeviceStatus) -> tuple[float, float] | None:
@@ -99,10 +106,11 @@ def ceiling(values: Iterable[float | None]) -> float:
     return size
 
 
-def draw_trace(values: Sequence[float | None], low: float, high: float, rows: int, glyphs: Glyphs) -> list[str]:
+@lru_cache(maxsize=32)
+def draw_trace(values: tuple[float | None, ...], low: float, high: float, rows: int, glyphs: Glyphs) -> Sequence[str]:
     """*values*, two a cell, as *rows* lines filled from below; None is a gap, a value at or below *low* one dot.
 
-    Braille dots where the font has them (four levels a row), else one of the glyphs' levels a cell.
+    Remembered, because a trace stands still between two steps. Braille dots where the font has them (four levels a row), else one of the glyphs' levels a cell.
     """
     per_row = 4 if glyphs.braille else len(glyphs.levels) - 1
     most = per_row * rows
