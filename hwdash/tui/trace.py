@@ -19,6 +19,9 @@ STEP_S = 2.0
 METRICS = ("utilization", "temperature_c", "power_w", "clock_hz")
 """What is traced, in drawing order."""
 
+_SILENT = frozenset({HealthState.STALE, HealthState.LOST})
+_NOTHING: tuple[float | None, ...] = (None,) * len(METRICS)
+
 
 class TracePoint(NamedTuple):
     """The newest values of one step; None where there was no fresh reading."""
@@ -36,7 +39,7 @@ class TraceHistory:
         self._step_s = STEP_S
 
     def add(self, snapshot: Snapshot) -> None:
-        """Take the values of *snapshot*; of a second one in the same step only whether the device throttled."""
+        """Take the values of *snapshot*; of a second one in the same step only that a device throttled or went."""
         if snapshot.interval_s > self._step_s:
             self._step_s = snapshot.interval_s
             self._points.clear()
@@ -45,6 +48,8 @@ class TraceHistory:
             points = self._points.setdefault(status.device.key, deque(maxlen=int(TRACE_S / STEP_S)))
             if not points or points[-1].step < step:
                 points.append(_point(step, status))
+            elif status.health.state in _SILENT:
+                points[-1] = points[-1]._replace(values=_NOTHING)
             elif not points[-1].throttled and _throttled(status):
                 points[-1] = points[-1]._replace(throttled=True)
 
@@ -71,9 +76,8 @@ class TraceHistory:
 
 
 def _point(step: int, status: DeviceStatus) -> TracePoint:
-    state = status.health.state
-    if state in (HealthState.STALE, HealthState.LOST):
-        return TracePoint(step, (None,) * len(METRICS), False)
+    if status.health.state in _SILENT:
+        return TracePoint(step, _NOTHING, False)
     return TracePoint(step, tuple(status.number(metric) for metric in METRICS), _throttled(status))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from hwdash.core.inference import (
     FinishReason,
     InferenceRecord,
     ModelInfo,
+    PromptEvent,
     Route,
     Stage,
     StageEvent,
@@ -56,10 +56,10 @@ def record() -> InferenceRecord:
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeClient]:
+def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeClient:
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
-    events = [
+    events: list[PromptEvent] = [
         StageEvent(Stage.QUEUED, "gpu1"),
         TokenEvent("Hello", 1, 0.04),
         TokenEvent(" you", 2, 0.06),

@@ -130,16 +130,16 @@ def test_fact_lines_keep_the_width_from_20_on(width: int) -> None:
 
 
 def test_a_trace_is_fixed_to_its_range_and_shows_gaps() -> None:
-    assert draw_trace([1.0, 1.0, 0.5, 0.5, None, None, 0.0, 0.0], 0.0, 1.0, 1, UNICODE) == ["⣿⣤ ⣀"]
-    assert draw_trace([1.0, 1.0, 0.5, 0.5, None, None, 0.0, 0.0], 0.0, 1.0, 1, ASCII) == ["#= ."]
-    assert draw_trace([9.0, -9.0], 0.0, 1.0, 2, UNICODE) == ["⡇", "⣇"]
+    assert draw_trace((1.0, 1.0, 0.5, 0.5, None, None, 0.0, 0.0), 0.0, 1.0, 1, UNICODE) == ["⣿⣤ ⣀"]
+    assert draw_trace((1.0, 1.0, 0.5, 0.5, None, None, 0.0, 0.0), 0.0, 1.0, 1, ASCII) == ["#= ."]
+    assert draw_trace((9.0, -9.0), 0.0, 1.0, 2, UNICODE) == ["⡇", "⣇"]
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(-10, 200)), max_size=40), st.integers(1, 9))
 def test_a_trace_has_its_size(values: list[float | None], rows: int) -> None:
     values = values[: len(values) // 2 * 2]
     for glyphs in (UNICODE, ASCII):
-        drawn = draw_trace(values, 0.0, 100.0, rows, glyphs)
+        drawn = draw_trace(tuple(values), 0.0, 100.0, rows, glyphs)
         assert [len(line) for line in drawn] == [len(values) // 2] * rows
 
 
