@@ -34,6 +34,7 @@ class Canvas(Widget):
         self._drawn_for: tuple[int, int] = (-1, -1)
         self._styles_by_name: dict[str, Style] = {}
         self._background: Color | None = None
+        self._strips: dict[int, Strip] = {}
 
     @property
     def glyphs(self) -> Glyphs:
@@ -57,12 +58,11 @@ class Canvas(Widget):
             return
         before = self._lines
         self._lines = self._drawn(width, height)
-        changed = [
-            Region(start, y, end - start, 1)
-            for y, (old, new) in enumerate(zip(before, self._lines, strict=True))
-            if old != new
-            for start, end in changed_runs(old, new)
-        ]
+        changed: list[Region] = []
+        for y, (old, new) in enumerate(zip(before, self._lines, strict=True)):
+            if old != new:
+                self._strips.pop(y, None)
+                changed += [Region(start, y, end - start, 1) for start, end in changed_runs(old, new)]
         if changed:
             self.refresh(*changed)
 
@@ -77,14 +77,8 @@ class Canvas(Widget):
         width, height = self.size
         if self._drawn_for != (width, height):
             self._draw_all(width, height)
-        filters, ground = self.get_line_filters(), self._ground()
-        strips = []
-        for y in crop.line_range:
-            strip = self._strip(y, width).crop(crop.x, crop.right)
-            for line_filter in filters:
-                strip = strip.apply_filter(line_filter, ground)
-            strips.append(strip)
-        return strips
+        strips = [self._strip(y, width) for y in crop.line_range]
+        return strips if crop.column_span == (0, width) else [strip.crop(crop.x, crop.right) for strip in strips]
 
     def render_line(self, y: int) -> Strip:
         """One whole line of the newest drawing."""
@@ -97,12 +91,18 @@ class Canvas(Widget):
         """Forget resolved colours when the theme changed."""
         super().notify_style_update()
         self._styles_by_name.clear()
+        self._strips.clear()
         self._background = None
 
     def _strip(self, y: int, width: int) -> Strip:
-        if not 0 <= y < len(self._lines):
-            return Strip.blank(width, self._style("text"))
-        return Strip([Segment(span.text, self._style(span.style)) for span in self._lines[y]], width)
+        """A line in its colours. Strips are costly to make, so each is kept until its line changes."""
+        if (strip := self._strips.get(y)) is None:
+            line = self._lines[y] if 0 <= y < len(self._lines) else (Span(" " * width),)
+            segments = [Segment(span.text, self._style(span.style)) for span in line]
+            for line_filter in self.get_line_filters():
+                segments = line_filter.apply(segments, self._ground())
+            strip = self._strips[y] = Strip(segments, width)
+        return strip
 
     def _ground(self) -> Color:
         if self._background is None:
@@ -111,6 +111,7 @@ class Canvas(Widget):
 
     def _draw_all(self, width: int, height: int) -> None:
         self._lines = self._drawn(width, height)
+        self._strips.clear()
         self._drawn_for = (width, height)
 
     def _drawn(self, width: int, height: int) -> list[Line]:

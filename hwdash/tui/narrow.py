@@ -7,12 +7,15 @@ a colour only when it differs from the one before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from rich.color import ColorSystem
 from rich.console import Console
+from rich.segment import Segment
 from rich.style import Style
 from textual._compositor import ChopsUpdate
+from textual.strip import Strip
 
 _MARK = "\0"
 
@@ -36,9 +39,7 @@ class NarrowUpdate(ChopsUpdate):
                 if strip is None or left >= right:
                     continue
                 out.append(f"\x1b[{y + 1};{left + 1}H")
-                for text, style, control in strip.crop(left - x, right - x):
-                    if control or not text:
-                        continue
+                for text, style, _ in _cut(strip, left - x, right - x):
                     if style is not None and style.link:
                         out.append(f"\x1b[0m{style.render(text, color_system=system)}")
                         current = ""
@@ -51,6 +52,22 @@ class NarrowUpdate(ChopsUpdate):
         if current:
             out.append("\x1b[0m")
         return "".join(out)
+
+
+def _cut(strip: Strip, left: int, right: int) -> Iterator[Segment]:
+    """The segments of *strip* from cell *left* to *right*, without the new strip that `Strip.crop` would make."""
+    end = 0
+    for segment in strip:
+        start, end = end, end + segment.cell_length
+        if segment.control or end <= left or start == end:
+            continue
+        if start >= right:
+            return
+        if end > right:
+            segment, _ = segment.split_cells(right - start)
+        if start < left:
+            _, segment = segment.split_cells(left - start)
+        yield segment
 
 
 _SYSTEMS = {
