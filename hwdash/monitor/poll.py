@@ -11,7 +11,7 @@ from hwdash.core.clock import Clock
 from hwdash.core.sample import Sample
 from hwdash.monitor.complaint import Complaints
 from hwdash.monitor.mailbox import Bell, Mailbox
-from hwdash.monitor.reader import Discovery, Outcome, Reader, close, discover, read
+from hwdash.monitor.reader import Discovery, Outcome, Reader, Turn, close, discover, read
 from hwdash.monitor.registry import Registry, Watch
 from hwdash.monitor.track import Line, Track
 from hwdash.sources.source import Source
@@ -40,6 +40,7 @@ class Poll:
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._pending: set[Reader] = set()
         self._all_in = Bell()
+        self._turn = Turn()
         self._cycle = 0
         self._stopping = False
         self.watches = tuple(
@@ -53,6 +54,7 @@ class Poll:
         """
         self._mailbox.deliver()
         self._mailbox.begin()
+        self._turn = Turn()
         self._cycle += 1
         now_s = self._clock.monotonic()
         for watch in self.watches:
@@ -148,7 +150,9 @@ class Poll:
         keys = tuple(track.device.key for track in due)
         self._pending.add(reader)
         reader.order(
-            partial(read, line.source, keys, self._clock), partial(self._answered, line), self._mailbox.expect()
+            partial(self._turn.take, partial(read, line.source, keys, self._clock)),
+            partial(self._answered, line),
+            self._mailbox.expect(),
         )
 
     def _answered(self, line: Line, outcomes: Sequence[Outcome]) -> None:

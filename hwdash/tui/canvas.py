@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -150,8 +151,8 @@ def _cells(line: Line) -> list[tuple[str, str]]:
     """One entry a cell: what is drawn there and how. The right half of a wide character is part of its left."""
     cells: list[tuple[str, str]] = []
     for text, style in line:
-        if text.isascii():
-            cells.extend((char, style) for char in text)
+        if cell_len(text) == len(text):
+            cells.extend(zip(text, repeat(style)))
             continue
         for char in text:
             width = cell_len(char)

@@ -129,18 +129,18 @@ def draw_trace(values: tuple[float | None, ...], low: float, high: float, rows: 
     lines = []
     for row in range(rows):
         floor = (rows - 1 - row) * per_row
+        levels = [max(0, min(per_row, height - floor)) for height in range(most + 1)]
         if glyphs.braille:
-            lines.append("".join(_braille(left - floor, right - floor) for left, right in pairs))
+            lines.append("".join([_BRAILLE[levels[left]][levels[right]] for left, right in pairs]))
         else:
-            lines.append("".join(glyphs.levels[max(0, min(per_row, max(pair) - floor))] for pair in pairs))
+            lines.append("".join([glyphs.levels[levels[max(pair)]] for pair in pairs]))
     return lines
 
 
-_LEFT = (0x00, 0x40, 0x44, 0x46, 0x47)
-_RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
-"""Braille bits of a dot column filled from below with 0 to 4 dots (Unicode 15, block Braille Patterns)."""
-
-
 def _braille(left: int, right: int) -> str:
-    bits = _LEFT[max(0, min(4, left))] | _RIGHT[max(0, min(4, right))]
+    bits = (0x00, 0x40, 0x44, 0x46, 0x47)[left] | (0x00, 0x80, 0xA0, 0xB0, 0xB8)[right]
     return chr(0x2800 + bits) if bits else " "
+
+
+_BRAILLE = tuple(tuple(_braille(left, right) for right in range(5)) for left in range(5))
+"""A cell by the dots of its left and its right column, filled from below (Unicode 15, block Braille Patterns)."""
