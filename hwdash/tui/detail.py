@@ -106,7 +106,7 @@ class TracePane(Canvas):
         if row is None or height < 3 or cells < 8:
             return []
         points = self._history.window(row.key, cells)
-        metrics = [metric for metric in TRACED if metric in row.status.readings][: (height - 1) // 2]
+        metrics = [metric for metric in TRACED if self._seen(row, metric, points)][: (height - 1) // 2]
         if not metrics:
             return []
         rows, spare = divmod(height - 1, len(metrics))
@@ -115,15 +115,23 @@ class TracePane(Canvas):
             lines += self._trace(row, metric, points, cells, rows - 1 + (number < spare))
         return [*lines, self._axis(points, cells)]
 
+    def _seen(self, row: Row, metric: str, points: Sequence[TracePoint | None]) -> bool:
+        """*metric* has a value to draw; why others have none stands among the facts."""
+        index = TRACED.index(metric)
+        return row.status.number(metric) is not None or any(
+            point and point.values[index] is not None for point in points
+        )
+
     def _trace(self, row: Row, metric: str, points: Sequence[TracePoint | None], cells: int, rows: int) -> list[Line]:
         index = TRACED.index(metric)
         values = tuple(None if point is None else point.values[index] for point in points)
-        low, high = scale(metric, row.status) or (0.0, ceiling(values))
+        limits = scale(metric, row.status)
+        low, high = limits or (0.0, ceiling(values))
         style = f"trace-{index + 1}"
         now = reading_text(metric, row.status.readings.get(metric)).replace("°C", self.glyphs.degrees)
         top = reading_text(metric, high).replace("°C", self.glyphs.degrees)
         head = f"{METRICS[metric].title} "
-        tail = f"of {top}"
+        tail = f"of {top}" if limits else f"drawn to {top}"
         room = cells - len(head) - len(tail) - 1
         label: Line = (
             (Span(" "), Span(head, "label"), Span(fit(now, room), "strong" if now != "n/a" else "faint"))
