@@ -11,7 +11,7 @@ from hwdash.cli.output import print_json, table_text
 from hwdash.cli.settings import with_client
 from hwdash.client.client import Client
 from hwdash.core.format import bytes_text
-from hwdash.core.inference import PullProgress
+from hwdash.core.model import PullProgress
 from hwdash.core.wire import to_wire
 
 BAR_WIDTH = 30

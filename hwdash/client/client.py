@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from hwdash.core.history import LatencyHistory
-from hwdash.core.inference import ModelInfo, PromptEvent, PromptRequest, PullProgress
-from hwdash.core.service import DaemonStatus
+from hwdash.core.inference import PromptEvent, PromptRequest
+from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.snapshot import Snapshot
+from hwdash.core.status import DaemonStatus
 
 
 class Client(Protocol):

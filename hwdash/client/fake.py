@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from hwdash.core.errors import DaemonUnreachable, HwdashError, UnknownModel
 from hwdash.core.history import LatencyHistory
-from hwdash.core.inference import ModelInfo, PromptEvent, PromptRequest, PullProgress
-from hwdash.core.service import DaemonStatus
+from hwdash.core.inference import PromptEvent, PromptRequest
+from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.snapshot import Snapshot
+from hwdash.core.status import DaemonStatus
 
 
 class FakeClient:

@@ -14,9 +14,10 @@ from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.client.exchange import Exchange
 from hwdash.core.errors import DaemonUnreachable, HwdashError, UsageError, error_from_wire
 from hwdash.core.history import LatencyHistory
-from hwdash.core.inference import FinishedEvent, ModelInfo, PromptEvent, PromptRequest, PullProgress
-from hwdash.core.service import DaemonStatus
+from hwdash.core.inference import FinishedEvent, PromptEvent, PromptRequest
+from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.snapshot import Snapshot
+from hwdash.core.status import DaemonStatus
 from hwdash.core.wire import dumps, event_from_wire, from_wire, loads, to_wire
 
 T = TypeVar("T")

@@ -18,10 +18,11 @@ from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.client.http import HttpClient
 from hwdash.core.errors import DaemonUnreachable
 from hwdash.core.history import LatencyHistory
-from hwdash.core.inference import ModelInfo, PromptEvent, PromptRequest, PullProgress
+from hwdash.core.inference import PromptEvent, PromptRequest
+from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.paths import Paths
-from hwdash.core.service import DaemonStatus
 from hwdash.core.snapshot import Snapshot
+from hwdash.core.status import DaemonStatus
 from hwdash.core.text import sanitise_line
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
@@ -183,49 +183,3 @@ class Generation:
 
 EngineEvent: TypeAlias = StageEvent | TokenEvent | Generation
 """What an engine yields for one request: stages, tokens, then exactly one `Generation`."""
-
-
-class WorkerState(StrEnum):
-    """Where a worker is in its life."""
-
-    STARTING = "starting"
-    LOADING = "loading"
-    READY = "ready"
-    BUSY = "busy"
-    BACKING_OFF = "backing_off"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """One worker process: what it serves, its pid while it lives, how many requests wait, and what went wrong last."""
-
-    device: str
-    model: str
-    state: WorkerState
-    pid: int | None = None
-    dtype: str | None = None
-    queued: int = 0
-    restarts: int = 0
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """One model of the store. ``size_bytes`` counts its files; ``ready`` is false while a pull was not finished."""
-
-    name: str
-    path: str
-    size_bytes: int
-    ready: bool
-    source: str = ""
-    license: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PullProgress:
-    """How far a pull is: the step in words, 0 to 1 within all steps (None: unknown), and the model once it is there."""
-
-    step: str
-    progress: float | None = None
-    done: ModelInfo | None = field(default=None)

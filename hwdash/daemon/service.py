@@ -21,13 +21,12 @@ from hwdash.core.inference import (
     FinishReason,
     Generation,
     InferenceRecord,
-    ModelInfo,
     PromptEvent,
     PromptRequest,
-    PullProgress,
 )
-from hwdash.core.service import DaemonStatus
+from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.snapshot import LastRequest, Snapshot
+from hwdash.core.status import DaemonStatus
 from hwdash.daemon.account import Account
 from hwdash.daemon.bracket import Bracket
 from hwdash.monitor.broadcast import Broadcast

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from hwdash.core.device import Device
-from hwdash.core.inference import EngineEvent, PromptRequest, WorkerStatus
+from hwdash.core.inference import EngineEvent, PromptRequest
+from hwdash.core.status import WorkerStatus
 
 
 class Engine(Protocol):

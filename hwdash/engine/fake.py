@@ -18,9 +18,8 @@ from hwdash.core.inference import (
     Timing,
     TokenCounts,
     TokenEvent,
-    WorkerState,
-    WorkerStatus,
 )
+from hwdash.core.status import WorkerState, WorkerStatus
 
 
 class FakeEngine:

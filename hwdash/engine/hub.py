@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from hwdash.core.inference import PullProgress
+from hwdash.core.model import PullProgress
 from hwdash.engine.checkpoint import read_checkpoint
 from hwdash.engine.child import Child
 from hwdash.engine.manifest import write_manifest

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from hwdash.core.errors import ModelError, UnknownModel
-from hwdash.core.inference import ModelInfo, PullProgress
+from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.text import sanitise_line
 from hwdash.engine.catalogue import CATALOGUE
 from hwdash.engine.checkpoint import read_checkpoint

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from hwdash.core.errors import HwdashError, ModelError
-from hwdash.core.inference import PullProgress
+from hwdash.core.model import PullProgress
 from hwdash.core.text import sanitise_line
 from hwdash.engine.catalogue import CATALOGUE, WheelModel
 from hwdash.engine.checkpoint import read_checkpoint

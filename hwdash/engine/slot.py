@@ -13,7 +13,8 @@ from pathlib import Path
 from hwdash.core.config import EngineConfig
 from hwdash.core.device import Device, DeviceKind
 from hwdash.core.errors import EngineError, HwdashError, Overloaded, PromptTooLong, WorkerDied, error_from_wire
-from hwdash.core.inference import PromptRequest, Stage, StageEvent, WorkerState, WorkerStatus
+from hwdash.core.inference import PromptRequest, Stage, StageEvent
+from hwdash.core.status import WorkerState, WorkerStatus
 from hwdash.core.text import sanitise_line
 from hwdash.engine.frame import FrameError
 from hwdash.engine.job import Job, waiting_line

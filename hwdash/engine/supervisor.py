@@ -11,7 +11,8 @@ from pathlib import Path
 from hwdash.core.config import EngineConfig
 from hwdash.core.device import Device
 from hwdash.core.errors import EngineError, HwdashError
-from hwdash.core.inference import EngineEvent, Generation, PromptRequest, WorkerStatus
+from hwdash.core.inference import EngineEvent, Generation, PromptRequest
+from hwdash.core.status import WorkerStatus
 from hwdash.engine.models import ModelStore
 from hwdash.engine.slot import Slot
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hwdash.core.format import bytes_text, seconds_text
-from hwdash.core.inference import AUTO, ModelInfo, PromptRequest
+from hwdash.core.inference import AUTO, PromptRequest
+from hwdash.core.model import ModelInfo
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.text import sanitise_line
 from hwdash.tui.choice import Entry

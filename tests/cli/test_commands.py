@@ -21,7 +21,6 @@ from hwdash.core.inference import (
     FinishedEvent,
     FinishReason,
     InferenceRecord,
-    ModelInfo,
     PromptEvent,
     Route,
     Stage,
@@ -30,6 +29,7 @@ from hwdash.core.inference import (
     TokenCounts,
     TokenEvent,
 )
+from hwdash.core.model import ModelInfo
 from hwdash.core.ranking import RankedDevice, Ranking
 from hwdash.core.snapshot import DeviceStatus, Snapshot, SourceStatus
 from hwdash.sources.fake import fake_gpu, fake_readings

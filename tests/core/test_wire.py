@@ -25,8 +25,8 @@ from hwdash.core.inference import (
     TokenEvent,
 )
 from hwdash.core.reading import Absent
-from hwdash.core.service import DaemonStatus
 from hwdash.core.snapshot import DeviceStatus, LastRequest, Snapshot
+from hwdash.core.status import DaemonStatus
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 from hwdash.core.wire import answer_to_wire, dumps, event_from_wire, event_to_wire, from_wire, loads, to_wire
 from hwdash.sources.fake import fake_gpu, fake_readings

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from hwdash.core.errors import UnknownModel
-from hwdash.core.inference import ModelInfo, PullProgress
+from hwdash.core.model import ModelInfo, PullProgress
 
 MODEL = "echo"
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from hwdash.core.config import DEFAULT_MODEL
 from hwdash.core.errors import ModelError, UnknownModel
-from hwdash.core.inference import ModelInfo, PullProgress
+from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.engine import pull
 from hwdash.engine.catalogue import CATALOGUE, WheelModel
 from hwdash.engine.checkpoint import read_checkpoint

@@ -33,8 +33,8 @@ from hwdash.core.inference import (
     Stage,
     StageEvent,
     TokenEvent,
-    WorkerState,
 )
+from hwdash.core.status import WorkerState
 from hwdash.core.text import sanitise
 from hwdash.engine import slot
 from hwdash.engine.supervisor import WorkerEngine

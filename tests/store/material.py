@@ -13,15 +13,7 @@ from typing import Any
 
 from hwdash.core.device import Capabilities, Device, DeviceKind
 from hwdash.core.health import Health, HealthChange, HealthState
-from hwdash.core.inference import (
-    Conditions,
-    Energy,
-    FinishReason,
-    InferenceRecord,
-    Route,
-    Timing,
-    TokenCounts,
-)
+from hwdash.core.inference import Conditions, Energy, FinishReason, InferenceRecord, Route, Timing, TokenCounts
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.throttle import ThrottleActivity

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from hwdash.core.config import DashboardConfig
 from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, Percentiles, ThrottledPeriod
-from hwdash.core.inference import ModelInfo, PromptEvent, PromptRequest
+from hwdash.core.inference import PromptEvent, PromptRequest
+from hwdash.core.model import ModelInfo
 from hwdash.tui.app import HwdashApp
 from tests.tui.answer_events import WAITING, finished, tokens
 from tests.tui.demo import DemoClient

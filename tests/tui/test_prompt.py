@@ -14,7 +14,8 @@ from textual.pilot import Pilot
 from hwdash.client.fake import FakeClient
 from hwdash.core.config import DashboardConfig
 from hwdash.core.errors import DaemonUnreachable, HwdashError, NoSuitableDevice, UnknownModel
-from hwdash.core.inference import FinishReason, ModelInfo, PromptEvent, PromptRequest, TokenEvent
+from hwdash.core.inference import FinishReason, PromptEvent, PromptRequest, TokenEvent
+from hwdash.core.model import ModelInfo
 from hwdash.tui.answer import Kind
 from hwdash.tui.app import HwdashApp
 from hwdash.tui.choice import ChoiceScreen

@@ -1,0 +1,50 @@
+"""What the daemon says of itself and of its workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class WorkerState(StrEnum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    BUSY = "busy"
+    BACKING_OFF = "backing_off"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker process: what it serves, its pid while it lives, how many requests wait, and what went wrong last."""
+
+    device: str
+    model: str
+    state: WorkerState
+    pid: int | None = None
+    dtype: str | None = None
+    queued: int = 0
+    restarts: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """The daemon's own state. ``listen`` is its TCP address, None while it only has its socket.
+
+    ``problems`` are sentences about what is degraded (a source without permission, a store that cannot write).
+    """
+
+    pid: int
+    version: str
+    uptime_s: float
+    interval_s: float
+    socket: str
+    listen: str | None = None
+    workers: tuple[WorkerStatus, ...] = ()
+    owned: bool = False
+    default_model: str = ""
+    problems: tuple[str, ...] = ()
