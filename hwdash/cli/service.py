@@ -52,7 +52,7 @@ async def show_status(client: Client, as_json: bool) -> int:
     """Print the daemon's own state."""
     status = await client.status()
     if as_json:
-        print_json(to_wire(status) | {"listen": status.listen})
+        print_json(to_wire(status))
         return 0
     print(
         f"hwdash {status.version}, pid {status.pid}, up {duration_text(status.uptime_s)}, every {status.interval_s:g} s"

@@ -1,7 +1,8 @@
 """The one JSON form of the vocabulary: what commands print, the API answers and recordings hold.
 
 `to_wire` gives plain dictionaries whose names and nesting are the outside contract's; `from_wire` reads them back.
-None is never written: what is unknown is not there. Times are RFC 3339 in UTC.
+None is not written: what is unknown is not there. (The few keys that stay with the value null, for scripts that index
+them, are named where that happens.) Times are RFC 3339 in UTC.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hwdash.core.errors import HwdashError
 from hwdash.core.inference import FinishedEvent, InferenceRecord, PromptEvent, StageEvent, TokenEvent
 from hwdash.core.reading import Absent
 from hwdash.core.snapshot import DeviceStatus, Snapshot
+from hwdash.core.status import DaemonStatus
 from hwdash.core.throttle import ThrottleActivity
 
 T = TypeVar("T")
@@ -42,6 +44,9 @@ def to_wire(value: object) -> Any:
         return _snapshot_to_wire(value)
     if isinstance(value, DeviceStatus):
         return device_to_wire(value)
+    if isinstance(value, DaemonStatus):
+        # Also while it is null: whoever indexes it wants to know whether there is a TCP address.
+        return _without_none(msgspec.to_builtins(value)) | {"listen": value.listen}
     return _without_none(msgspec.to_builtins(value))
 
 

@@ -35,8 +35,7 @@ async def ready(request: Request) -> Response:
 async def status(request: Request) -> Response:
     """The daemon's own state."""
     service: Service = request.app.state.service
-    state = service.status()
-    return json_response(to_wire(state) | {"listen": state.listen})
+    return json_response(to_wire(service.status()))
 
 
 @router.get("/api/v1/devices")
