@@ -23,7 +23,7 @@ from textual.screen import Screen
 from textual.signal import Signal
 
 from hwdash.client.client import Client
-from hwdash.core.config import DEFAULT_MODEL, DashboardConfig
+from hwdash.core.config import DEFAULT_MODEL, DEFAULT_THEME, DashboardConfig
 from hwdash.core.errors import HwdashError
 from hwdash.core.paths import paths_from
 from hwdash.core.snapshot import Snapshot
@@ -135,7 +135,7 @@ class HwdashApp(App[None]):
             self.theme = self.config.theme
         else:
             problems = (*problems, f"no theme {self.config.theme!r}; there are: {', '.join(self.available_themes)}")
-            self.theme = theme.DEFAULT_THEME if theme.DEFAULT_THEME in themes else theme.TERMINAL_THEME
+            self.theme = DEFAULT_THEME if DEFAULT_THEME in themes else theme.TERMINAL_THEME
         return problems
 
     def get_css_variables(self) -> dict[str, str]:

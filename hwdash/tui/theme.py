@@ -12,13 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
+from hwdash.core.config import DEFAULT_THEME
 from hwdash.core.errors import UsageError
 from hwdash.core.text import sanitise_line
 
 if TYPE_CHECKING:
     from textual.theme import Theme
 
-DEFAULT_THEME = "hwdash"
 TERMINAL_THEME = "terminal"
 """The theme that uses nothing but the terminal's own 16 colours; built in, chosen by itself where there are no others."""
 
