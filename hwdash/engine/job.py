@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import time
-from collections.abc import Sequence
 
 from hwdash.core.errors import HwdashError, error_from_wire
 from hwdash.core.inference import (
@@ -19,12 +17,8 @@ from hwdash.core.inference import (
     TokenCounts,
     TokenEvent,
 )
+from hwdash.core.percentile import nearest_rank
 from hwdash.engine.message import Done, Generate, Token
-
-
-def nearest_rank(values: Sequence[float], share: float) -> float | None:
-    """The smallest of *values* that at least *share* of them do not exceed; None without values."""
-    return sorted(values)[max(1, math.ceil(share * len(values))) - 1] if values else None
 
 
 class Job:
@@ -87,19 +81,19 @@ class Job:
 
     def _timing(self) -> Timing:
         stamps = self._stamps
-        gaps = [later - earlier for earlier, later in itertools.pairwise(stamps)]
+        gaps = sorted(later - earlier for earlier, later in itertools.pairwise(stamps))
         decode_s = stamps[-1] - stamps[0] if stamps else 0.0
         return Timing(
             queue_s=self._queue_s,
             cold_start_s=self._cold_start_s,
             ttft_s=stamps[0] - self.arrived if stamps else None,
-            itl_p50_s=nearest_rank(gaps, 0.50),
-            itl_p99_s=nearest_rank(gaps, 0.99),
+            itl_p50_s=nearest_rank(gaps, 50) if gaps else None,
+            itl_p99_s=nearest_rank(gaps, 99) if gaps else None,
             total_s=time.monotonic() - self.arrived,
             tokens_per_s=len(gaps) / decode_s if decode_s > 0 else None,
         )
 
 
-def waiting_line(device: str, before: int) -> StageEvent:
+def queued_stage(device: str, before: int) -> StageEvent:
     """The stage of a job with *before* others in front of it."""
     return StageEvent(Stage.QUEUED, device, f"{before} {'request' if before == 1 else 'requests'} before this one")

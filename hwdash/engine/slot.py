@@ -17,7 +17,7 @@ from hwdash.core.inference import PromptRequest, Stage, StageEvent
 from hwdash.core.status import WorkerState, WorkerStatus
 from hwdash.core.text import sanitise_line
 from hwdash.engine.frame import FrameError
-from hwdash.engine.job import Job, waiting_line
+from hwdash.engine.job import Job, queued_stage
 from hwdash.engine.message import Cancel, Done, Failed, FromWorker, Load, Loading, Prefill, Ready, Token
 from hwdash.engine.models import ModelStore
 from hwdash.engine.process import WorkerProcess, pinned_environment
@@ -81,7 +81,7 @@ class Slot:
             )
         job = Job(number, request, arrived)
         if before := before + (self._running is not None):
-            job.stage(waiting_line(self.device.id, before))
+            job.stage(queued_stage(self.device.id, before))
         self._waiting.append(job)
         self._go()
         return job

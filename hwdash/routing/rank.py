@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 
 from hwdash.core.device import DeviceKind
 from hwdash.core.errors import UsageError
 from hwdash.core.format import bytes_text, rate_text, seconds_text
 from hwdash.core.health import HealthState
+from hwdash.core.order import natural_key
 from hwdash.core.ranking import ExcludedDevice, RankedDevice, Ranking
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 
@@ -43,7 +42,7 @@ def rank(snapshot: Snapshot, policy: str = "balanced") -> Ranking:
         raise UsageError(f"unknown policy {policy!r}; there are: {', '.join(POLICIES)}", param="policy")
     candidates = []
     excluded = []
-    for status in sorted(snapshot.devices, key=lambda status: _natural(status.device.id)):
+    for status in sorted(snapshot.devices, key=lambda status: natural_key(status.device.id)):
         if why := unsuitable(status):
             excluded.append(ExcludedDevice(status.device.id, why))
         else:
@@ -55,7 +54,7 @@ def rank(snapshot: Snapshot, policy: str = "balanced") -> Ranking:
         key=lambda status: (
             -best[status.device.id].score,
             status.device.kind is DeviceKind.CPU,
-            _natural(status.device.id),
+            natural_key(status.device.id),
         ),
     )
     return Ranking(policy, {}, tuple(best[status.device.id] for status in order), tuple(excluded))
@@ -164,13 +163,3 @@ def _load(status: DeviceStatus) -> tuple[float, str]:
 
 def _stepped(part: float) -> float:
     return round(min(1.0, max(0.0, part)) / STEP) * STEP
-
-
-@lru_cache(maxsize=4096)
-def _natural(name: str) -> tuple[tuple[bool, int, str], ...]:
-    """A sort key in which ``gpu10`` comes after ``gpu9``."""
-    return tuple(
-        (not piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece)
-        for piece in re.split(r"(\d+)", name)
-        if piece
-    )

@@ -8,6 +8,7 @@ import re
 import stat
 from pathlib import Path
 
+from hwdash.core.order import natural_key
 from hwdash.core.reading import Absent, Reading
 
 MAX_BYTES = 64 * 1024
@@ -83,7 +84,7 @@ class Tree:
     def names(self, path: str) -> list[str]:
         """What is in a directory, numbers within names in their natural order; nothing when it cannot be listed."""
         try:
-            return sorted((entry.name for entry in Path(self._inside(path)).iterdir()), key=_natural)
+            return sorted((entry.name for entry in Path(self._inside(path)).iterdir()), key=natural_key)
         except (OSError, ValueError):
             return []
 
@@ -107,7 +108,3 @@ class Tree:
         if full != self._root and not full.startswith(self._root + os.sep):
             raise OSError(errno.EXDEV, "leads out of the tree", path)
         return full
-
-
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdecimal() and len(part) < 20 else (1, part) for part in re.split(r"(\d+)", name)]

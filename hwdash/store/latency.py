@@ -16,6 +16,7 @@ from datetime import datetime
 from hwdash.core.health import HealthState
 from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, Percentiles, ThrottledPeriod
 from hwdash.core.inference import FinishReason
+from hwdash.core.percentile import nearest_rank
 from hwdash.store.stamp import from_ms, to_ms
 
 _S, _MIN, _H = 1, 60, 3600
@@ -34,11 +35,11 @@ def bucket_width(since_s: float, buckets: int) -> int:
 
 
 def percentiles(durations_us: Sequence[int]) -> Percentiles | None:
-    """Nearest-rank percentiles of durations in microseconds: the smallest value that p % do not exceed. None of none."""
+    """The percentiles of durations in microseconds; None of none."""
     if not durations_us:
         return None
     ordered = sorted(durations_us)
-    p50, p95, p99 = (ordered[(len(ordered) * p + 99) // 100 - 1] / 1e6 for p in (50, 95, 99))
+    p50, p95, p99 = (nearest_rank(ordered, percent) / 1e6 for percent in (50, 95, 99))
     return Percentiles(p50, p95, p99)
 
 
