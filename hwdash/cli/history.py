@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable
 
 from hwdash.cli.output import csv_text, print_json, table_text
 from hwdash.cli.settings import with_client
 from hwdash.client.client import Client
-from hwdash.core.errors import UsageError
+from hwdash.core.duration import parse_duration
 from hwdash.core.format import duration_text, seconds_text
 from hwdash.core.history import LatencyBucket, LatencyHistory, Percentiles, ThrottledPeriod
 from hwdash.core.wire import to_wire
-
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-MAX_WINDOW_S = 366 * 86400
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -29,7 +25,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    since_s = parse_duration(parsed.since)
+    since_s = parse_duration(parsed.since, "--since")
 
     async def show(client: Client) -> int:
         history = await client.latency(since_s, parsed.device)
@@ -42,17 +38,6 @@ def _run(parsed: argparse.Namespace) -> int:
         return 0
 
     return with_client(parsed, show)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a text such as ``30s``, ``5m``, ``1.5h``, ``7d``. Raises `UsageError`."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)", text.strip())
-    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
-    if not 1 <= seconds <= MAX_WINDOW_S:
-        raise UsageError(
-            f"--since must be a time between 1s and 366d such as 30s, 5m, 1h or 7d, not {text!r}", param="since"
-        )
-    return seconds
 
 
 def latency_text(history: LatencyHistory) -> str:

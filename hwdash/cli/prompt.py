@@ -17,6 +17,10 @@ from hwdash.core.errors import UsageError
 from hwdash.core.format import energy_text, rate_text, seconds_text
 from hwdash.core.inference import (
     AUTO,
+    MAX_PROMPT_BYTES,
+    MAX_SEED,
+    MAX_TEMPERATURE,
+    MAX_TOKENS,
     FinishedEvent,
     InferenceRecord,
     Message,
@@ -27,8 +31,6 @@ from hwdash.core.inference import (
 )
 from hwdash.core.paths import paths_from
 from hwdash.core.wire import answer_to_wire
-
-MAX_PROMPT_BYTES = 2**20
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -53,10 +55,10 @@ def _run(parsed: argparse.Namespace) -> int:
         messages=(Message("user", _prompt_text(parsed.text)),),
         model=_model_name(parsed.model or config.engine.model),
         device=parsed.device,
-        max_tokens=_checked("--max-tokens", parsed.max_tokens, 1, 1_000_000),
-        temperature=_checked("--temperature", parsed.temperature, 0.0, 2.0),
+        max_tokens=_checked("--max-tokens", parsed.max_tokens, 1, MAX_TOKENS),
+        temperature=_checked("--temperature", parsed.temperature, 0.0, MAX_TEMPERATURE),
         top_p=_checked("--top-p", parsed.top_p, 1e-6, 1.0),
-        seed=None if parsed.seed is None else _checked("--seed", parsed.seed, 0, 2**63 - 1),
+        seed=None if parsed.seed is None else _checked("--seed", parsed.seed, 0, MAX_SEED),
     )
     return with_client(parsed, lambda client: send(client, request, parsed.json))
 

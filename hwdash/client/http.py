@@ -14,7 +14,7 @@ from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.client.exchange import Exchange
 from hwdash.core.errors import DaemonUnreachable, HwdashError, UsageError, error_from_wire
 from hwdash.core.history import LatencyHistory
-from hwdash.core.inference import FinishedEvent, PromptEvent, PromptRequest
+from hwdash.core.inference import MAX_REQUEST_BYTES, FinishedEvent, PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
@@ -25,7 +25,6 @@ T = TypeVar("T")
 _ANSWER_S = 30.0
 _STOP_S = 15.0
 _STOP_POLL_S = 0.02
-_MAX_BODY_BYTES = 8 * 2**20
 
 
 class HttpClient:
@@ -136,7 +135,7 @@ class HttpClient:
     async def _lines(self, target: str, body: object) -> AsyncGenerator[Any, None]:
         """The lines of JSON that a POST is answered with; a line of an error is raised."""
         payload = dumps(body)
-        if len(payload) > _MAX_BODY_BYTES:
+        if len(payload) > MAX_REQUEST_BYTES:
             raise UsageError("prompt: the request is larger than 8 MiB; shorten it", param="prompt")
         exchange = await Exchange.open(self._endpoint, "POST", target, payload)
         try:

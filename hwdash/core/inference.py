@@ -9,6 +9,15 @@ from typing import TypeAlias
 
 AUTO = "auto"
 
+MAX_PROMPT_BYTES = 2**20
+"""The longest prompt, all messages together, in bytes of UTF-8."""
+MAX_REQUEST_BYTES = 8 * 2**20
+"""The longest request to the daemon: a prompt of `MAX_PROMPT_BYTES`, however it is escaped."""
+MAX_TOKENS = 1_000_000
+"""The longest answer that can be asked for."""
+MAX_TEMPERATURE = 2.0
+MAX_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
 from hwdash.core.errors import UsageError
-from hwdash.core.inference import AUTO, Message, PromptRequest
+from hwdash.core.inference import (
+    AUTO,
+    MAX_PROMPT_BYTES,
+    MAX_REQUEST_BYTES,
+    MAX_SEED,
+    MAX_TEMPERATURE,
+    MAX_TOKENS,
+    Message,
+    PromptRequest,
+)
 from hwdash.core.text import sanitise_line
-
-MAX_BODY_BYTES = 8 * 2**20
-MAX_PROMPT_BYTES = 2**20
-MAX_SINCE_S = 3650 * 86_400.0
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 B = TypeVar("B", bound=BaseModel)
 _Name = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class BodyTooLarge(UsageError):
-    """The request body is larger than `MAX_BODY_BYTES`."""
+    """The request body is larger than `MAX_REQUEST_BYTES`."""
 
     http_status = 413
 
@@ -46,10 +48,10 @@ class PromptBody(_Body):
     messages: list[MessageBody] | None = Field(None, min_length=1, max_length=10_000)
     model: _Name | None = None
     device: _Name = AUTO
-    max_tokens: int = Field(256, ge=1, le=1_000_000)
-    temperature: float = Field(0.0, ge=0.0, le=2.0)
+    max_tokens: int = Field(256, ge=1, le=MAX_TOKENS)
+    temperature: float = Field(0.0, ge=0.0, le=MAX_TEMPERATURE)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
-    seed: int | None = Field(None, ge=0, le=2**63 - 1)
+    seed: int | None = Field(None, ge=0, le=MAX_SEED)
     stop: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(default=[], max_length=16)
     template: bool = True
 
@@ -92,11 +94,11 @@ async def read_body(request: Request, kind: type[B]) -> B:
     """
     data = bytearray()
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+    if declared.isdecimal() and int(declared) > MAX_REQUEST_BYTES:
         raise _too_large()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > MAX_BODY_BYTES:
+        if len(data) > MAX_REQUEST_BYTES:
             raise _too_large()
     return parse_body(bytes(data), kind)
 
@@ -117,16 +119,5 @@ def usage_error(problems: Any) -> UsageError:
     return UsageError(f"{field or 'body'}: {sanitise_line(first['msg'])}", param=field or None)
 
 
-def parse_since(text: str) -> float:
-    """Seconds of a stretch of time: ``90``, ``90s``, ``5m``, ``1.5h``, ``7d``, ``2w``. Raises `UsageError`."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([a-z]{0,3})", text, re.ASCII)
-    if match is None or match[2] not in _UNITS:
-        raise UsageError("since: must be a stretch of time such as 90s, 5m, 1h or 7d", param="since")
-    seconds = float(match[1]) * _UNITS[match[2]]
-    if not 0.0 < seconds <= MAX_SINCE_S:
-        raise UsageError("since: must be more than nothing and at most ten years", param="since")
-    return seconds
-
-
 def _too_large() -> BodyTooLarge:
-    return BodyTooLarge(f"the request body is larger than {MAX_BODY_BYTES // 2**20} MiB; shorten it", param="body")
+    return BodyTooLarge(f"the request body is larger than {MAX_REQUEST_BYTES // 2**20} MiB; shorten it", param="body")

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hwdash.core.duration import parse_duration
 from hwdash.core.wire import to_wire
-from hwdash.daemon.body import parse_since
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import json_response
 
@@ -25,4 +25,4 @@ async def latency(
 ) -> Response:
     """Latency over time per device and model, as ``hwdash history latency --json``."""
     service: Service = request.app.state.service
-    return json_response(to_wire(await service.latency(parse_since(since), device, buckets)))
+    return json_response(to_wire(await service.latency(parse_duration(since, "since"), device, buckets)))

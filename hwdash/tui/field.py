@@ -11,10 +11,9 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from hwdash.core.format import bytes_text
+from hwdash.core.inference import MAX_PROMPT_BYTES
 from hwdash.core.text import sanitise
 
-MAX_BYTES = 1024 * 1024
-"""The longest prompt, in bytes of UTF-8."""
 FOLD_CHARACTERS = 4000
 """A longer paste stands in the field as one word and is put in when the prompt is sent: the editor is slow with more."""
 
@@ -78,7 +77,7 @@ class PromptField(TextArea):
         text = self.full_text
         if not text.strip():
             self.post_message(self.Refused("type a prompt first"))
-        elif (size := len(text.encode(errors="replace"))) > MAX_BYTES:
+        elif (size := len(text.encode(errors="replace"))) > MAX_PROMPT_BYTES:
             self.post_message(self.Refused(_too_long(size)))
         else:
             self.post_message(self.Sent(text))
@@ -114,8 +113,8 @@ class PromptField(TextArea):
         event.stop()
         event.prevent_default()
         # A character has at least one byte: what is far too long need not be encoded to be refused.
-        size = len(event.text) if len(event.text) > MAX_BYTES else len(event.text.encode(errors="replace"))
-        if size > MAX_BYTES:
+        size = len(event.text) if len(event.text) > MAX_PROMPT_BYTES else len(event.text.encode(errors="replace"))
+        if size > MAX_PROMPT_BYTES:
             self.post_message(self.Refused(_too_long(size)))
             return
         text = sanitise(event.text).replace("\r", "\n")
@@ -128,4 +127,4 @@ class PromptField(TextArea):
 
 
 def _too_long(size: int) -> str:
-    return f"{bytes_text(size)} is too long: a prompt takes at most {bytes_text(MAX_BYTES)}"
+    return f"{bytes_text(size)} is too long: a prompt takes at most {bytes_text(MAX_PROMPT_BYTES)}"

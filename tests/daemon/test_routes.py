@@ -11,7 +11,6 @@ import pytest
 from hwdash.core.config import Config, EngineConfig
 from hwdash.core.errors import UnknownDevice, UnknownModel
 from hwdash.core.wire import loads
-from hwdash.daemon.body import parse_since
 from hwdash.engine.fake import FakeEngine
 from hwdash.sources.fake import FakeSource, fake_gpu
 from tests.daemon.fake_models import MODEL
@@ -159,11 +158,3 @@ async def test_noise_on_the_socket_does_no_harm() -> None:
                 await reader.read()
             writer.transport.abort()
         assert (await daemon.client.status()).pid
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("5m", 300), ("5min", 300), ("1.5h", 5400), ("7d", 604_800), ("2w", 1_209_600)],
-)
-def test_stretches_of_time(text: str, seconds: float) -> None:
-    assert parse_since(text) == seconds

@@ -14,12 +14,12 @@ from textual.pilot import Pilot
 from hwdash.client.fake import FakeClient
 from hwdash.core.config import DashboardConfig
 from hwdash.core.errors import DaemonUnreachable, HwdashError, NoSuitableDevice, UnknownModel
-from hwdash.core.inference import FinishReason, PromptEvent, PromptRequest, TokenEvent
+from hwdash.core.inference import MAX_PROMPT_BYTES, FinishReason, PromptEvent, PromptRequest, TokenEvent
 from hwdash.core.model import ModelInfo
 from hwdash.tui.answer import Kind
 from hwdash.tui.app import HwdashApp
 from hwdash.tui.choice import ChoiceScreen
-from hwdash.tui.field import MAX_BYTES, PromptField
+from hwdash.tui.field import PromptField
 from hwdash.tui.prompt import PromptScreen
 from hwdash.tui.transcript import TranscriptView
 from tests.tui.answer_events import WAITING, answer, finished, tokens
@@ -258,7 +258,7 @@ async def test_escape_leaves_the_field_for_the_single_keys() -> None:
         await until(pilot, lambda: screen.query_one(PromptField).text == "34")
 
 
-@pytest.mark.parametrize("size", [10 * 1024 * 1024, MAX_BYTES + 1])
+@pytest.mark.parametrize("size", [10 * 1024 * 1024, MAX_PROMPT_BYTES + 1])
 async def test_a_paste_that_is_too_long_is_refused(size: int) -> None:
     async with opened(Daemon()) as (pilot, screen):
         pilot.app.post_message(events.Paste("x" * size))
