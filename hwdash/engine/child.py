@@ -1,4 +1,4 @@
-"""A child process with a job of its own, such as a download: its progress, its error, its certain end."""
+"""Child processes: how they are started, and those with a job, such as a download: progress, error, certain end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import contextlib
 import os
 import re
 import signal
+import sys
+import sysconfig
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +16,7 @@ from typing import Any, Self
 
 import msgspec
 
+import hwdash
 from hwdash.core.errors import ModelError
 from hwdash.core.text import sanitise_line
 from hwdash.engine.disk import size_of
@@ -21,6 +24,22 @@ from hwdash.engine.disk import size_of
 _POLL_S = 0.2
 _PERCENT = re.compile(r"\b(\d{1,3})%\|")
 _REMEMBERED_LINES = 30
+_LONGEST_LINE = 65_536
+
+
+def child_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs *module* of hwdash with this interpreter, without the current directory on its path."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This environment with *extra*, in which a child finds hwdash also where it runs from a source tree."""
+    environ = {**os.environ, **extra}
+    environ.pop("HWDASH_TOKEN", None)
+    home = str(Path(hwdash.__file__).parent.parent)
+    if home != sysconfig.get_path("purelib"):
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (home, environ.get("PYTHONPATH"))))
+    return environ
 
 
 class Child:
@@ -66,6 +85,7 @@ class Child:
         rest = b""
         while data := await self._process.stdout.read(65536):
             *lines, rest = re.split(rb"[\r\n]+", rest + data)
+            rest = rest[-_LONGEST_LINE:]
             for line in lines:
                 if (message := self._read(line.decode(errors="replace"))) is not None:
                     yield message

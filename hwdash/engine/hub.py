@@ -8,9 +8,8 @@ from pathlib import Path
 
 from hwdash.core.model import PullProgress
 from hwdash.engine.checkpoint import read_checkpoint
-from hwdash.engine.child import Child
+from hwdash.engine.child import Child, child_command, child_environment
 from hwdash.engine.manifest import write_manifest
-from hwdash.engine.process import child_command, child_environment
 
 _DOWNLOADED = 0.95
 

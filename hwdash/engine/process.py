@@ -8,15 +8,12 @@ import logging
 import os
 import signal
 import socket
-import sys
-import sysconfig
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import hwdash
-from hwdash.core.device import Device, DeviceKind
 from hwdash.core.errors import EngineError
 from hwdash.core.text import sanitise_line
+from hwdash.engine.child import child_command, child_environment
 from hwdash.engine.frame import FrameError, encode, supervisor_decoder
 from hwdash.engine.message import FromWorker, ToWorker
 
@@ -31,37 +28,6 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
 }
-
-# libgomp's threads spin for milliseconds at each barrier, of which a token has hundreds. Whenever anything else runs,
-# that waits for a thread that has no core: on two busy cores tokens came at half the speed. Brief spinning costs nothing.
-_PATIENT = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "3000")}
-
-
-def child_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs *module* of hwdash with this interpreter, without the current directory on its path."""
-    return [sys.executable, "-P", "-m", module, *arguments]
-
-
-def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This environment with *extra*, in which a child finds hwdash also where it runs from a source tree."""
-    environ = {**os.environ, **extra}
-    environ.pop("HWDASH_TOKEN", None)
-    home = str(Path(hwdash.__file__).parent.parent)
-    if home != sysconfig.get_path("purelib"):
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (home, environ.get("PYTHONPATH"))))
-    return environ
-
-
-def pinned_environment(device: Device) -> dict[str, str]:
-    """What makes *device* the only accelerator that a worker sees: by its identity, never by an index.
-
-    Raises `EngineError` for a device that the embedded engine cannot drive.
-    """
-    if device.kind is DeviceKind.CPU:
-        return {**_PATIENT, **_QUIET, "CUDA_VISIBLE_DEVICES": ""}
-    if device.kind is DeviceKind.GPU and device.vendor.upper() == "NVIDIA" and device.visible_as:
-        return {**_QUIET, "CUDA_VISIBLE_DEVICES": device.visible_as}
-    raise EngineError(f"{device.id} ({device.name}) cannot run models in this version; choose another device")
 
 
 def rotated_log(path: Path) -> int:
@@ -104,7 +70,7 @@ class WorkerProcess(asyncio.Protocol):
                         stderr=log,
                         pass_fds=(theirs.fileno(),),
                         start_new_session=True,
-                        env=child_environment(environment),
+                        env=child_environment({**_QUIET, **environment}),
                     )
                 finally:
                     os.close(log)

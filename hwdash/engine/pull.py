@@ -21,11 +21,10 @@ from hwdash.core.model import PullProgress
 from hwdash.core.text import sanitise_line
 from hwdash.engine.catalogue import CATALOGUE, WheelModel
 from hwdash.engine.checkpoint import read_checkpoint
-from hwdash.engine.child import Child
+from hwdash.engine.child import Child, child_command, child_environment
 from hwdash.engine.disk import check_disk
 from hwdash.engine.hub import pull_from_hub
 from hwdash.engine.manifest import write_manifest
-from hwdash.engine.process import child_command, child_environment
 
 _BLOCK = 1024 * 1024
 _DOWNLOADED, _VERIFIED, _CONVERTED = 0.45, 0.5, 0.95

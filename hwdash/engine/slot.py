@@ -11,7 +11,7 @@ from collections import deque
 from pathlib import Path
 
 from hwdash.core.config import EngineConfig
-from hwdash.core.device import Device, DeviceKind
+from hwdash.core.device import Device
 from hwdash.core.errors import EngineError, HwdashError, Overloaded, PromptTooLong, WorkerDied, error_from_wire
 from hwdash.core.inference import PromptRequest, Stage, StageEvent
 from hwdash.core.status import WorkerState, WorkerStatus
@@ -20,7 +20,8 @@ from hwdash.engine.frame import FrameError
 from hwdash.engine.job import Job, queued_stage
 from hwdash.engine.message import Cancel, Done, Failed, FromWorker, Load, Loading, Prefill, Ready, Token
 from hwdash.engine.models import ModelStore
-from hwdash.engine.process import WorkerProcess, pinned_environment
+from hwdash.engine.placement import placement_of
+from hwdash.engine.process import WorkerProcess
 
 CANCEL_PATIENCE_S = 5.0
 """How long a worker may take to acknowledge a cancel before it is taken for hung and killed."""
@@ -28,14 +29,6 @@ CANCEL_PATIENCE_S = 5.0
 _END_PATIENCE_S = 0.15
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.5, 30.0
 _log = logging.getLogger(__name__)
-
-
-def choose_dtype(device: Device) -> str:
-    """The precision to run a model in: bf16 where the hardware has it, then fp16 on a GPU, else fp32."""
-    natively = device.capabilities.dtypes
-    if "bf16" in natively:
-        return "bf16"
-    return "fp16" if device.kind is DeviceKind.GPU and "fp16" in natively else "fp32"
 
 
 class Slot:
@@ -193,22 +186,13 @@ class Slot:
         self._cold_from = time.monotonic()
         self._enter(WorkerState.STARTING, Stage.STARTING, self._problem)
         directory = await asyncio.to_thread(self._models.resolve, self.model)
-        environment = pinned_environment(self.device)
+        placement = placement_of(self.device)
         process = self._process = WorkerProcess(self._heard, self._gone, self._log)
         loaded = self._loaded = asyncio.get_running_loop().create_future()
         try:
-            await process.start(environment)
+            await process.start(placement.environment)
             self.spawned += 1
-            on_cpu = self.device.kind is DeviceKind.CPU
-            process.send(
-                Load(
-                    str(directory),
-                    self.model,
-                    "cpu" if on_cpu else "cuda:0",
-                    choose_dtype(self.device),
-                    self.device.capabilities.compute_units if on_cpu else None,
-                )
-            )
+            process.send(Load(str(directory), self.model, placement.torch_device, placement.dtype, placement.threads))
             self._ready = await asyncio.wait_for(loaded, self._config.load_timeout_s)
         except TimeoutError:
             raise EngineError(

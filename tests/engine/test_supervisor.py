@@ -37,6 +37,7 @@ from hwdash.core.inference import (
 from hwdash.core.status import WorkerState
 from hwdash.core.text import sanitise
 from hwdash.engine import slot
+from hwdash.engine.placement import choose_dtype
 from hwdash.engine.supervisor import WorkerEngine
 from tests.engine.conftest import CPU, MakeEngine
 from tests.tiny_model import CONTEXT, GREEDY_PROMPT, GREEDY_TOKENS
@@ -269,4 +270,4 @@ async def test_devices_that_cannot_compute_are_refused(make_engine: MakeEngine, 
 )
 def test_precision_follows_the_hardware(kind: DeviceKind, dtypes: tuple[str, ...], expected: str) -> None:
     device = Device("k", kind, "V", "N", "s", capabilities=Capabilities(dtypes=dtypes))
-    assert slot.choose_dtype(device) == expected
+    assert choose_dtype(device) == expected

@@ -1,0 +1,49 @@
+"""How a worker computes on a device: what torch calls it, in which precision, and what hides all other devices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hwdash.core.device import Device, DeviceKind
+from hwdash.core.errors import EngineError
+
+# libgomp's threads spin for milliseconds at each barrier, of which a token has hundreds. Whenever anything else runs,
+# that waits for a thread that has no core: on two busy cores tokens came at half the speed. Brief spinning costs nothing.
+_PATIENT = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "3000")}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What a worker needs to know of its device.
+
+    In a process with *environment* the device is the only accelerator there is, and torch calls it *torch_device*.
+    *threads* None: as many as the process may use.
+    """
+
+    torch_device: str
+    dtype: str
+    environment: Mapping[str, str]
+    threads: int | None = None
+
+
+def placement_of(device: Device) -> Placement:
+    """The placement on *device*, which is pinned by its identity, never by an index.
+
+    Raises `EngineError` for a device that the embedded engine cannot drive.
+    """
+    dtype = choose_dtype(device)
+    if device.kind is DeviceKind.CPU:
+        return Placement("cpu", dtype, {**_PATIENT, "CUDA_VISIBLE_DEVICES": ""}, device.capabilities.compute_units)
+    if device.kind is DeviceKind.GPU and device.vendor.upper() == "NVIDIA" and device.visible_as:
+        return Placement("cuda:0", dtype, {"CUDA_VISIBLE_DEVICES": device.visible_as})
+    raise EngineError(f"{device.id} ({device.name}) cannot run models in this version; choose another device")
+
+
+def choose_dtype(device: Device) -> str:
+    """The precision to run a model in: bf16 where the hardware has it, then fp16 on a GPU, else fp32."""
+    natively = device.capabilities.dtypes
+    if "bf16" in natively:
+        return "bf16"
+    return "fp16" if device.kind is DeviceKind.GPU and "fp16" in natively else "fp32"
