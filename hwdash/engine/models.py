@@ -14,6 +14,7 @@ from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.text import sanitise_line
 from hwdash.engine.catalogue import CATALOGUE
 from hwdash.engine.checkpoint import read_checkpoint
+from hwdash.engine.disk import size_of
 from hwdash.engine.manifest import check_sizes, read_manifest
 from hwdash.engine.pull import pull_model
 
@@ -103,8 +104,7 @@ class ModelStore:
     def _info(self, path: Path) -> ModelInfo:
         manifest = read_manifest(path)
         if manifest is None:
-            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-            return ModelInfo(path.name.replace(_SEPARATOR, "/"), str(path), size, ready=False)
+            return ModelInfo(path.name.replace(_SEPARATOR, "/"), str(path), size_of(path), ready=False)
         try:
             check_sizes(path, manifest, "")
         except ModelError:

@@ -37,7 +37,8 @@ def download(name: str, target: Path) -> None:
         raise ModelError(f"the Hub has its weights {reason}; choose a safetensors version of the model")
     total = sum(sizes.values())
     check_disk(target.parent, total, name)
-    say({"facts": {"revision": about.sha or "", "license": str((about.card_data or {}).get("license", ""))}})
+    license_name = sanitise_line(str((about.card_data or {}).get("license", "")), 100)
+    say({"facts": {"revision": about.sha or "", "license": license_name}})
     with _reporting(target, total):
         snapshot_download(name, revision=about.sha, local_dir=target, allow_patterns=list(sizes))
     shutil.rmtree(target / ".cache", ignore_errors=True)
