@@ -6,13 +6,13 @@ Exit codes: 0 done, 1 it failed, 2 usage or configuration, 3 no device satisfies
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
 from hwdash import __version__
+from hwdash.cli.stream import abandon_stdout, prepare_streams
 from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.text import sanitise_line
 
@@ -64,6 +64,7 @@ def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``hwdash`` with *arguments* (default: the process's own) and give the exit code."""
+    prepare_streams()
     try:
         parsed = build_parser().parse_args(arguments)
         code: int = parsed.run(parsed)
@@ -74,7 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has seen enough (`hwdash devices | head`); the interpreter must not complain again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon_stdout()  # the reader has seen enough: `hwdash devices | head`
         return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        abandon_stdout()
+        print(f"hwdash: the result cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 1
     return code

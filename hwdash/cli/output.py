@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Sequence
 
 from hwdash.core.wire import dumps
 
 
 def print_json(value: object) -> None:
-    """*value* as one JSON document on stdout."""
-    print(dumps(value).decode())
+    """*value* as one JSON document on stdout, in UTF-8 whatever the locale says."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(dumps(value) + b"\n")
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
