@@ -7,10 +7,12 @@ them, are named where that happens.) Times are RFC 3339 in UTC.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
 
+from hwdash.core.device import Device
 from hwdash.core.errors import HwdashError
 from hwdash.core.inference import FinishedEvent, InferenceRecord, PromptEvent, StageEvent, TokenEvent
 from hwdash.core.reading import Absent
@@ -119,24 +121,18 @@ def _throttle_to_wire(activity: ThrottleActivity) -> Json:
     return data
 
 
+@lru_cache(maxsize=1024)
+def _facts_to_wire(device: Device) -> Json:
+    """The part of the device object that stays the same from tick to tick. Not to be changed by the caller."""
+    facts: Json = _without_none(msgspec.to_builtins(device))
+    facts.pop("visible_as", None)
+    return facts
+
+
 def device_to_wire(status: DeviceStatus) -> Json:
     """The contract's device object."""
-    device = status.device
-    data: Json = _without_none(
-        {
-            "id": device.id,
-            "key": device.key,
-            "kind": device.kind,
-            "vendor": device.vendor,
-            "name": device.name,
-            "driver": device.driver,
-            "pci": device.pci,
-            "source": device.source,
-            "capabilities": msgspec.to_builtins(device.capabilities),
-            "pools": msgspec.to_builtins(status.pools),
-            "limits": msgspec.to_builtins(device.limits),
-        }
-    )
+    data = dict(_facts_to_wire(status.device))
+    data["pools"] = msgspec.to_builtins(status.pools)
     data["metrics"] = {name: value for name, value in status.readings.items() if not isinstance(value, Absent)}
     data["absent"] = {name: value for name, value in status.readings.items() if isinstance(value, Absent)}
     data["throttle"] = [_throttle_to_wire(activity) for activity in status.throttle]
