@@ -148,8 +148,7 @@ class Service:
         snapshot = await self.snapshot()
         status, route = choose(snapshot, snapshot.ranking or rank(snapshot), request.device)
         device = status.device
-        if not any((worker.device, worker.model) == (device.id, request.model) for worker in self._engine.workers()):
-            await asyncio.to_thread(self._models.resolve, request.model)
+        await self._engine.check(request.model, device)
         peers = self._brackets.setdefault(device.key, set())
         bracket = Bracket(self._monitor, self.snapshots, device, peers, self._clock)
         account = Account(request, device, route, bracket, self._clock)

@@ -11,13 +11,20 @@ from hwdash.core.status import WorkerStatus
 
 
 class Engine(Protocol):
-    """Something that answers prompts on a device: the embedded workers, later an external server."""
+    """Something that answers prompts on a device, such as the embedded workers."""
 
     def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
         """Answer *request* on *device*, whatever ``request.device`` says: stages, tokens, then one `Generation`.
 
         Closing the iterator (or cancelling the task that drives it) cancels the generation within one token and
         frees the device. Raises `UnknownModel`, `ModelError`, `Overloaded`, `EngineError` and its kinds.
+        """
+        ...
+
+    async def check(self, model: str, device: Device) -> None:
+        """Raise what `generate` is sure to raise for *model* on *device*, before anything was started for it.
+
+        That is `UnknownModel`, `ModelError` or `EngineError`. Costs nothing where the model is loaded.
         """
         ...
 

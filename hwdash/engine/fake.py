@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 
 from hwdash.core.device import Device
-from hwdash.core.errors import HwdashError
+from hwdash.core.errors import HwdashError, UnknownModel
 from hwdash.core.inference import (
     EngineEvent,
     FinishReason,
@@ -26,13 +26,14 @@ class FakeEngine:
     """A `hwdash.engine.engine.Engine` that echoes.
 
     ``delay_s`` lies between two tokens. ``failure`` is raised before the first token, or after ``fail_after``
-    tokens. ``cancelled`` and ``requests`` tell what happened.
+    tokens. ``unknown`` are the models that `check` does not know. ``cancelled`` and ``requests`` tell what happened.
     """
 
     def __init__(self, delay_s: float = 0.0, failure: HwdashError | None = None, fail_after: int = 0) -> None:
         self.delay_s = delay_s
         self.failure = failure
         self.fail_after = fail_after
+        self.unknown: set[str] = set()
         self.requests: list[PromptRequest] = []
         self.cancelled = 0
         self.closed = False
@@ -71,6 +72,11 @@ class FakeEngine:
             ),
             "fp32",
         )
+
+    async def check(self, model: str, device: Device) -> None:
+        """Raise for the models in ``unknown``."""
+        if model in self.unknown:
+            raise UnknownModel(f"no model {model!r}", param="model")
 
     async def prewarm(self, model: str, device: Device) -> None:
         """Pretend that *model* is loaded."""

@@ -14,6 +14,7 @@ from hwdash.core.errors import EngineError, HwdashError
 from hwdash.core.inference import EngineEvent, Generation, PromptRequest
 from hwdash.core.status import WorkerStatus
 from hwdash.engine.models import ModelStore
+from hwdash.engine.placement import placement_of
 from hwdash.engine.slot import Slot
 
 
@@ -50,6 +51,13 @@ class WorkerEngine:
                     return
         finally:
             slot.withdraw(job)
+
+    async def check(self, model: str, device: Device) -> None:
+        """Raise for a device that no worker can drive and for a model that is unknown, damaged or unsafe."""
+        slot = self._slots.get((device.key, model))
+        if slot is None or not slot.was_used:
+            placement_of(device)
+            await asyncio.to_thread(self._models.resolve, model)
 
     async def prewarm(self, model: str, device: Device) -> None:
         """Load *model* on *device* so that the next prompt finds it there. Raises as `generate` does."""

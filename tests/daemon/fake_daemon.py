@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from hwdash.core.config import Config, MonitorConfig
+from hwdash.core.device import Device
 from hwdash.core.errors import HwdashError
 from hwdash.core.paths import paths_from
 from hwdash.daemon import service
@@ -19,6 +21,13 @@ from hwdash.daemon.process import run_daemon
 from hwdash.engine.fake import FakeEngine
 from hwdash.sources.fake import FakeSource, fake_gpu
 from tests.daemon.fake_models import FakeModels
+
+
+class HangingEngine(FakeEngine):
+    """Looks models up on a disk that never answers."""
+
+    async def check(self, model: str, device: Device) -> None:
+        await asyncio.to_thread(time.sleep, 3600)
 
 
 def main() -> int:
@@ -30,9 +39,7 @@ def main() -> int:
     parser.add_argument("--hang-disk", action="store_true", help="looking up a model hangs")
     parser.add_argument("--crash", action="store_true", help="a background task crashes")
     parsed = parser.parse_args()
-    models = FakeModels()
-    if parsed.hang_disk:
-        models.resolve = lambda name: time.sleep(3600)  # type: ignore[assignment, method-assign, return-value]
+    engine = HangingEngine() if parsed.hang_disk else FakeEngine(parsed.delay)
     if parsed.crash:
         vars(service)["rank"] = lambda snapshot: 1 / 0
     source = FakeSource([fake_gpu(0), fake_gpu(1)])
@@ -44,7 +51,7 @@ def main() -> int:
             paths_from(os.environ),
             socket=parsed.socket,
             owned=parsed.owned,
-            parts=Parts((source,), FakeEngine(parsed.delay), models),  # type: ignore[arg-type]
+            parts=Parts((source,), engine, FakeModels()),  # type: ignore[arg-type]
         )
     except HwdashError as error:
         sys.stderr.write(f"hwdash: {error.message}\n")

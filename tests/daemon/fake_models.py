@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 from hwdash.core.errors import UnknownModel
 from hwdash.core.model import ModelInfo, PullProgress
@@ -22,11 +21,6 @@ class FakeModels:
     def list(self) -> tuple[ModelInfo, ...]:
         return tuple(ModelInfo(name, f"/models/{name}", 1, ready=True) for name in self.names)
 
-    def resolve(self, name: str) -> Path:
-        if name not in self.names:
-            raise UnknownModel(f"no model {name!r}")
-        return Path("/models") / name
-
     async def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
         if name == "org/none":
             raise UnknownModel(f"no model {name!r}")
@@ -40,5 +34,6 @@ class FakeModels:
             self.pull_closed = True
 
     def remove(self, name: str) -> None:
-        self.resolve(name)
+        if name not in self.names:
+            raise UnknownModel(f"no model {name!r}")
         self.names.remove(name)

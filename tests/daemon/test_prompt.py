@@ -152,7 +152,9 @@ async def test_a_bug_in_the_engine_is_one_line_for_the_client() -> None:
 
 
 async def test_unknown_names() -> None:
-    async with living() as daemon:
+    engine = FakeEngine()
+    engine.unknown.add("nope")
+    async with living(engine=engine) as daemon:
         with pytest.raises(UnknownDevice, match=r"no device 'gpu7'; there are: gpu0"):
             await all_events(daemon, ask_for(device="gpu7"))
         with pytest.raises(UnknownModel, match="no model 'nope'"):

@@ -271,3 +271,13 @@ async def test_devices_that_cannot_compute_are_refused(make_engine: MakeEngine, 
 def test_precision_follows_the_hardware(kind: DeviceKind, dtypes: tuple[str, ...], expected: str) -> None:
     device = Device("k", kind, "V", "N", "s", capabilities=Capabilities(dtypes=dtypes))
     assert choose_dtype(device) == expected
+
+
+async def test_a_check_starts_nothing(make_engine: MakeEngine, tiny_model: Path) -> None:
+    engine = make_engine()
+    await engine.check(str(tiny_model), CPU)
+    with pytest.raises(UnknownModel, match="hwdash models pull org/absent"):
+        await engine.check("org/absent", CPU)
+    with pytest.raises(EngineError, match="npu0"):
+        await engine.check(str(tiny_model), Device("x:1", DeviceKind.NPU, "Acme", "Acme NPU", "chips", id="npu0"))
+    assert engine.workers() == ()
