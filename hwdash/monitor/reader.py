@@ -37,7 +37,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What one discovery came to: the devices, or None with the ``problem`` (empty: there is nothing to find).
+    """What one discovery came to: the devices, or None where it failed, and the ``problem`` (empty: all is well).
 
     ``error`` holds the words of an exception that a source should not have raised.
     """
@@ -77,7 +77,7 @@ def read(source: Source, keys: Sequence[str], clock: Clock) -> tuple[Outcome, ..
 def discover(source: Source) -> Discovery:
     """One discovery. Blocks, and never raises."""
     try:
-        return Discovery(tuple(source.discover()))
+        return Discovery(tuple(source.discover()), sanitise_line(source.problem, 400))
     except SourceUnavailable as problem:
         return Discovery(None, sanitise_line(str(problem), 400))
     except Exception as error:  # noqa: BLE001 - a driver may raise anything; logged where it is received

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from hwdash.core.clock import Clock, SystemClock
+from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.device import Capabilities, Device, DeviceKind, Limits, MemoryPool
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Sample
@@ -54,7 +54,7 @@ class FakeSource:
 
     ``readings`` maps a device key to its readings, or to a function of the number of reads so far. Set ``lost`` or
     ``hanging`` while it runs: a device in ``lost`` raises `DeviceLost`; a read of a device in ``hanging`` blocks
-    until `release` is called. ``unavailable`` makes discovery fail with that sentence.
+    until `release` is called. ``unavailable`` makes discovery fail with that sentence; ``problem`` is what it left out.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FakeSource:
         *,
         name: str = "fake",
         per_device: bool = True,
-        clock: Clock | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.name = name
         self.per_device = per_device
@@ -75,9 +75,10 @@ class FakeSource:
         self.lost: set[str] = set()
         self.hanging: set[str] = set()
         self.unavailable: str | None = None
+        self.problem = ""
         self.reads: dict[str, int] = {}
         self.closed = False
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._released = threading.Event()
 
     def discover(self) -> Sequence[Device]:

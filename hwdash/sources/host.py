@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwdash.core.clock import Clock, SystemClock
+from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.device import Capabilities, Device, DeviceKind, Limits, MemoryPool
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Sample
@@ -42,10 +42,11 @@ class HostSource:
 
     name = _SOURCE_NAME
     per_device = False
+    problem = ""
 
-    def __init__(self, sysroot: Path = Path("/"), clock: Clock | None = None) -> None:
+    def __init__(self, sysroot: Path = Path("/"), clock: Clock = SYSTEM_CLOCK) -> None:
         self._tree = Tree(sysroot)
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._counters = counters_of(self._tree)
         self._energy = PackageEnergy(self._tree)
         self._parts: _Parts | None = None

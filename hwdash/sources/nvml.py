@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hwdash.core.clock import Clock, SystemClock
+from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.device import Device
 from hwdash.core.reading import Absent
 from hwdash.core.sample import Sample
@@ -47,20 +47,25 @@ class NvmlSource:
 
     def __init__(
         self,
-        clock: Clock | None = None,
+        clock: Clock = SYSTEM_CLOCK,
         library: Any | None = None,
         sysroot: Path = Path("/"),
     ) -> None:
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._session = NvmlSession(library, self._clock, sysroot)
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._failures: list[str] = []
 
+    @property
+    def problem(self) -> str:
+        """The GPUs that the newest `discover` left out, and the driver's words for each."""
+        return "; ".join(self._failures)
+
     def discover(self) -> Sequence[Device]:
         """All GPUs that answer, in the driver's order. Their facts are asked for once; the power limit every time.
 
-        A GPU that does not answer is left out. Raises `SourceUnavailable` with what to do when there is none.
+        A GPU that does not answer is left out and named by `problem`. Raises `SourceUnavailable` with what to do when there is none.
         """
         while True:
             generation = self._session.start()
@@ -105,18 +110,7 @@ class NvmlSource:
         if known.card is None or known.generation != generation:
             known.card = Card(self._session.library, self._handle(known.uuid), known.pool_id)
             known.generation = generation
-        monotonic_s, taken_at = self._clock.monotonic(), self._clock.now()
-        reading = known.card.read(monotonic_s)
-        return Sample(
-            key=known.device.key,
-            monotonic_s=monotonic_s,
-            taken_at=taken_at,
-            readings=reading.readings,
-            pools=reading.pools,
-            throttle_flags=reading.throttle_flags,
-            throttle_seconds=reading.throttle_seconds,
-            unknown_flags=reading.unknown_flags,
-        )
+        return known.card.read(known.device.key, self._clock.monotonic(), self._clock.now())
 
     def _absent(self, key: str, reason: Absent) -> Sample:
         return Sample(key, self._clock.monotonic(), self._clock.now(), dict.fromkeys(METRICS, reason))

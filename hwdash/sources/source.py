@@ -31,6 +31,11 @@ class Source(Protocol):
     name: str
     per_device: bool
 
+    @property
+    def problem(self) -> str:
+        """What the newest `discover` left out, a sentence with what to do; empty when it found everything."""
+        ...
+
     def discover(self) -> Sequence[Device]:
         """All devices there are now, with their fixed facts, ``id`` left empty. Called again on a rescan.
 

@@ -208,6 +208,17 @@ async def test_an_unavailable_source_says_why_and_is_tried_again() -> None:
         assert state(kept, "gpu0") == "ok"
 
 
+async def test_devices_that_a_source_leaves_out_are_its_problem() -> None:
+    source = FakeSource(gpus(1))
+    source.problem = "GPU 1: lost"
+    async with watching(source, rescan_s=0.1) as monitor:
+        first = monitor.snapshots.latest
+        assert first is not None
+        assert (ids(first), first.sources[0].problem) == (["gpu0"], "GPU 1: lost")
+        source.problem = ""
+        await until(monitor, lambda found: found.sources[0].problem == "")
+
+
 async def test_a_discovery_that_hangs_is_told_and_holds_up_nobody_else() -> None:
     slow = BrokenSource(gpus(1))
     slow.open.clear()

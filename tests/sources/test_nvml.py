@@ -314,6 +314,11 @@ def test_a_lost_card_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
         rig.source.discover()
     assert [device.key for device in rig.devices] == ["nvidia:GPU-1"]
     assert len(caplog.records) == 1, "the same failure is logged once"
+    assert rig.source.problem.startswith("GPU 0: ")
+    assert "lost" in rig.source.problem
+    lost.errors.clear()
+    assert len(rig.source.discover()) == 2
+    assert rig.source.problem == ""
     assert rig.read("nvidia:GPU-1").readings["temperature_c"] == 34.0
 
 
