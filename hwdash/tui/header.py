@@ -12,6 +12,8 @@ from hwdash.tui.canvas import Canvas
 from hwdash.tui.feed import Feed
 from hwdash.tui.line import Line, Span, line_width, sized
 
+_WARNING_LEAST = 30
+"""The fewest cells of a warning that are worth a pointer to the rest of it."""
 _TABS = (("overview", "Overview"), ("prompt", "Prompt"), ("history", "History"))
 
 
@@ -99,8 +101,24 @@ def clock_spans(feed: Feed) -> Line:
     return (Span(f"{snapshot.taken_at.astimezone():%H:%M:%S} "),)
 
 
+def source_problem(snapshot: Snapshot | None) -> str:
+    """What sources cannot read although they should, in words; empty while all is well."""
+    sources = snapshot.sources if snapshot is not None else ()
+    return "; ".join(f"{source.name}: {source.problem}" for source in sources if source.problem)
+
+
+def warning_line(alert: str, problem: str, width: int) -> Line:
+    """*problem* in *width* cells; one that is too long ends with the command that shows it whole."""
+    whole = (Span(f" {alert} {problem}", "warm"),)
+    more = (Span(" more: hwdash status", "label"),)
+    room = width - line_width(more)
+    if line_width(whole) <= width or room < _WARNING_LEAST:
+        return whole
+    return (*sized(whole, room), *more)
+
+
 class Banner(Canvas):
-    """One line that says what is wrong with the connection; not there while all is well."""
+    """One line that says what is wrong with the connection or with a source; not there while all is well."""
 
     DEFAULT_CSS = """
     Banner { height: 1; display: none; }
@@ -114,11 +132,13 @@ class Banner(Canvas):
     def show(self, feed: Feed) -> None:
         """Take *feed* as the state to show."""
         self._feed = feed
-        self.set_class(bool(feed.problem), "-shown")
+        self.set_class(bool(feed.problem or source_problem(feed.snapshot)), "-shown")
         self.redraw()
 
     def draw(self, width: int, height: int) -> Sequence[Line]:
         """The banner's one line."""
         feed = self._feed
+        if not feed.problem:
+            return [warning_line(self.glyphs.alert, source_problem(feed.snapshot), width)]
         old = f", data {duration_text(feed.age_s)} old" if feed.snapshot is not None else ""
         return [(Span(f" {self.glyphs.alert} {feed.problem}{old}", "lost"),)]

@@ -8,7 +8,7 @@ import pytest
 
 from hwdash.client.fake import FakeClient
 from hwdash.core.config import DashboardConfig
-from hwdash.core.snapshot import Snapshot
+from hwdash.core.snapshot import Snapshot, SourceStatus
 from hwdash.tui.app import HwdashApp
 from hwdash.tui.detail import FactPane
 from hwdash.tui.messages import PromptRequested
@@ -46,6 +46,17 @@ async def test_the_table_says_everything_that_fits_80_columns() -> None:
         for words in ("100%", "130/140", " 54 ", "699/700", " 70% ", "THROTTLED power cap", "87.2"):
             assert words in row
         assert "8 devices · 1 lost · 1 stale · 2 throttled · 1 warm" in lines[0]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (40, 12), (200, 40)])
+async def test_what_a_source_cannot_read_is_said(size: tuple[int, int]) -> None:
+    problem = "no permission to talk to the NVIDIA driver: this user needs access to /dev/nvidiactl [often] the group"
+    found = replace(mixed_snapshot(), sources=(SourceStatus("nvml", 0, problem=problem),))
+    app = make_app(found)
+    async with app.run_test(size=size) as pilot:
+        await shown(pilot, "nvml: no permission to talk")
+        assert problem in text(app) or size[0] < 200
+        assert ("more: hwdash status" in text(app)) == (size[0] == 80)
 
 
 async def test_absent_is_never_drawn_as_zero() -> None:
