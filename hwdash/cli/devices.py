@@ -46,7 +46,7 @@ def _waits_for_a_rate(snapshot: Snapshot) -> bool:
     return any(Absent.FIRST_SAMPLE in status.readings.values() for status in snapshot.devices)
 
 
-HEADER = ("RANK", "ID", "NAME", "UTIL", "MEMORY", "TEMP", "MARGIN", "POWER", "CLOCK", "LAST", "STATE")
+_HEADER = ("RANK", "ID", "NAME", "UTIL", "MEMORY", "TEMP", "MARGIN", "POWER", "CLOCK", "LAST", "STATE")
 
 
 def devices_text(snapshot: Snapshot) -> str:
@@ -56,7 +56,7 @@ def devices_text(snapshot: Snapshot) -> str:
     }
     statuses = sorted(snapshot.devices, key=lambda status: order.get(status.device.id, len(order) + 1))
     table = table_text(
-        HEADER,
+        _HEADER,
         [(str(order.get(status.device.id, "-")), *_row(status)) for status in statuses],
         right=frozenset({0, 3, 5, 6, 7, 8}),
     )

@@ -8,15 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any, NoReturn
 
 from hwdash import __version__
+from hwdash.cli import dashboard, devices, history, models, prompt, service
 from hwdash.cli.stream import abandon_stdout, prepare_streams
 from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.text import sanitise_line
 
-GROUPS = ("dashboard", "devices", "prompt", "history", "models", "service")
 INTERRUPTED = 130
 
 
@@ -46,9 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
             name, help=summary, description=summary, parents=[common], allow_abbrev=False, **options
         )
 
-    import_module("hwdash.cli.dashboard").add_to(parser)
-    for group in GROUPS[1:]:
-        import_module(f"hwdash.cli.{group}").add_commands(command)
+    dashboard.add_to(parser)
+    for group in (devices, prompt, history, models, service):
+        group.add_commands(command)
     return parser
 
 

@@ -14,7 +14,7 @@ from hwdash.core.format import bytes_text
 from hwdash.core.model import PullProgress
 from hwdash.core.wire import to_wire
 
-BAR_WIDTH = 30
+_BAR_WIDTH = 30
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -69,8 +69,8 @@ def bar_text(model: str, item: PullProgress) -> str:
     """One line: the model, a bar where the share is known, and the step."""
     if item.progress is None:
         return f"{model}: {item.step}"
-    filled = round(item.progress * BAR_WIDTH)
-    return f"{model} [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {item.progress:4.0%} {item.step}"
+    filled = round(item.progress * _BAR_WIDTH)
+    return f"{model} [{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {item.progress:4.0%} {item.step}"
 
 
 def _end_bar() -> None:

@@ -52,13 +52,14 @@ def client_for(parsed: argparse.Namespace, *, launch: bool = True, daemon_argume
         socket=Path(parsed.socket).absolute() if parsed.socket else None,
         url=parsed.connect,
         token=os.environ.get("HWDASH_TOKEN"),
-        launch=launch and not parsed.connect,
+        launch=launch,
         daemon_args=arguments,
     )
 
 
 def with_client(parsed: argparse.Namespace, command: Callable[[Client], Awaitable[int]], *, launch: bool = True) -> int:
     """Run *command* with a client and close it whatever happens."""
+    # Also where the command itself needs nothing of it: a mistake in the configuration is told at once.
     load_config(parsed.config, paths_from(os.environ))
 
     async def run() -> int:
