@@ -9,7 +9,7 @@ import dataclasses
 import re
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_origin, get_type_hints
 
@@ -122,7 +122,7 @@ def override_from_environment(config: Config, environ: Mapping[str, str]) -> Con
     return _merge(config, data, lambda section, key: f"environment variable {names[section, key]}")
 
 
-def _merge(config: Config, data: Mapping[str, Any], where: Any) -> Config:
+def _merge(config: Config, data: Mapping[str, Any], where: Callable[[str, str | None], str]) -> Config:
     for section, values in data.items():
         current = getattr(config, section, None)
         if current is None:

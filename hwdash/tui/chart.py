@@ -17,8 +17,8 @@ from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, joined
 from hwdash.tui.palette import ON_BAND
 
-MIN_COLUMNS = 8
-MIN_ROWS = 3
+_MIN_COLUMNS = 8
+_MIN_ROWS = 1
 _LABELS = ("p50", "p95", "p99")
 _MARGIN = 4
 STYLES = ("trace-1", "trace-2", "trace-3")
@@ -101,7 +101,7 @@ def plan(
     rows = height - 2 - bool(periods)
     scale = latency_scale(max((max(found) for _, found in buckets), default=0.0), rows)
     columns = width - len(scale.marks[0].label) - 1 - _MARGIN
-    if not buckets or columns < MIN_COLUMNS or rows < MIN_ROWS - 2:
+    if not buckets or columns < _MIN_COLUMNS or rows < _MIN_ROWS:
         return None
     span = max((history.until - history.since).total_seconds(), 1e-3)
 

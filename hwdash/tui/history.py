@@ -86,7 +86,6 @@ class HistoryScreen(FrameScreen):
     """Latency over time: one device and model as a chart, all of them in a table below it."""
 
     MODE = "history"
-    HELP = "Latency over time from the daemon's store, with the periods in which the device throttled."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "figure", "Metric", tooltip="TTFT, between tokens, or whole answer", id="history.figure"),
         Binding("d", "device", "Device", tooltip="All devices, or one after the other", id="history.device"),

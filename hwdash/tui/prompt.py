@@ -57,7 +57,6 @@ class PromptScreen(FrameScreen):
     """A field, a transcript, and the state of the prompt that runs."""
 
     MODE = "prompt"
-    HELP = "Send a prompt to one device, or let the ranking choose, and watch the answer with its figures."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
             "escape", "stop", "Stop", tooltip="Stop the answer, or leave the field", id="prompt.stop", priority=True
