@@ -32,6 +32,10 @@ class SystemClock:
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
+SYSTEM_CLOCK: Clock = SystemClock()
+"""The one instance there needs to be: it has no state."""
+
+
 class ManualClock:
     """A clock that stands until it is told to move."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hwdash import __version__
-from hwdash.core.clock import Clock, SystemClock
+from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import Config
 from hwdash.core.errors import EngineError, HwdashError, UnknownDevice
 from hwdash.core.history import LatencyHistory
@@ -68,7 +68,7 @@ class Service:
         models: ModelStore,
         config: Config,
         identity: Identity,
-        clock: Clock = SystemClock(),  # noqa: B008 - without state
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.snapshots: Broadcast[Snapshot] = Broadcast()
         self.stopping = asyncio.Event()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from hwdash.core.device import MemoryPool
 from hwdash.core.reading import Absent, Reading, is_present
-from hwdash.core.throttle import ThrottleReason
+from hwdash.core.sample import Sample
 from hwdash.sources.nvml_query import FieldBatch, Query
 from hwdash.sources.nvml_session import INVALID_ARGUMENT, UNKNOWN_TO_DRIVER
 from hwdash.sources.nvml_throttle import (
@@ -69,17 +68,6 @@ _MEMORY_V2 = 0x02000028
 """``nvmlMemory_v2`` of nvml.h: the size of the structure with its version in the top byte."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardReading:
-    """What one read of one GPU gave; the fields are those of `hwdash.core.sample.Sample`."""
-
-    readings: Mapping[str, Reading]
-    pools: tuple[MemoryPool, ...]
-    throttle_flags: frozenset[ThrottleReason] | None
-    throttle_seconds: Mapping[ThrottleReason, float]
-    unknown_flags: str | None
-
-
 class Card:
     """One GPU of one NVML session. Every reading fails on its own; what the GPU does not know is asked once.
 
@@ -111,14 +99,14 @@ class Card:
         self._last_margin: Reading = Absent.NOT_SUPPORTED
         self._margin_belongs_to: tuple[Reading, Reading] | None = None
 
-    def read(self, now: float) -> CardReading:
-        """Read the GPU; *now* is the monotonic time in s.
+    def read(self, key: str, monotonic_s: float, taken_at: datetime) -> Sample:
+        """One sample of the GPU, which goes by *key*; the times are those of this moment.
 
         Raises `hwdash.sources.source.DeviceLost` when it is gone and `hwdash.sources.nvml_session.SessionLost` when
         NVML must be started again.
         """
         events = self._events.ask()
-        self._read_fields(events, now)
+        self._read_fields(events, monotonic_s)
         fields = self._fields
         temperature = _within(self._temperature.ask(), -60.0, 200.0)
         memory_temperature = _within(fields.get(_MEMORY_TEMPERATURE), 1.0, 200.0)
@@ -126,7 +114,7 @@ class Card:
             "utilization": self._utilization_ratio(),
             "temperature_c": temperature,
             "memory_temperature_c": memory_temperature,
-            "temperature_margin_c": self._margin_at((temperature, memory_temperature), now),
+            "temperature_margin_c": self._margin_at((temperature, memory_temperature), monotonic_s),
             "power_w": self._power(),
             "energy_j": self._energy_joules(),
             "clock_hz": _within(self._clock.ask(), 0.0, 1e5, 1e6),
@@ -137,7 +125,7 @@ class Card:
         }
         pools = self._read_memory(readings)
         flags, unknown = (None, None) if isinstance(events, Absent) else flags_of(int(events))
-        return CardReading(readings, pools, flags, seconds_of(fields.get), unknown)
+        return Sample(key, monotonic_s, taken_at, readings, pools, flags, seconds_of(fields.get), unknown)
 
     def _read_fields(self, events: int | Absent, now: float) -> None:
         slowed_down = isinstance(events, Absent) or bool(events & HARDWARE_EVENTS)

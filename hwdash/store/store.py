@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from hwdash.core.clock import Clock, SystemClock
+from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import StoreConfig
 from hwdash.core.errors import UsageError
 from hwdash.core.health import HealthChange, HealthState
@@ -21,7 +21,6 @@ from hwdash.store.reader import Reader
 from hwdash.store.stamp import from_ms
 from hwdash.store.writer import Pace, Writer
 
-_SYSTEM_CLOCK = SystemClock()
 _PACE = Pace()
 
 
@@ -39,7 +38,7 @@ class Store:
         self._seen: dict[str, datetime] = {}
 
     @classmethod
-    async def open(cls, path: Path, config: StoreConfig, clock: Clock = _SYSTEM_CLOCK, *, pace: Pace = _PACE) -> Store:
+    async def open(cls, path: Path, config: StoreConfig, clock: Clock = SYSTEM_CLOCK, *, pace: Pace = _PACE) -> Store:
         """The store in the file *path*, made when it is missing.
 
         Raises `hwdash.store.migration.DatabaseRefused` when a newer hwdash or another program wrote the file.
