@@ -72,7 +72,9 @@ def why_not_private(path: Path, status: os.stat_result, uid: int) -> str | None:
     if status.st_uid != uid:
         return f"{path} belongs to user {status.st_uid}, not to you; choose another place with --socket"
     if status.st_mode & 0o077:
-        return f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):04o}); run: chmod 700 {path}"
+        own = path.name.startswith("hwdash")  # never talk anybody into closing /tmp or /etc
+        advice = f"run: chmod 700 {path}" if own else "choose a directory of your own, mode 0700, with --socket"
+        return f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):04o}); {advice}"
     return None
 
 

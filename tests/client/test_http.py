@@ -60,7 +60,7 @@ async def test_unsafe_places_are_not_connected_to(directory: Path) -> None:
         await HttpClient(Endpoint(socket=directory / "file")).status()
     assert not isinstance(caught.value, NotRunning)
     directory.chmod(0o755)
-    with pytest.raises(DaemonUnreachable, match="chmod 700"):
+    with pytest.raises(DaemonUnreachable, match="open to others"):
         await HttpClient(Endpoint(socket=directory / "s")).status()
 
 

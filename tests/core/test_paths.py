@@ -26,7 +26,11 @@ def test_only_an_own_closed_directory_is_private(tmp_path: Path) -> None:
     assert why_not_private(tmp_path, tmp_path.lstat(), uid) is None
     assert "belongs to" in str(why_not_private(tmp_path, tmp_path.lstat(), uid + 1))
     tmp_path.chmod(0o755)
-    assert "chmod 700" in str(why_not_private(tmp_path, tmp_path.lstat(), uid))
+    assert "of your own" in str(why_not_private(tmp_path, tmp_path.lstat(), uid))
+    own = tmp_path / "hwdash"
+    own.mkdir(mode=0o755)
+    own.chmod(0o755)
+    assert f"chmod 700 {own}" in str(why_not_private(own, own.lstat(), uid))
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
     assert "symbolic link" in str(why_not_private(link, link.lstat(), uid))
