@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 STAMP  := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
 MODEL  := smollm2-135m-instruct
 # Where a comparison with other tools finds its fake driver and terminal bench; left out when absent.
 RIG    ?= ../shared/rig
@@ -14,27 +16,31 @@ help: ## list the targets
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "make: needs Python >= 3.11 with venv (Debian: apt install python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python >= 3.11, found $$($(BIN)/python -V)" >&2; exit 1; }
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt torch
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	@echo "installing into $(VENV), which takes some minutes the first time"
+	$(PIP) -e .
 	@touch $@
 
-env: $(STAMP) ## create the environment
+$(DEV_STAMP): $(STAMP)
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+env: $(DEV_STAMP) ## create the environment, with everything for development
 
 run: $(STAMP) ## install, fetch the default model, open the dashboard (ARGS="…" reach hwdash)
 	@test -e "$${XDG_CACHE_HOME:-$$HOME/.cache}/hwdash/models/$(MODEL)/manifest.json" || $(BIN)/hwdash models pull $(MODEL)
 	@$(BIN)/hwdash $(ARGS)
 
-lint: $(STAMP) ## ruff, lint and format
+lint: $(DEV_STAMP) ## ruff, lint and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP) ## mypy, strict
+types: $(DEV_STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-contracts: $(STAMP) ## who may import whom
+contracts: $(DEV_STAMP) ## who may import whom
 	$(BIN)/lint-imports
 
-pytest: $(STAMP) ## the tests alone
+pytest: $(DEV_STAMP) ## the tests alone
 	$(BIN)/pytest -n auto $(ARGS)
 
 test: lint types contracts pytest ## everything that needs no accelerator
@@ -43,13 +49,13 @@ test-gpu: ## the tests that need a CUDA device
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest -m gpu -o addopts= tests
 
 bench: $(STAMP) ## the benchmarks; results in bench/results (ARGS="dashboard" runs one)
-	@test -x $(BIN)/nvitop || $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[bench]'
+	@test -x $(BIN)/nvitop || $(PIP) -e '.[bench]'
 	RIG=$(RIG) $(BIN)/python -m bench $(ARGS)
 
 screenshots: $(STAMP) ## the pictures in docs, from the program itself
 	$(BIN)/python -m docs.screenshots
 
-format: $(STAMP) ## put the code in its form
+format: $(DEV_STAMP) ## put the code in its form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
