@@ -30,6 +30,7 @@ from hwdash.core.inference import (
     TokenEvent,
 )
 from hwdash.core.paths import paths_from
+from hwdash.core.throttle import reason_words
 from hwdash.core.wire import answer_to_wire
 
 
@@ -160,5 +161,5 @@ def figures_text(record: InferenceRecord) -> str:
     if record.energy is not None:
         parts.append(f"{energy_text(record.energy.joules)} ({record.energy.scope})")
     if record.conditions.throttle:
-        parts.append("throttled: " + ", ".join(record.conditions.throttle))
+        parts.append("throttled: " + ", ".join(map(reason_words, record.conditions.throttle)))
     return " · ".join([*parts, str(record.finish_reason)])

@@ -43,13 +43,18 @@ class LatencySeries:
 
 @dataclass(frozen=True, slots=True)
 class ThrottledPeriod:
-    """A stretch of time in which a device's health was ``throttled``; ``end`` is None while it lasts."""
+    """A stretch of time in which a device's health was ``throttled``; ``end`` is None while it lasts.
+
+    ``reasons`` are those of its health when it began, in words and numbers; ``throttle`` the names of the throttle
+    reasons at that moment.
+    """
 
     device: str
     device_key: str
     start: datetime
     end: datetime | None = None
     reasons: tuple[str, ...] = ()
+    throttle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from hwdash.core.text import sanitise_line
+
 
 class ThrottleClass(StrEnum):
     """What kind of limit a throttle reason belongs to."""
@@ -44,6 +46,8 @@ class ThrottleReason(StrEnum):
         return _TITLES[self]
 
 
+_NAMES = frozenset(reason.value for reason in ThrottleReason)
+
 _CLASSES = MappingProxyType(
     {
         ThrottleReason.THERMAL_SW: ThrottleClass.THERMAL,
@@ -77,6 +81,11 @@ _TITLES = MappingProxyType(
         ThrottleReason.UNKNOWN: "unknown reason",
     }
 )
+
+
+def reason_words(name: str) -> str:
+    """The words of the reason with that outside name; a name from elsewhere as one safe line."""
+    return ThrottleReason(name).words if name in _NAMES else sanitise_line(name, 40)
 
 
 @dataclass(frozen=True, slots=True)

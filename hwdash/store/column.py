@@ -83,6 +83,7 @@ THROTTLE_BITS = MappingProxyType(
     }
 )
 """The bit of each reason in the ``throttle`` columns."""
+_BITS_BY_NAME = {reason.value: bit for reason, bit in THROTTLE_BITS.items()}
 
 HEALTH_CODES = MappingProxyType(
     {
@@ -100,8 +101,7 @@ def throttle_mask(names: Iterable[str]) -> int:
     """The bits of the reasons in *names*; a name that is no reason counts as ``unknown``."""
     mask = 0
     for name in names:
-        known = name in ThrottleReason._value2member_map_
-        mask |= THROTTLE_BITS[ThrottleReason(name) if known else ThrottleReason.UNKNOWN]
+        mask |= _BITS_BY_NAME.get(name, THROTTLE_BITS[ThrottleReason.UNKNOWN])
     return mask
 
 

@@ -146,7 +146,7 @@ def _throttled(
     A period also ends with the daemon's run in which it began: what the device did while nobody looked is not known.
     """
     rows = connection.execute(
-        """SELECT event.ts, event.after, event.reasons, run.end_ts, run.id = (SELECT max(id) FROM run)
+        """SELECT event.ts, event.after, event.reasons, event.throttle, run.end_ts, run.id = (SELECT max(id) FROM run)
            FROM event LEFT JOIN run ON run.id = event.run
            WHERE event.dev = ?1 AND event.ts <= ?3 AND event.id >= coalesce(
                (SELECT id FROM event WHERE dev = ?1 AND ts <= ?2 ORDER BY ts DESC, id DESC LIMIT 1), 0)
@@ -154,7 +154,7 @@ def _throttled(
         (dev, since, until),
     ).fetchall()
     periods = []
-    for number, (start, after, reasons, run_end, newest_run) in enumerate(rows):
+    for number, (start, after, reasons, throttle, run_end, newest_run) in enumerate(rows):
         if after != HealthState.THROTTLED.value:
             continue
         next_start = rows[number + 1][0] if number + 1 < len(rows) else None
@@ -163,5 +163,6 @@ def _throttled(
         if end is not None and (end <= since or end < start):
             continue
         shown_end = None if end is None else from_ms(min(end, until))
-        periods.append(ThrottledPeriod(name, key, from_ms(max(start, since)), shown_end, tuple(json.loads(reasons))))
+        words, names = tuple(json.loads(reasons)), tuple(json.loads(throttle))
+        periods.append(ThrottledPeriod(name, key, from_ms(max(start, since)), shown_end, words, names))
     return periods

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, Percentiles
-from hwdash.core.throttle import ThrottleReason
+from hwdash.core.throttle import reason_words
 from hwdash.tui.axis import Mark, Scale, latency_scale, time_marks
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, joined
@@ -114,7 +114,10 @@ def plan(
     ]
     starts = [bucket.start.timestamp() for bucket, _ in buckets]
     bands = [
-        Band(*_clipped(column(period.start), column(period.end or history.until), columns), _words(period.reasons))
+        Band(
+            *_clipped(column(period.start), column(period.end or history.until), columns),
+            ", ".join(map(reason_words, period.throttle)),
+        )
         for period in periods
         if period.start < history.until and (period.end or history.until) >= history.since
     ]
@@ -133,11 +136,6 @@ def _finite(found: Percentiles | None) -> tuple[float, float, float] | None:
 def _clipped(start: float, end: float, columns: int) -> tuple[int, int]:
     first = min(max(math.floor(start), 0), columns - 1)
     return first, min(max(math.ceil(end), first + 1), columns)
-
-
-def _words(reasons: Sequence[str]) -> str:
-    known = {reason.value: reason.words for reason in ThrottleReason}
-    return ", ".join(known.get(reason, reason) for reason in reasons)
 
 
 def _runs(points: Sequence[Point], starts: Sequence[float], bucket_s: float) -> tuple[tuple[Point, ...], ...]:

@@ -8,7 +8,7 @@ from hwdash.core.errors import HwdashError, UnknownModel
 from hwdash.core.format import energy_text, rate_text, seconds_text
 from hwdash.core.inference import FinishReason, InferenceRecord, PromptEvent, Stage, StageEvent, TokenEvent
 from hwdash.core.text import sanitise_line
-from hwdash.core.throttle import ThrottleReason
+from hwdash.core.throttle import reason_words
 from hwdash.tui.answer import Kind
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span
@@ -78,7 +78,7 @@ def record_notes(record: InferenceRecord, glyphs: Glyphs) -> list[tuple[Kind, st
     if record.finish_reason is FinishReason.ERROR:
         notes.insert(0, (Kind.PROBLEM, record.error or "the worker failed; the daemon's log has the reason"))
     if record.conditions.throttle:
-        words = ", ".join(dict.fromkeys(map(_throttle_words, record.conditions.throttle)))
+        words = ", ".join(dict.fromkeys(map(reason_words, record.conditions.throttle)))
         notes.append((Kind.PROBLEM, f"throttled while it ran: {words}"))
     if record.route.fallback_from:
         notes.append((Kind.PROBLEM, f"{record.route.fallback_from} failed first; {record.device} took over"))
@@ -112,10 +112,6 @@ def _figures(record: InferenceRecord) -> list[str]:
     if record.dtype:
         parts.append(record.dtype)
     return parts
-
-
-def _throttle_words(name: str) -> str:
-    return ThrottleReason(name).words if name in set(ThrottleReason) else sanitise_line(name, 40)
 
 
 def error_words(error: HwdashError, model: str) -> str:

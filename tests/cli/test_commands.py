@@ -104,7 +104,7 @@ def test_prompt_streams_the_answer_to_stdout_and_figures_to_stderr(
     out = capsys.readouterr()
     assert out.out == "Hello you\n"
     assert "TTFT 42.0 ms" in out.err
-    assert "throttled: power_cap" in out.err
+    assert "throttled: power cap" in out.err
     request = client.requests[0]
     assert (request.device, request.seed, request.temperature, request.messages[0].content) == ("gpu1", 3, 0.5, "hi")
 

@@ -93,7 +93,9 @@ def test_what_is_none_comes_back_as_none() -> None:
     assert event_from_wire(loads(dumps(event_to_wire(FinishedEvent(bare))))) == FinishedEvent(bare)
     bucket = LatencyBucket(NOW, 1, 1)
     series = LatencySeries("gpu0", "k", "m", bucket, (bucket,))
-    history = LatencyHistory(NOW, NOW, 1.0, (series,), (ThrottledPeriod("gpu0", "k", NOW, None, ("power_cap",)),))
+    history = LatencyHistory(
+        NOW, NOW, 1.0, (series,), (ThrottledPeriod("gpu0", "k", NOW, None, ("power cap",), ("power_cap",)),)
+    )
     assert from_wire(loads(dumps(to_wire(history))), LatencyHistory) == history
     state = DaemonStatus(1, "0", 1.0, 1.0, "/s", None, ())
     assert from_wire(loads(dumps(to_wire(state))), DaemonStatus) == state

@@ -177,6 +177,7 @@ async def test_throttled_periods_are_cut_to_the_window(store: Store, clock: Manu
         ("gpu0", at(80), None, ("hot",)),
     ]
     assert await periods(store, 25) == [("gpu0", at(80), None, ("hot",))]
+    assert (await store.latency(25, GPU0, 10, IDS)).throttled[0].throttle == ("power_cap",)
     assert await periods(store, 5) == [("gpu0", at(95), None, ("hot",))]
     assert len((await store.latency(60, None, 10, IDS)).throttled) == 4
 

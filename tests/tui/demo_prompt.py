@@ -51,7 +51,7 @@ class DemoPromptClient(DemoClient):
             found.append(LatencyBucket(now - timedelta(seconds=since_s - number * width), 9, 0, each, each, each))
         series = LatencySeries("gpu0", gpu(0).key, MODEL, found[-1], tuple(found))
         ago = [now - timedelta(seconds=since_s * share) for share in (0.4, 0.25)]
-        period = ThrottledPeriod("gpu0", gpu(0).key, ago[0], ago[1], ("power_cap",))
+        period = ThrottledPeriod("gpu0", gpu(0).key, ago[0], ago[1], (), ("power_cap",))
         return LatencyHistory(now - timedelta(seconds=since_s), now, width, (series,), (period,))
 
 

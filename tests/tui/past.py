@@ -44,10 +44,10 @@ def series(buckets: Iterable[LatencyBucket], device: int = 0, model: str = MODEL
     return LatencySeries(f"gpu{device}", gpu(device).key, model, summary, buckets)
 
 
-def throttled(start_s: float, end_s: float | None, *reasons: str, device: int = 0) -> ThrottledPeriod:
-    """A period that began *start_s* seconds before `START` and ended *end_s* seconds before it."""
+def throttled(start_s: float, end_s: float | None, *names: str, device: int = 0) -> ThrottledPeriod:
+    """A period that began *start_s* seconds before `START` and ended *end_s* seconds before it; *names* of reasons."""
     end = None if end_s is None else START - timedelta(seconds=end_s)
-    return ThrottledPeriod(f"gpu{device}", gpu(device).key, START - timedelta(seconds=start_s), end, reasons)
+    return ThrottledPeriod(f"gpu{device}", gpu(device).key, START - timedelta(seconds=start_s), end, (), names)
 
 
 def history(
