@@ -35,6 +35,7 @@ from hwdash.tui.life import terminal_is_gone, watch_signals
 from hwdash.tui.messages import PromptRequested
 from hwdash.tui.narrow import NarrowUpdate
 from hwdash.tui.overview import OverviewScreen
+from hwdash.tui.screen import FrameScreen
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class HwdashApp(App[None]):
         _key("q", "quit", "Quit", "Leave the dashboard", show=True),
         Binding("ctrl+q", "quit", "Quit", tooltip="Leave, whatever has the focus", show=False, priority=True),
         Binding("ctrl+c", "interrupt", "Quit", tooltip="Stop the answer, or leave", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", "Suspend", tooltip="Back to the shell; fg returns here", show=False),
     ]
 
     def __init__(
@@ -154,6 +156,7 @@ class HwdashApp(App[None]):
     def on_mount(self) -> None:
         """Start the stream and the watch over signals and terminal."""
         watch_signals(self.exit)
+        self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh(layout=True))
         self._follow()
         self.set_interval(1.0, self._each_second)
         if self._theme_problems:
@@ -201,8 +204,11 @@ class HwdashApp(App[None]):
 
     async def action_show(self, mode: str) -> None:
         """Change to the screen *mode*."""
-        if mode != self.current_mode and len(self.screen_stack) == 1:
-            await self.switch_mode(mode)
+        if len(self.screen_stack) == 1:
+            if mode != self.current_mode:
+                await self.switch_mode(mode)
+            if isinstance(self.screen, FrameScreen):
+                self.screen.enter()
 
     async def open_prompt(self, device: str | None) -> None:
         """Open the prompt screen on *device* (an id), None for automatic choice."""

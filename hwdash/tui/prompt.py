@@ -114,6 +114,10 @@ class PromptScreen(FrameScreen):
             self._field.focus()
         self._redraw()
 
+    def enter(self) -> None:
+        """What is typed next is a prompt, not keys of the dashboard."""
+        self._field.focus()
+
     def on_resize(self) -> None:
         """Give small terminals to transcript and field."""
         height = self.size.height

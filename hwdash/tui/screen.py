@@ -45,6 +45,9 @@ class FrameScreen(Screen[None]):
     def show_feed(self, feed: Feed) -> None:
         """Show the newest state; *feed* may have no snapshot yet."""
 
+    def enter(self) -> None:
+        """The user went to this screen; not called when a dialog above it closes."""
+
     def on_mount(self) -> None:
         """Follow the app's feed."""
         self.dashboard.feed_signal.subscribe(self, self._take_feed, immediate=True)

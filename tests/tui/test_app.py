@@ -7,9 +7,13 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import RenderableType
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.binding import Binding
+from textual.screen import Screen
 
 from hwdash.client.fake import FakeClient
 from hwdash.core.config import DashboardConfig
@@ -222,3 +226,28 @@ def test_a_lost_terminal_ends_the_dashboard() -> None:
     read_until(main, b"gpu0")
     os.close(main)
     process.wait(20)
+
+
+class PaintedApp(HwdashApp):
+    """Remembers which rows were sent to the terminal."""
+
+    painted: set[int]
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        if isinstance(renderable, ChopsUpdate):
+            self.painted.update(y for y, *_ in renderable.spans)
+        elif isinstance(renderable, LayoutUpdate):
+            self.painted.update(range(renderable.region.height))
+        super()._display(screen, renderable)
+
+
+async def test_coming_back_from_the_shell_repaints_every_row() -> None:
+    app = PaintedApp(FakeClient([mixed_snapshot()], interval_s=60.0))
+    app.painted = set()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shown(pilot, "gpu0")
+        await pilot.pause()
+        assert app.active_bindings["ctrl+z"].binding.action == "suspend_process"
+        app.painted.clear()
+        app.app_resume_signal.publish(app)
+        await until(pilot, lambda: app.painted == set(range(24)))

@@ -254,8 +254,12 @@ async def test_escape_leaves_the_field_for_the_single_keys() -> None:
         assert screen.query_one(PromptField).text == "3"
         await pilot.press("escape", "3")
         await until(pilot, lambda: pilot.app.current_mode == "history")
-        await pilot.press("2", "enter", "4")
-        await until(pilot, lambda: screen.query_one(PromptField).text == "34")
+        await pilot.press("2")
+        await until(pilot, lambda: pilot.app.current_mode == "prompt")
+        await pilot.press("q")
+        await until(pilot, lambda: screen.query_one(PromptField).text == "3q")
+        await pilot.press("escape", "enter", "4")
+        await until(pilot, lambda: screen.query_one(PromptField).text == "3q4")
 
 
 @pytest.mark.parametrize("size", [10 * 1024 * 1024, MAX_PROMPT_BYTES + 1])
