@@ -16,7 +16,7 @@ from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.wire import device_to_wire
 
 
-def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``devices``."""
     parser = command("devices", "all devices with their current sample and health")
     parser.add_argument("--json", action="store_true", help="one JSON document")

@@ -14,7 +14,7 @@ from hwdash.core.history import LatencyBucket, LatencyHistory, Percentiles, Thro
 from hwdash.core.wire import to_wire
 
 
-def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``history``."""
     parser = command("history", "what SQLite holds: latency")
     parser.add_argument("what", choices=["latency"], help="latency: TTFT, ITL and total of the prompts")

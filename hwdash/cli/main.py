@@ -40,10 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     common = _Parser(add_help=False)
     _add_common(common, suppress=True)
 
-    def command(name: str, summary: str, **options: Any) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name, help=summary, description=summary, parents=[common], allow_abbrev=False, **options
-        )
+    def command(name: str, summary: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=summary, description=summary, parents=[common], allow_abbrev=False)
 
     dashboard.add_to(parser)
     for group in (devices, prompt, history, models, service):

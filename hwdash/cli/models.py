@@ -17,7 +17,7 @@ from hwdash.core.wire import to_wire
 _BAR_WIDTH = 30
 
 
-def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``models`` with its three verbs."""
     parser = command("models", "the model store: list, pull, remove")
     verbs = parser.add_subparsers(metavar="VERB", required=True)

@@ -34,7 +34,7 @@ from hwdash.core.throttle import reason_words
 from hwdash.core.wire import answer_to_wire
 
 
-def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``prompt``."""
     parser = command("prompt", "send a prompt to a device and stream the answer")
     parser.add_argument("text", metavar="TEXT", help="the prompt; - reads it from stdin")

@@ -17,7 +17,7 @@ from hwdash.core.paths import paths_from
 from hwdash.core.wire import to_wire
 
 
-def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``daemon``, ``status`` and ``stop``."""
     parser = command("daemon", "run the monitoring daemon in the foreground, until Ctrl-C or `hwdash stop`")
     parser.add_argument("--interval", type=float, metavar="SEC", help="seconds between two samples, 0.1 to 60")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -111,7 +112,7 @@ def parse_body(data: bytes, kind: type[B]) -> B:
         raise usage_error(error.errors(include_url=False, include_context=False, include_input=False)) from None
 
 
-def usage_error(problems: Any) -> UsageError:
+def usage_error(problems: Sequence[Any]) -> UsageError:
     """The first of pydantic's *problems* as one line that names the field."""
     first = problems[0]
     place = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]

@@ -22,7 +22,7 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
     ``HWDASH_SYSROOT`` moves what is read of ``/sys``, ``/proc`` and ``/dev``.
     """
     store = await Store.open(paths.database, config.store)
-    models = parts.models or ModelStore(paths.models)
+    models = ModelStore(paths.models)
     sources = parts.sources
     if sources is None:
         sources = builtin_sources(Path(os.environ.get("HWDASH_SYSROOT") or "/"))
@@ -30,7 +30,7 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
         monitor=Monitor(sources, config.monitor.interval_s, config.monitor.deadline_s, on_change=store.add_change),
         engine=parts.engine or WorkerEngine(models, config.engine, paths.state),
         store=store,
-        models=models,
+        models=parts.models or models,
         config=config,
         identity=identity,
     )

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from hwdash.core.model import ModelInfo, PullProgress
 
 if TYPE_CHECKING:
     from hwdash.engine.engine import Engine
-    from hwdash.engine.models import ModelStore
     from hwdash.sources.source import Source
+
+
+class Models(Protocol):
+    """What the daemon needs of a model store (`hwdash.engine.models.ModelStore`). `list` and `remove` may block."""
+
+    def list(self) -> tuple[ModelInfo, ...]:
+        """Every model of the store."""
+        ...
+
+    def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
+        """Fetch *name*; the last item carries the model. Raises `UnknownModel` and `ModelError`."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Delete *name*. Raises `UnknownModel` and `ModelError`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,4 +35,4 @@ class Parts:
 
     sources: Sequence[Source] | None = None
     engine: Engine | None = None
-    models: ModelStore | None = None
+    models: Models | None = None

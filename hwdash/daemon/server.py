@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from socket import socket
-from typing import Any
 
+from fastapi import FastAPI
 from uvicorn import Config, Server
 
 _MAX_CONNECTIONS = 256
@@ -18,7 +18,7 @@ _FLUSH_S = 0.02
 class SocketServer(Server):
     """Serves *app* until `end` is called."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: FastAPI) -> None:
         super().__init__(
             Config(
                 app,

@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hwdash import __version__
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
@@ -29,15 +29,17 @@ from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.daemon.account import Account
 from hwdash.daemon.bracket import Bracket
+from hwdash.daemon.parts import Models
 from hwdash.monitor.broadcast import Broadcast
 from hwdash.routing.choose import choose
 from hwdash.routing.rank import rank
 
 if TYPE_CHECKING:
     from hwdash.engine.engine import Engine
-    from hwdash.engine.models import ModelStore
     from hwdash.monitor.monitor import Monitor
     from hwdash.store.store import Store
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Service:
         monitor: Monitor,
         engine: Engine,
         store: Store,
-        models: ModelStore,
+        models: Models,
         config: Config,
         identity: Identity,
         clock: Clock = SYSTEM_CLOCK,
@@ -83,8 +85,8 @@ class Service:
         self._started = clock.monotonic()
         self._prewarm_problems: list[str] = []
         self._brackets: dict[str, set[Bracket]] = {}
-        self._background: set[asyncio.Task[Any]] = set()
-        self._conclusions: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._conclusions: set[asyncio.Task[InferenceRecord]] = set()
 
     @property
     def default_model(self) -> str:
@@ -246,12 +248,13 @@ class Service:
                 log.warning("prewarm %s: %s", wish, error.message)
                 self._prewarm_problems.append(f"prewarm {wish}: {error.message}")
 
-    def _keep(self, tasks: set[asyncio.Task[Any]], work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def _keep(self, tasks: set[asyncio.Task[T]], work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task for *work* that is held in *tasks* until it is done: the event loop alone would let it be collected."""
         task = asyncio.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         return task
 
-    def _crashed(self, task: asyncio.Task[Any]) -> None:
+    def _crashed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None and not self.failure.done():
             self.failure.set_exception(error)

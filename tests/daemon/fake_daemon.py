@@ -51,7 +51,7 @@ def main() -> int:
             paths_from(os.environ),
             socket=parsed.socket,
             owned=parsed.owned,
-            parts=Parts((source,), engine, FakeModels()),  # type: ignore[arg-type]
+            parts=Parts((source,), engine, FakeModels()),
         )
     except HwdashError as error:
         sys.stderr.write(f"hwdash: {error.message}\n")

@@ -87,7 +87,7 @@ async def living(
             Monitor([source], interval_s, on_change=store.add_change),
             engine or FakeEngine(),
             store,
-            models,  # type: ignore[arg-type]
+            models,
             config or Config(),
             Identity(str(directory / "run" / "s")),
         )
