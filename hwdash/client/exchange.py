@@ -46,7 +46,7 @@ class Exchange:
                     raise await exchange._error()
         except TimeoutError:
             exchange.close()
-            raise DaemonUnreachable(f"the daemon at {endpoint} does not answer") from None
+            raise DaemonUnreachable(f"the daemon at {endpoint} does not answer; see its log") from None
         except BaseException:
             exchange.close()
             raise

@@ -22,16 +22,20 @@ from hwdash.core.wire import dumps, event_from_wire, from_wire, loads, to_wire
 
 T = TypeVar("T")
 
-_ANSWER_S = 30.0
+_ANSWER_S = 15.0
 _STOP_S = 15.0
 _STOP_POLL_S = 0.02
 
 
 class HttpClient:
-    """A `hwdash.client.client.Client` of the daemon at *endpoint*. Each call has a connection of its own."""
+    """A `hwdash.client.client.Client` of the daemon at *endpoint*. Each call has a connection of its own.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    A daemon that does not begin its answer within *answer_s* seconds is given up: `DaemonUnreachable`.
+    """
+
+    def __init__(self, endpoint: Endpoint, answer_s: float = _ANSWER_S) -> None:
         self._endpoint = endpoint
+        self._answer_s = answer_s
 
     async def status(self) -> DaemonStatus:
         """The daemon's own state."""
@@ -47,7 +51,7 @@ class HttpClient:
 
     async def stream(self) -> AsyncGenerator[Snapshot, None]:
         """The newest snapshot at once, then one an interval. Raises `DaemonUnreachable` when the daemon ends."""
-        exchange = await Exchange.open(self._endpoint, "GET", "/api/v1/stream", answer_within_s=_ANSWER_S)
+        exchange = await Exchange.open(self._endpoint, "GET", "/api/v1/stream", answer_within_s=self._answer_s)
         try:
             async with aclosing(exchange.lines()) as lines:
                 async for line in lines:
@@ -122,14 +126,14 @@ class HttpClient:
 
     async def _call(self, method: str, target: str) -> Any:
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(self._answer_s):
                 exchange = await Exchange.open(self._endpoint, method, target)
                 try:
                     data = await exchange.body()
                 finally:
                     exchange.close()
         except TimeoutError:
-            raise DaemonUnreachable(f"the daemon at {self._endpoint} does not answer") from None
+            raise DaemonUnreachable(f"the daemon at {self._endpoint} does not answer; see its log") from None
         return _decoded(loads, data)
 
     async def _lines(self, target: str, body: object) -> AsyncGenerator[Any, None]:
@@ -137,7 +141,7 @@ class HttpClient:
         payload = dumps(body)
         if len(payload) > MAX_REQUEST_BYTES:
             raise UsageError("prompt: the request is larger than 8 MiB; shorten it", param="prompt")
-        exchange = await Exchange.open(self._endpoint, "POST", target, payload)
+        exchange = await Exchange.open(self._endpoint, "POST", target, payload, self._answer_s)
         try:
             async with aclosing(exchange.lines()) as lines:
                 async for line in lines:

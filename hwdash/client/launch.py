@@ -138,7 +138,10 @@ class LaunchingClient:
             if await self._answering(_START_S) is not None:
                 return
             await self.close()
-            child = await asyncio.to_thread(_Child, self._command)
+            try:
+                child = await asyncio.to_thread(_Child, self._command)
+            except OSError as error:
+                raise DaemonUnreachable(f"no daemon could be started: {error.strerror or error}") from None
             self._child = child
             deadline = time.monotonic() + _START_S
             while time.monotonic() < deadline:

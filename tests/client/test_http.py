@@ -92,6 +92,17 @@ async def test_answers_that_are_none(directory: Path, answer: bytes, words: str)
             await client.status()
 
 
+async def test_a_daemon_that_hangs_is_given_up(directory: Path) -> None:
+    path = directory / "s"
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(path))
+        hung.listen()
+        client = HttpClient(Endpoint(socket=path), answer_s=0.05)
+        for ask in (client.status(), client.snapshot(), anext(client.prompt(ask_for())), anext(client.pull("m"))):
+            with pytest.raises(DaemonUnreachable, match="does not answer"):
+                await asyncio.wait_for(ask, 30)
+
+
 async def test_a_stream_that_breaks_off(directory: Path) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with answering(directory, head + b"5\r\ndata:") as client:

@@ -168,3 +168,11 @@ async def test_stop_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(NotRunning):
             await client.stop()
         await client.close()
+
+
+async def test_a_daemon_that_cannot_even_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with home(monkeypatch) as paths:
+        client = LaunchingClient(HttpClient(Endpoint(socket=paths.socket)), [str(paths.state / "nothing")])
+        with pytest.raises(DaemonUnreachable, match="no daemon could be started: No such file or directory"):
+            await client.status()
+        await client.close()
