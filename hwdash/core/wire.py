@@ -96,11 +96,12 @@ def error_to_wire(error: HwdashError) -> Json:
 def answer_to_wire(record: InferenceRecord, text: str) -> Json:
     """A finished prompt as the command prints it: the record with the text, the contract's keys first.
 
-    ``energy`` stays with the value null where the device has no counter, for scripts that index it.
+    The contract's keys are all there, with the value null where there was nothing to measure, for scripts that index
+    them.
     """
     data: Json = to_wire(record)
-    data["route"].setdefault("fallback_from", None)
-    data.setdefault("energy", None)
+    for part in ("route", "tokens", "timing", "energy", "conditions"):
+        data[part] = msgspec.to_builtins(getattr(record, part))
     return {"text": text, "model": data.pop("model"), "device": data.pop("device")} | data
 
 

@@ -102,10 +102,17 @@ def test_what_is_none_comes_back_as_none() -> None:
 
 
 def test_answer_is_flat_and_keeps_nulls_that_scripts_index() -> None:
-    data = answer_to_wire(record(), "hello")
+    data = loads(dumps(answer_to_wire(record(), "hello")))
     assert list(data)[:3] == ["text", "model", "device"]
     assert data["route"] == {"requested": "auto", "why": ["first in the ranking"], "fallback_from": None}
     assert data["tokens"] == {"prompt": 31, "completion": 64}
+    unmeasured = replace(record(), energy=None, timing=Timing(), conditions=Conditions())
+    bare = loads(dumps(answer_to_wire(unmeasured, "")))
+    assert bare["energy"] is None
+    assert bare["timing"] == dict.fromkeys(
+        ("queue_s", "cold_start_s", "ttft_s", "itl_p50_s", "itl_p99_s", "total_s", "tokens_per_s")
+    )
+    assert bare["conditions"] == {"throttle": [], "temperature_max_c": None, "clock_min_hz": None}
 
 
 @pytest.mark.parametrize("error", [DeviceFull("full"), UnknownDevice("x", ["gpu0"]), HwdashError("plain")])
