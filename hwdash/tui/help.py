@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from hwdash.tui.app import HwdashApp
 from hwdash.tui.canvas import Canvas
 from hwdash.tui.detail import FactPane
+from hwdash.tui.keybar import KEY_NAMES
 from hwdash.tui.line import Line, Span, line_width, wrapped
 from hwdash.tui.table import DeviceTable
 
@@ -99,25 +100,9 @@ def _entry(head: str, words: str, style: str, column: int, width: int) -> Iterab
 def keys_text(binding: Binding) -> str:
     """The keys of a binding as a person reads them: ``Up, k``."""
     names = [
-        _KEYS.get(key, key.replace("ctrl+", "Ctrl-").replace("shift+", "Shift-")) for key in binding.key.split(",")
+        KEY_NAMES.get(key, key.replace("ctrl+", "Ctrl-").replace("shift+", "Shift-")) for key in binding.key.split(",")
     ]
     return ", ".join(names)
-
-
-_KEYS = {
-    "up": "Up",
-    "down": "Down",
-    "pageup": "PgUp",
-    "pagedown": "PgDn",
-    "home": "Home",
-    "end": "End",
-    "enter": "Enter",
-    "escape": "Esc",
-    "space": "Space",
-    "tab": "Tab",
-    "shift+tab": "Shift-Tab",
-    "question_mark": "?",
-}
 
 
 def key_groups(screens: Iterable[tuple[str, Sequence[BindingType]]]) -> list[tuple[str, list[Binding]]]:

@@ -67,10 +67,24 @@ class KeyBar(Canvas):
 
 
 def _label(binding: Binding) -> str:
-    return binding.key_display or _NAMES.get(binding.key, binding.key.replace("ctrl+", "^"))
+    return binding.key_display or KEY_NAMES.get(binding.key, binding.key.replace("ctrl+", "^"))
 
 
-_NAMES = {"question_mark": "?", "enter": "Enter", "escape": "Esc", "tab": "Tab", "up": "Up", "down": "Down"}
+KEY_NAMES = {
+    "up": "Up",
+    "down": "Down",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "home": "Home",
+    "end": "End",
+    "enter": "Enter",
+    "escape": "Esc",
+    "space": "Space",
+    "tab": "Tab",
+    "shift+tab": "Shift-Tab",
+    "question_mark": "?",
+}
+"""What people call the keys that Textual names in its own way."""
 
 
 def _width(key: _Key) -> int:
