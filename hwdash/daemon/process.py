@@ -106,6 +106,7 @@ class _Daemon:
             server = await asyncio.to_thread(_make_server, service, self._stop)
             serving = asyncio.create_task(server.serve(sockets=[self._listener]))
             stopping = asyncio.create_task(self._stop.wait())
+            # What is loaded now stays for good: no later collection needs to look through it.
             gc.collect()
             gc.freeze()
             if not self._owned:
