@@ -99,9 +99,9 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """Tokens read and made."""
+    """Tokens read and made; ``prompt`` is None for a request that broke off before its engine told."""
 
-    prompt: int = 0
+    prompt: int | None = None
     completion: int = 0
 
 

@@ -55,7 +55,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE inference(
             id INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, ts INTEGER NOT NULL, dev INTEGER NOT NULL,
             model TEXT NOT NULL, dtype TEXT, origin TEXT NOT NULL, requested TEXT NOT NULL, fallback_from TEXT,
-            finish TEXT NOT NULL, error TEXT, tokens_prompt INTEGER NOT NULL, tokens_completion INTEGER NOT NULL,
+            finish TEXT NOT NULL, error TEXT, tokens_prompt INTEGER, tokens_completion INTEGER NOT NULL,
             queue_us INTEGER, cold_start_us INTEGER, ttft_us INTEGER, itl_p50_us INTEGER, itl_p99_us INTEGER,
             total_us INTEGER, tokens_per_ks INTEGER, energy_mj INTEGER, energy_per_token_uj INTEGER, energy_scope TEXT,
             throttle INTEGER NOT NULL, temperature_max_mc INTEGER, clock_min_khz INTEGER)""",

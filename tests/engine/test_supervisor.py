@@ -119,6 +119,7 @@ async def test_answers_as_the_model_does(make_engine: MakeEngine, tiny_model: Pa
 
     plain, made, _ = await answered(engine, asking(tiny_model, template=False))
     assert plain != text[: len(plain)]
+    assert made.tokens.prompt is not None
     assert made.tokens.prompt < 20
 
     with pytest.raises(PromptTooLong, match=rf"\d+ tokens .* at most {CONTEXT}"):

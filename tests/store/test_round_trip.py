@@ -132,9 +132,9 @@ async def test_a_failed_record_keeps_what_is_unknown_unknown(tmp_path: Path) -> 
     )
     await store.add_record(bare)
     await store.add_record(bare)
-    assert rows(path, "SELECT model, error, ttft_us, total_us, energy_mj, clock_min_khz FROM inference") == [
-        ("odd?name", "worker died", None, None, None, None)
-    ]
+    assert rows(
+        path, "SELECT model, error, tokens_prompt, ttft_us, total_us, energy_mj, clock_min_khz FROM inference"
+    ) == [("odd?name", "worker died", None, None, None, None, None)]
     assert await store.last_requests() == {}
     assert store.problems == ()
     await store.close()
