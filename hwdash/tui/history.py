@@ -117,7 +117,7 @@ class HistoryScreen(FrameScreen):
         self._figure = Figure.TTFT
         self._window = WINDOWS[1]
         self._device: str | None = None
-        self._row = 0
+        self._wanted: tuple[str, str] | None = None
         self._history: LatencyHistory | None = None
         self._problem = ""
         self._answered: datetime | None = None
@@ -177,9 +177,10 @@ class HistoryScreen(FrameScreen):
 
     @property
     def chosen(self) -> LatencySeries | None:
-        """The device and model whose chart is shown."""
+        """The device and model whose chart is shown: the user's choice, else the one with the most to show."""
         series = self._history.series if self._history else ()
-        return series[min(self._row, len(series) - 1)] if series else None
+        wanted = next((item for item in series if (item.device_key, item.model) == self._wanted), None)
+        return wanted or max(series, key=_answered, default=None)
 
     @work(group="history", exclusive=True, exit_on_error=False)
     async def _reload(self) -> None:
@@ -284,18 +285,23 @@ class HistoryScreen(FrameScreen):
         keys: list[str | None] = [None, *(key for key, _ in self._devices())]
         place = keys.index(self._device) if self._device in keys else 0
         self._device = keys[(place + 1) % len(keys)]
-        self._row = 0
+        self._wanted = None
         self._reload()
 
     def action_row(self, step: int) -> None:
         """Chart another row of the table."""
-        count = len(self._history.series) if self._history else 0
-        row = min(max(self._row + step, 0), max(count - 1, 0))
-        if row != self._row:
-            self._row = row
+        series = self._history.series if self._history else ()
+        if (chosen := self.chosen) is not None:
+            row = min(max(series.index(chosen) + step, 0), len(series) - 1)
+            self._wanted = (series[row].device_key, series[row].model)
             self._show()
 
     def action_prompt(self) -> None:
         """Open the prompt screen on the device of the chart."""
         if (series := self.chosen) is not None:
             self.post_message(PromptRequested(series.device))
+
+
+def _answered(series: LatencySeries) -> tuple[bool, int]:
+    """How much of *series* there is to chart: one of errors alone comes last."""
+    return series.summary.total is not None, series.summary.requests

@@ -87,6 +87,21 @@ async def test_metric_window_device_and_row() -> None:
         await until(pilot, lambda: client.latency_calls[-1] == (300, gpu(0).key))
 
 
+async def test_the_series_with_the_most_to_show_is_charted_and_a_choice_stays() -> None:
+    failed = series([bucket(30, None, requests=0, errors=9)], model="/broken")
+    few, many = series([bucket(30, 0.1)], model="a"), series([bucket(60, 0.1), bucket(30, 0.1)], model="b")
+    async with opened(history(failed, few, many)) as (pilot, client, screen):
+        await until(pilot, lambda: screen.chosen == many)
+        await pilot.press("up")
+        assert screen.chosen == few
+        client.history = history(failed, series([bucket(30, 0.1)], model="0"), few, many)
+        asked = len(client.latency_calls)
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: len(client.latency_calls) > asked)
+        await pilot.pause()
+        assert screen.chosen == few
+
+
 async def test_nothing_yet() -> None:
     async with opened(history()) as (pilot, _, _screen):
         await until(pilot, lambda: "no prompts in the last 15 min: press 2 to send one" in text(pilot.app))
