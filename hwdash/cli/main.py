@@ -53,10 +53,19 @@ def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
     """The options that every command takes, before or after its name."""
     default: dict[str, Any] = {"default": argparse.SUPPRESS} if suppress else {}
     group = parser.add_argument_group("common options")
-    group.add_argument("--config", metavar="FILE", help="configuration file (TOML)", **default)
-    group.add_argument("--socket", metavar="PATH", help="the daemon's Unix socket", **default)
-    group.add_argument("--connect", metavar="URL", help="a daemon's http(s) address; token in HWDASH_TOKEN", **default)
+    group.add_argument("--config", metavar="FILE", type=_given, help="configuration file (TOML)", **default)
+    group.add_argument("--socket", metavar="PATH", type=_given, help="the daemon's Unix socket", **default)
+    group.add_argument(
+        "--connect", metavar="URL", type=_given, help="a daemon's http(s) address; token in HWDASH_TOKEN", **default
+    )
     group.add_argument("-v", "--verbose", action="store_true", help="say more on stderr and in the log", **default)
+
+
+def _given(text: str) -> str:
+    """*text*; empty it is a mistake (an unset variable of a script?), not the default."""
+    if not text:
+        raise argparse.ArgumentTypeError("its value is empty")
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

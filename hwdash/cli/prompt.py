@@ -89,8 +89,12 @@ Number = TypeVar("Number", int, float)
 
 def _checked(flag: str, value: Number, low: Number, high: Number) -> Number:
     if not low <= value <= high:
-        raise UsageError(f"{flag} must be between {low:g} and {high:g}, not {value}", param=flag)
+        raise UsageError(f"{flag} must be between {_bound(low)} and {_bound(high)}, not {value}", param=flag)
     return value
+
+
+def _bound(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 async def send(client: Client, request: PromptRequest, as_json: bool) -> int:

@@ -276,3 +276,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["-V"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith("hwdash 0")
+
+
+@pytest.mark.parametrize("option", ["--config", "--socket", "--connect"])
+def test_an_empty_option_is_not_the_default(
+    option: str, client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stop", option, ""]) == 2
+    assert f"argument {option}: its value is empty" in capsys.readouterr().err
+
+
+def test_bounds_are_written_out(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prompt", "hi", "--max-tokens", "0"]) == 2
+    assert "--max-tokens must be between 1 and 1,000,000, not 0" in capsys.readouterr().err
