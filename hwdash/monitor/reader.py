@@ -82,7 +82,7 @@ def discover(source: Source) -> Discovery:
         return Discovery(None, sanitise_line(str(problem), 400))
     except Exception as error:  # noqa: BLE001 - a driver may raise anything; logged where it is received
         words = _words(error)
-        return Discovery(None, f"{source.name}: finding devices failed: {words}", words)
+        return Discovery(None, f"finding devices failed: {words}", words)
 
 
 def close(source: Source) -> None:

@@ -39,9 +39,7 @@ class Watch:
         problem = self.problem
         waited_s = self.line.reader.busy_for(moment.at_s)
         if self.discovering and waited_s > moment.deadline_s:
-            problem = (
-                f"{self.source.name}: no answer to finding devices for {duration_text(waited_s)}; its driver hangs"
-            )
+            problem = f"no answer to finding devices for {duration_text(waited_s)}; its driver hangs"
         devices = sum(not track.vanished for track in self.tracks)
         poll_s = max((line.took_s for line in self.lines if line.took_s is not None), default=None)
         return SourceStatus(self.source.name, devices, poll_s, problem)
@@ -73,7 +71,7 @@ class Registry:
         """Take in what *watch* found. What it finds no more is lost; what it could not look for stays as it is."""
         watch.problem = discovery.problem
         if discovery.error:
-            self._complaints.say(discovery.problem)
+            self._complaints.say(f"{watch.source.name}: {discovery.problem}")
         if discovery.devices is None:
             return
         own = {track.device.key: track for track in watch.tracks}

@@ -225,6 +225,7 @@ async def test_a_discovery_that_hangs_is_told_and_holds_up_nobody_else() -> None
     cpu = fake_gpu(key="fake:cpu", kind=DeviceKind.CPU)
     async with watching(slow, FakeSource([cpu], name="host", per_device=False), deadline_s=SHORT_S) as monitor:
         stuck: Snapshot = await until(monitor, lambda found: "driver hangs" in found.sources[0].problem)
+        assert stuck.sources[0].problem.startswith("no answer")
         assert ids(stuck) == ["cpu0"]
         assert state(stuck, "cpu0") == "ok"
         slow.open.set()
@@ -251,9 +252,9 @@ async def test_a_failing_discovery_is_a_problem_of_its_source(caplog: pytest.Log
 
     async with watching(Failing(), FakeSource(gpus(1)), rescan_s=0.05) as monitor:
         snapshot = await until(monitor, lambda found: found.sequence >= 5)
-        assert snapshot.sources[0].problem == "fake: finding devices failed: OSError: no such file"
+        assert snapshot.sources[0].problem == "finding devices failed: OSError: no such file"
         assert ids(snapshot) == ["gpu0"]
-    assert caplog.text.count("finding devices failed") == 1
+    assert caplog.text.count("fake: finding devices failed") == 1
 
 
 async def test_a_key_that_two_sources_claim_belongs_to_the_first(caplog: pytest.LogCaptureFixture) -> None:
