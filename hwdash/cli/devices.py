@@ -76,7 +76,7 @@ def _row(status: DeviceStatus) -> tuple[str, ...]:
         _of(status, "power_w", status.device.limits.power_w, 1, "W"),
         _of(status, "clock_hz", status.device.limits.clock_hz, 1e6, "MHz"),
         _last(status),
-        " ".join([str(health.state), *(f"({reason})" for reason in health.reasons)]),
+        " ".join([str(health.state), *(f"({reason.removeprefix(f'{health.state}: ')})" for reason in health.reasons)]),
     )
 
 

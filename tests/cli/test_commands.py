@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -289,3 +290,10 @@ def test_an_empty_option_is_not_the_default(
 def test_bounds_are_written_out(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prompt", "hi", "--max-tokens", "0"]) == 2
     assert "--max-tokens must be between 1 and 1,000,000, not 0" in capsys.readouterr().err
+
+
+def test_a_state_is_said_once(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    lost = replace(status(0), health=Health(HealthState.LOST, ("lost: off the bus",), NOW))
+    client.snapshots = [replace(snapshot(), devices=(lost,))]
+    assert main(["devices"]) == 0
+    assert "lost (off the bus)" in capsys.readouterr().out
