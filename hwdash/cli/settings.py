@@ -57,13 +57,19 @@ def client_for(parsed: argparse.Namespace, *, launch: bool = True, daemon_argume
     )
 
 
-def with_client(parsed: argparse.Namespace, command: Callable[[Client], Awaitable[int]], *, launch: bool = True) -> int:
+def with_client(
+    parsed: argparse.Namespace,
+    command: Callable[[Client], Awaitable[int]],
+    *,
+    launch: bool = True,
+    daemon_arguments: Sequence[str] = (),
+) -> int:
     """Run *command* with a client and close it whatever happens."""
     # Also where the command itself needs nothing of it: a mistake in the configuration is told at once.
     load_config(parsed.config, paths_from(os.environ))
 
     async def run() -> int:
-        client = client_for(parsed, launch=launch)
+        client = client_for(parsed, launch=launch, daemon_arguments=daemon_arguments)
         try:
             return await command(client)
         finally:

@@ -110,8 +110,8 @@ class Energy:
     """Energy that the device's own counter showed for the request. ``scope`` says what was counted (``device``, ``package``)."""
 
     joules: float
-    joules_per_token: float | None
     scope: str
+    joules_per_token: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +139,9 @@ class InferenceRecord:
     route: Route
     tokens: TokenCounts
     timing: Timing
-    energy: Energy | None
     conditions: Conditions
     finish_reason: FinishReason
+    energy: Energy | None = None
     dtype: str | None = None
     error: str | None = None
     origin: str = "prompt"

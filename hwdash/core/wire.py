@@ -61,8 +61,6 @@ def from_wire(data: Any, kind: type[T]) -> T:
         data = data | {"devices": [_device_for_decoding(device) for device in data["devices"]]}
     elif kind is DeviceStatus:
         data = _device_for_decoding(data)
-    elif kind is InferenceRecord:
-        data = _record_for_decoding(data)
     return msgspec.convert(data, kind)
 
 
@@ -75,8 +73,6 @@ def event_to_wire(event: PromptEvent) -> Json:
 
 def event_from_wire(data: Json) -> PromptEvent:
     """The prompt event that `event_to_wire` turned into *data*."""
-    if data["type"] == "finished":
-        data = data | {"record": _record_for_decoding(data["record"])}
     event: PromptEvent = msgspec.convert(data, _EVENTS[data["type"]])
     return event
 
@@ -175,8 +171,3 @@ def _device_for_decoding(data: Json) -> Json:
         "age_s": data.get("age_s"),
         "last_request": data.get("last_request"),
     }
-
-
-def _record_for_decoding(data: Json) -> Json:
-    """A record with the null for its energy, which has no default, that `to_wire` left out."""
-    return {"energy": None} | data

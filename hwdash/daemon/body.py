@@ -22,7 +22,7 @@ from hwdash.core.inference import (
 from hwdash.core.text import sanitise_line
 
 B = TypeVar("B", bound=BaseModel)
-_Name = Annotated[str, Field(min_length=1, max_length=512)]
+_Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 
 
 class BodyTooLarge(UsageError):

@@ -143,5 +143,5 @@ class Bracket:
             return None
         scope = "package" if self._device.kind is DeviceKind.CPU else "device"
         if self.shared:
-            return Energy(end - start, None, scope + SHARED)
-        return Energy(end - start, (end - start) / tokens if tokens else None, scope)
+            return Energy(end - start, scope + SHARED)
+        return Energy(end - start, scope, (end - start) / tokens if tokens else None)

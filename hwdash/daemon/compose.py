@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from hwdash.core.config import Config
+from hwdash.core.errors import UsageError
 from hwdash.core.paths import Paths
 from hwdash.daemon.parts import Parts
 from hwdash.daemon.service import Identity, Service
@@ -19,13 +20,12 @@ from hwdash.store.store import Store
 async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts) -> Service:
     """A service over this machine's hardware and the embedded engine, or over *parts*; not yet started.
 
-    ``HWDASH_SYSROOT`` moves what is read of ``/sys``, ``/proc`` and ``/dev``.
+    ``HWDASH_SYSROOT`` moves what is read of ``/sys``, ``/proc`` and ``/dev``. Raises `UsageError` when that is no
+    directory.
     """
+    sources = builtin_sources(_sysroot()) if parts.sources is None else parts.sources
     store = await Store.open(paths.database, config.store)
     models = ModelStore(paths.models)
-    sources = parts.sources
-    if sources is None:
-        sources = builtin_sources(Path(os.environ.get("HWDASH_SYSROOT") or "/"))
     return Service(
         monitor=Monitor(sources, config.monitor.interval_s, config.monitor.deadline_s, on_change=store.add_change),
         engine=parts.engine or WorkerEngine(models, config.engine, paths.state),
@@ -34,3 +34,10 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
         config=config,
         identity=identity,
     )
+
+
+def _sysroot() -> Path:
+    root = Path(os.environ.get("HWDASH_SYSROOT") or "/")
+    if not root.is_dir():
+        raise UsageError(f"HWDASH_SYSROOT: {root} is not a directory", param="HWDASH_SYSROOT")
+    return root

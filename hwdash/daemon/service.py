@@ -33,6 +33,7 @@ from hwdash.daemon.parts import Models
 from hwdash.monitor.broadcast import Broadcast
 from hwdash.routing.choose import choose
 from hwdash.routing.rank import rank
+from hwdash.routing.settle import settle
 
 if TYPE_CHECKING:
     from hwdash.engine.engine import Engine
@@ -225,7 +226,8 @@ class Service:
 
     async def _publish(self) -> None:
         async for snapshot in self._monitor.snapshots.subscribe():
-            ranked = replace(snapshot, ranking=rank(snapshot))
+            before = self.snapshots.latest.ranking if self.snapshots.latest else None
+            ranked = replace(snapshot, ranking=settle(rank(snapshot), before))
             self.snapshots.publish(ranked)
             self._store.add_snapshot(ranked)
 

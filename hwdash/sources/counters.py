@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
 from typing import Protocol, TypeVar
 
 from hwdash.core.reading import Absent
@@ -32,25 +34,19 @@ class LiveCounters:
 
     def cpu_times(self) -> CpuTimes:
         """Waiting for a disk is not work; a guest's time is within user time already."""
-        import psutil
-
-        times = psutil.cpu_times()
+        times = _asked("proc/stat", lambda: _psutil().cpu_times())
         idle = times.idle + times.iowait
         busy = times.user + times.nice + times.system + times.irq + times.softirq + times.steal
         return CpuTimes(idle + busy, busy)
 
     def memory(self) -> Memory:
         """``available`` is psutil's: what can be had without swapping."""
-        import psutil
-
-        memory = psutil.virtual_memory()
+        memory = _asked("proc/meminfo", lambda: _psutil().virtual_memory())
         return Memory(memory.total, memory.available)
 
     def load(self) -> float:
         """The first of the three load averages."""
-        import psutil
-
-        return psutil.getloadavg()[0]
+        return _asked("proc/loadavg", lambda: float(_psutil().getloadavg()[0]))
 
 
 class TreeCounters:
@@ -81,3 +77,20 @@ def _parsed(path: str, value: T | None) -> T:
     if value is None:
         raise ReadFailure(path, Absent.BAD_VALUE)
     return value
+
+
+def _psutil() -> ModuleType:
+    # Imported late: a command that reads no hardware does not pay for it.
+    import psutil
+
+    return psutil
+
+
+def _asked(path: str, ask: Callable[[], T]) -> T:
+    """What *ask* gives; every failure of psutil is a failure to read *path*."""
+    try:
+        return ask()
+    except OSError as error:
+        raise ReadFailure.of(path, error) from error
+    except (ValueError, IndexError, KeyError) as error:
+        raise ReadFailure(path, Absent.BAD_VALUE) from error

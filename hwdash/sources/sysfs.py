@@ -33,6 +33,11 @@ class ReadFailure(Exception):
         super().__init__(f"{path}: {reason.value}")
         self.reason = reason
 
+    @classmethod
+    def of(cls, path: str, error: OSError) -> ReadFailure:
+        """The failure that *error* means."""
+        return cls(path, _REASONS.get(error.errno or 0, Absent.ERROR))
+
 
 class Tree:
     """The files below *root*, which is ``/`` on a live machine. Paths are given without a leading slash.
@@ -56,7 +61,7 @@ class Tree:
         try:
             return self._bytes(path, limit).decode("utf-8", "replace")
         except OSError as error:
-            raise ReadFailure(path, _REASONS.get(error.errno or 0, Absent.ERROR)) from error
+            raise ReadFailure.of(path, error) from error
         except ValueError as error:  # a null byte in a name
             raise ReadFailure(path, Absent.ERROR) from error
 

@@ -52,7 +52,7 @@ def snapshot() -> Snapshot:
 def record() -> InferenceRecord:
     return InferenceRecord(
         "r1", NOW, "m", "gpu1", "fake:gpu-1", Route("auto", ("first",)), TokenCounts(3, 2),
-        Timing(0.0, 1.5, 0.042, 0.02, 0.03, 0.5, 41.5), None, Conditions(("power_cap",)), FinishReason.STOP,
+        Timing(0.0, 1.5, 0.042, 0.02, 0.03, 0.5, 41.5), Conditions(("power_cap",)), FinishReason.STOP,
     )  # fmt: skip
 
 
@@ -297,3 +297,13 @@ def test_a_state_is_said_once(client: FakeClient, capsys: pytest.CaptureFixture[
     client.snapshots = [replace(snapshot(), devices=(lost,))]
     assert main(["devices"]) == 0
     assert "lost (off the bus)" in capsys.readouterr().out
+
+
+def test_an_interval_that_the_running_daemon_does_not_have_is_said(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--once", "--interval", "5"]) == 2
+    assert "reads every 1 s" in capsys.readouterr().err
+    assert main(["--once", "--interval", "1"]) == 0
+    client.unreachable = True
+    assert main(["--once", "--interval", "5"]) == 4

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import pkgutil
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import get_args, get_type_hints
 
 import pytest
 
+import hwdash.core
 from hwdash.core.errors import DeviceFull, HwdashError, UnknownDevice, error_from_wire
-from hwdash.core.health import Health, HealthState
+from hwdash.core.health import Health, HealthChange, HealthState
 from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, ThrottledPeriod
 from hwdash.core.inference import (
     Conditions,
@@ -31,6 +36,8 @@ from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 from hwdash.core.wire import answer_to_wire, dumps, event_from_wire, event_to_wire, from_wire, loads, to_wire
 from hwdash.sources.fake import fake_gpu, fake_readings
 
+OF_ANOTHER_SHAPE: set[type] = {DeviceStatus, HealthChange}
+"""Dataclasses that are not written as they are."""
 NOW = datetime(2026, 11, 22, 9, 0, 38, tzinfo=UTC)
 
 
@@ -57,7 +64,7 @@ def record() -> InferenceRecord:
         route=Route("auto", ("first in the ranking",)),
         tokens=TokenCounts(31, 64),
         timing=Timing(queue_s=0.0, ttft_s=0.1, total_s=1.0),
-        energy=Energy(12.3, 0.19, "device"),
+        energy=Energy(12.3, "device", 0.19),
         conditions=Conditions(("power_cap",), 54.0, 1.395e9),
         finish_reason=FinishReason.STOP,
     )
@@ -130,3 +137,20 @@ def test_wrong_data_names_the_field() -> None:
     data["devices"][0]["health"]["state"] = "odd"
     with pytest.raises(ValueError, match="health"):
         from_wire(data, Snapshot)
+
+
+def vocabulary() -> list[type]:
+    """Every dataclass of the core."""
+    modules = [
+        importlib.import_module(f"hwdash.core.{item.name}") for item in pkgutil.iter_modules(hwdash.core.__path__)
+    ]
+    found = {item for module in modules for item in vars(module).values() if isinstance(item, type)}
+    return sorted((item for item in found if dataclasses.is_dataclass(item)), key=lambda item: item.__name__)
+
+
+@pytest.mark.parametrize("kind", vocabulary(), ids=lambda kind: kind.__name__)
+def test_what_is_not_written_when_none_is_none_when_read(kind: type) -> None:
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if type(None) in get_args(hints[field.name]) and kind not in OF_ANOTHER_SHAPE:
+            assert field.default is None, f"{kind.__name__}.{field.name} would be missing on the wire"

@@ -344,3 +344,21 @@ def test_the_built_in_sources_read_below_the_root_they_are_given(tmp_path: Path)
     assert [source.name for source in sources] == ["nvml", "host"]
     assert [source.per_device for source in sources] == [True, False]
     assert sources[1].discover()[0].name == "Intel Xeon Platinum 8480+"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(PermissionError(13, "no"), Absent.NO_PERMISSION), (ValueError("x"), Absent.BAD_VALUE)]
+)
+def test_what_psutil_cannot_read_is_one_absent_metric(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: Absent
+) -> None:
+    source = HostSource()
+    (device,) = source.discover()
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("psutil.virtual_memory", fail)
+    sample = source.read(device.key)
+    assert sample.readings["memory_used_bytes"] is reason
+    assert isinstance(sample.readings["load_1m"], float)

@@ -46,7 +46,7 @@ def finished(
             route=Route("auto", ("140 GiB free", "no latency measured yet")),
             tokens=TokenCounts(12, count),
             timing=Timing(0.001, 3.2, 0.041, 0.0118, 0.0131, 1.2, 84.2),
-            energy=Energy(12.3, 0.19, "device"),
+            energy=Energy(12.3, "device", 0.19),
             conditions=Conditions(throttle, 54.0, 1395e6),
             finish_reason=reason,
             dtype="bf16",
