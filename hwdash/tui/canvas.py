@@ -31,6 +31,7 @@ class Canvas(Widget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._given: list[Line] = []
         self._lines: list[Line] = []
         self._drawn_for: tuple[int, int] = (-1, -1)
         self._styles_by_name: dict[str, Style] = {}
@@ -116,11 +117,17 @@ class Canvas(Widget):
         self._drawn_for = (width, height)
 
     def _drawn(self, width: int, height: int) -> list[Line]:
+        """What `draw` gives, in the terminal's characters and at full width; a line that it gives again is kept."""
         glyphs = self.glyphs
+        given = list(self.draw(width, height)[:height])
+        kept = self._given if self._drawn_for == (width, height) else []
         lines = [
-            sized((Span(glyphs.text(text), style) for text, style in line), width, glyphs.ellipsis)
-            for line in self.draw(width, height)[:height]
+            self._lines[y]
+            if y < len(kept) and kept[y] == line
+            else sized((Span(glyphs.text(text), style) for text, style in line), width, glyphs.ellipsis)
+            for y, line in enumerate(given)
         ]
+        self._given = given
         blank: Line = (Span(" " * width),)
         return lines + [blank] * (height - len(lines))
 
