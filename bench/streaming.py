@@ -22,6 +22,7 @@ from hwdash.client.launch import connect
 from hwdash.core.config import DEFAULT_MODEL
 from hwdash.core.inference import FinishedEvent, Message, PromptRequest, TokenEvent
 from hwdash.core.paths import paths_from
+from hwdash.engine.placement import placement_of
 
 PROMPT = "Explain in a few sentences why the sky is blue."
 TOKENS = 64
@@ -58,7 +59,11 @@ async def _alternate(environment: Mapping[str, str], root: Path, rounds: int) ->
     try:
         _, dtype = await _through_daemon(client_request(), client)
         command = [sys.executable, "-m", "bench.direct", str(root), dtype]
-        yardstick = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        snapshot = await client.snapshot()
+        threads = placement_of(snapshot.find("cpu0").device).environment
+        yardstick = subprocess.Popen(
+            command, env={**environment, **threads}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         with yardstick:
             assert yardstick.stdin is not None
             assert yardstick.stdout is not None

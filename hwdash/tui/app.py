@@ -31,6 +31,7 @@ from hwdash.core.text import sanitise_line
 from hwdash.tui import theme
 from hwdash.tui.feed import Feed
 from hwdash.tui.glyphs import choose_glyphs
+from hwdash.tui.keyboard import CalmDriver
 from hwdash.tui.life import terminal_is_gone, watch_signals
 from hwdash.tui.messages import PromptRequested
 from hwdash.tui.narrow import NarrowUpdate
@@ -104,7 +105,10 @@ class HwdashApp(App[None]):
         *,
         host: str | None = None,
     ) -> None:
-        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        super().__init__(
+            driver_class=None if "TEXTUAL_DRIVER" in os.environ else CalmDriver,
+            ansi_color=True if "NO_COLOR" in os.environ else None,
+        )
         self.client = client
         self.config = config = config or DashboardConfig()
         self.model = model
