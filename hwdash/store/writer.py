@@ -33,9 +33,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often things happen, in seconds: commits of samples at most, new tries on a failing disk, house-keeping."""
+    """How often things happen, in seconds: commits of samples at most, new tries on a failing disk, house-keeping.
 
-    commit_s: float = 1.0
+    A daemon that is killed loses the samples of the last ``commit_s``, never a record or a change of health: those are
+    committed at once.
+    """
+
+    commit_s: float = 5.0
     retry_s: float = 30.0
     maintain_s: float = 60.0
 
