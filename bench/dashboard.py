@@ -76,5 +76,7 @@ def _measure(
     for command in commands:
         arguments += ["--cmd", command]
     done = subprocess.run(arguments, env=environment, stdout=subprocess.PIPE, check=True)
-    result: list[dict[str, Any]] = json.loads(done.stdout)
+    # Results are committed: commands without the folders of the machine that ran them.
+    folder = f"{Path(sys.executable).parent}{os.sep}"
+    result: list[dict[str, Any]] = json.loads(done.stdout.decode().replace(folder, ""))
     return result
