@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from hwdash.core.history import LatencyHistory
+from hwdash.core.event import EventKind
+from hwdash.core.history import EventHistory, LatencyHistory
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
 
@@ -39,6 +41,19 @@ class Client(Protocol):
 
         Raises `UnknownDevice` for a device that neither the machine nor history knows.
         """
+        ...
+
+    async def events(
+        self, since_s: float, device: str | None = None, kind: EventKind | None = None, limit: int = 1000
+    ) -> EventHistory:
+        """The newest *limit* events of the last *since_s* seconds, of one device (id or key) or of all, of one kind or of all.
+
+        Raises `UnknownDevice` for a device that neither the machine nor history knows.
+        """
+        ...
+
+    async def replay(self, request: ReplayRequest) -> ReplayState:
+        """Steer the recording that is being played. Raises `UsageError` when the daemon watches hardware."""
         ...
 
     async def models(self) -> tuple[ModelInfo, ...]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
-from hwdash.core.errors import DaemonUnreachable, HwdashError, UnknownModel
-from hwdash.core.history import LatencyHistory
+from hwdash.core.errors import DaemonUnreachable, HwdashError, UnknownModel, UsageError
+from hwdash.core.event import Event, EventKind
+from hwdash.core.history import EventHistory, LatencyHistory
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
 
@@ -17,7 +20,7 @@ from hwdash.core.status import DaemonStatus
 class FakeClient:
     """A `hwdash.client.client.Client` that plays what it was given.
 
-    ``snapshots`` are streamed one an ``interval_s`` (the last one stays); ``events`` answer every prompt,
+    ``snapshots`` are streamed one an ``interval_s`` (the last one stays); ``answer`` is what every prompt is told,
     ``event_delay_s`` apart. Set ``unreachable`` to have every call fail, ``failure`` to have prompts fail after
     their events.
     """
@@ -33,7 +36,7 @@ class FakeClient:
         event_delay_s: float = 0.0,
     ) -> None:
         self.snapshots = list(snapshots)
-        self.events = list(events)
+        self.answer = list(events)
         self.history = history
         self.store = list(models)
         self.interval_s = interval_s
@@ -43,6 +46,10 @@ class FakeClient:
         self.requests: list[PromptRequest] = []
         self.latency_calls: list[tuple[float, str | None]] = []
         self.cancelled = 0
+        self.past_events: tuple[Event, ...] = ()
+        self.event_calls: list[tuple[float, str | None, EventKind | None, int]] = []
+        self.replay_state: ReplayState | None = None
+        self.replay_requests: list[ReplayRequest] = []
         self.stopped = False
         self.closed = False
 
@@ -78,7 +85,7 @@ class FakeClient:
         self._check()
         self.requests.append(request)
         try:
-            for event in self.events:
+            for event in self.answer:
                 await asyncio.sleep(self.event_delay_s)
                 yield event
         except (GeneratorExit, asyncio.CancelledError):
@@ -95,6 +102,37 @@ class FakeClient:
             now = self.snapshots[-1].taken_at
             return LatencyHistory(now, now, since_s / buckets, (), ())
         return self.history
+
+    async def events(
+        self, since_s: float, device: str | None = None, kind: EventKind | None = None, limit: int = 1000
+    ) -> EventHistory:
+        """Those of ``past_events`` that are asked for, whenever they were."""
+        self._check()
+        self.event_calls.append((since_s, device, kind, limit))
+        found = [
+            event
+            for event in self.past_events
+            if device in (None, event.device, event.key) and kind in (None, event.kind)
+        ]
+        until = self.snapshots[-1].taken_at
+        return EventHistory(until - timedelta(seconds=since_s), until, tuple(found[-limit:]), len(found) > limit)
+
+    async def replay(self, request: ReplayRequest) -> ReplayState:
+        """Remember the request; what it changes is seen in ``replay_state``."""
+        self._check()
+        self.replay_requests.append(request)
+        state = self.replay_state
+        if state is None:
+            raise UsageError("nothing is replayed: the daemon watches hardware")
+        here = state.position_s if request.seek_s is None else request.seek_s
+        self.replay_state = replace(
+            state,
+            position_s=min(state.duration_s, max(0.0, here + (request.skip_s or 0.0))),
+            paused=state.paused if request.paused is None else request.paused,
+            speed=state.speed if request.speed is None else request.speed,
+            loop=state.loop if request.loop is None else request.loop,
+        )
+        return self.replay_state
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """The given models."""

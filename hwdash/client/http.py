@@ -13,9 +13,11 @@ from urllib.parse import quote, urlencode
 from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.client.exchange import Exchange
 from hwdash.core.errors import DaemonUnreachable, HwdashError, UsageError, error_from_wire
-from hwdash.core.history import LatencyHistory
+from hwdash.core.event import EventKind
+from hwdash.core.history import EventHistory, LatencyHistory
 from hwdash.core.inference import MAX_REQUEST_BYTES, FinishedEvent, PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.core.wire import dumps, event_from_wire, from_wire, loads, to_wire
@@ -79,6 +81,21 @@ class HttpClient:
         data = await self._call("GET", f"/api/v1/history/latency?{urlencode(query)}")
         return _decoded(lambda item: from_wire(item, LatencyHistory), data)
 
+    async def events(
+        self, since_s: float, device: str | None = None, kind: EventKind | None = None, limit: int = 1000
+    ) -> EventHistory:
+        """The newest *limit* events of the last *since_s* seconds. Raises `UnknownDevice`."""
+        query: dict[str, object] = {"since": f"{since_s:f}", "limit": limit}
+        query |= {} if device is None else {"device": device}
+        query |= {} if kind is None else {"kind": kind.value}
+        data = await self._call("GET", f"/api/v1/events?{urlencode(query)}")
+        return _decoded(lambda item: from_wire(item, EventHistory), data)
+
+    async def replay(self, request: ReplayRequest) -> ReplayState:
+        """Steer the recording that is being played. Raises `UsageError` when the daemon watches hardware."""
+        data = await self._call("POST", "/api/v1/replay", dumps(to_wire(request)))
+        return _decoded(lambda item: from_wire(item, ReplayState), data)
+
     async def models(self) -> tuple[ModelInfo, ...]:
         """The models of the store."""
         data = await self._call("GET", "/api/v1/models")
@@ -124,10 +141,10 @@ class HttpClient:
         writer.transport.abort()
         return True
 
-    async def _call(self, method: str, target: str) -> Any:
+    async def _call(self, method: str, target: str, payload: bytes = b"") -> Any:
         try:
             async with asyncio.timeout(self._answer_s):
-                exchange = await Exchange.open(self._endpoint, method, target)
+                exchange = await Exchange.open(self._endpoint, method, target, payload)
                 try:
                     data = await exchange.body()
                 finally:

@@ -17,10 +17,12 @@ from hwdash.client.client import Client
 from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.client.http import HttpClient
 from hwdash.core.errors import DaemonUnreachable
-from hwdash.core.history import LatencyHistory
+from hwdash.core.event import EventKind
+from hwdash.core.history import EventHistory, LatencyHistory
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.paths import Paths
+from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.core.text import sanitise_line
@@ -89,6 +91,16 @@ class LaunchingClient:
     async def latency(self, since_s: float, device: str | None = None, buckets: int = 120) -> LatencyHistory:
         """Latency of the last *since_s* seconds."""
         return await self._call(lambda: self._client.latency(since_s, device, buckets))
+
+    async def events(
+        self, since_s: float, device: str | None = None, kind: EventKind | None = None, limit: int = 1000
+    ) -> EventHistory:
+        """The newest events of the last *since_s* seconds."""
+        return await self._call(lambda: self._client.events(since_s, device, kind, limit))
+
+    async def replay(self, request: ReplayRequest) -> ReplayState:
+        """Steer the recording that is being played."""
+        return await self._call(lambda: self._client.replay(request))
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """The models of the store."""

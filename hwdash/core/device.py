@@ -41,16 +41,39 @@ class Limits:
     temperature_shutdown_c: float | None = None
     memory_temperature_max_c: float | None = None
     clock_hz: float | None = None
+    pcie_link_generation: int | None = None
+    pcie_link_width: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPool:
-    """One memory that a model could live in. ``free_bytes`` is what can be allocated, which may be less than total - used."""
+    """One memory that a model could live in. ``free_bytes`` is what can be allocated, which may be less than total - used.
+
+    ``shared`` marks memory of the host that the device may use besides its own; ``numa_node`` the node of the host
+    that it belongs to.
+    """
 
     id: str
     total_bytes: int
     used_bytes: int
     free_bytes: int
+    shared: bool = False
+    numa_node: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How to compute on a device that the built-in engine has no knowledge of.
+
+    Either torch: its *torch_device* string, the *module* whose import registers it, and the environment variable
+    *visible_variable* that pins a process to one device by ``Device.visible_as``. Or *url*: the base of an
+    OpenAI-compatible server that serves the chip.
+    """
+
+    torch_device: str | None = None
+    module: str | None = None
+    visible_variable: str | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +82,9 @@ class Device:
 
     ``key`` is stable across reboots and names the device in history (``nvidia:GPU-…``); ``id`` is short, for
     people, and given out by the monitor (``gpu0``). ``visible_as`` is what a worker needs in order to see this very
-    device and no other (for NVIDIA the UUID); it never leaves the daemon's host in a decision by index.
+    device and no other (for NVIDIA the UUID); it never leaves the daemon's host in a decision by index. ``parent`` is
+    the key of the device that this one is a partition of (a MIG instance), ``spans_pools`` true when one program can
+    use all pools together (the NUMA nodes of a host).
     """
 
     key: str
@@ -73,3 +98,7 @@ class Device:
     capabilities: Capabilities = field(default_factory=Capabilities)
     limits: Limits = field(default_factory=Limits)
     visible_as: str | None = None
+    parent: str | None = None
+    firmware: str | None = None
+    runtime: Runtime | None = None
+    spans_pools: bool = False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 from hwdash.core.metric import METRICS, Unit
 from hwdash.core.reading import Absent, Reading, is_present
 
@@ -70,29 +73,25 @@ def absent_text(reason: Absent) -> str:
 
 def reading_text(metric: str, reading: Reading | None) -> str:
     """The reading of *metric* with its unit; ``n/a`` where there is no number (`absent_text` has the reason)."""
-    if not is_present(reading):
-        return NOT_AVAILABLE
-    match METRICS[metric].unit:
-        case Unit.RATIO:
-            return f"{reading:.0%}"
-        case Unit.BYTES:
-            return bytes_text(reading)
-        case Unit.CELSIUS:
-            return f"{reading:.0f} °C"
-        case Unit.WATT:
-            return f"{reading:.0f} W" if abs(reading) >= 9.95 else f"{reading:.1f} W"
-        case Unit.JOULE:
-            return energy_text(reading)
-        case Unit.HERTZ:
-            return clock_text(reading)
-        case Unit.RPM:
-            return f"{reading:.0f} rpm"
-        case Unit.BYTES_PER_SECOND:
-            return f"{bytes_text(reading)}/s"
-        case Unit.LOAD:
-            return f"{reading:.2f}"
-        case Unit.COUNT:
-            return f"{reading:.0f}"
+    return _TEXTS[METRICS[metric].unit](reading) if is_present(reading) else NOT_AVAILABLE
+
+
+_TEXTS: Mapping[Unit, Callable[[float], str]] = MappingProxyType(
+    {
+        Unit.RATIO: "{:.0%}".format,
+        Unit.BYTES: bytes_text,
+        Unit.CELSIUS: "{:.0f} °C".format,
+        Unit.WATT: lambda value: f"{value:.0f} W" if abs(value) >= 9.95 else f"{value:.1f} W",
+        Unit.JOULE: energy_text,
+        Unit.HERTZ: clock_text,
+        Unit.RPM: "{:.0f} rpm".format,
+        Unit.BYTES_PER_SECOND: lambda value: f"{bytes_text(value)}/s",
+        Unit.LOAD: "{:.2f}".format,
+        Unit.COUNT: "{:.0f}".format,
+        Unit.VOLT: "{:.3f} V".format,
+        Unit.AMPERE: "{:.1f} A".format,
+    }
+)
 
 
 def _three_figures(value: float) -> str:

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+WARM_MARGIN_C = 10.0
+"""A margin to slowdown of this many °C or less is warm."""
+HOT_MARGIN_C = 3.0
+"""A margin of this many °C or less is as good as none."""
+STALE_AFTER_INTERVALS = 3
+"""A device, or a whole picture, is stale when its newest sample is older than this many intervals."""
+
 
 class HealthState(StrEnum):
     """Health from best to worst."""
@@ -27,22 +34,12 @@ _ORDER = tuple(HealthState)
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A state, the reasons for it in words and numbers, and since when it holds (UTC)."""
+    """A state, the reasons for it in words and numbers, and since when it holds (UTC).
+
+    ``suspected`` is true when the device is called throttled although no flag of its driver says so.
+    """
 
     state: HealthState
     reasons: tuple[str, ...]
     since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class HealthChange:
-    """An event: the device named by ``key`` went from ``before`` to ``after.state`` at ``after.since``.
-
-    ``before`` is None for the first state after the device was found. ``throttle`` holds the names of the throttle
-    reasons active at the change.
-    """
-
-    key: str
-    before: HealthState | None
-    after: Health
-    throttle: tuple[str, ...] = ()
+    suspected: bool = False

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from hwdash.core.event import Event
+
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
@@ -66,3 +68,13 @@ class LatencyHistory:
     bucket_s: float
     series: tuple[LatencySeries, ...]
     throttled: tuple[ThrottledPeriod, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventHistory:
+    """The events of a window, oldest first; ``truncated`` tells that older ones of the window were left out."""
+
+    since: datetime
+    until: datetime
+    events: tuple[Event, ...]
+    truncated: bool = False

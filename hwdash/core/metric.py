@@ -20,6 +20,8 @@ class Unit(StrEnum):
     BYTES_PER_SECOND = "bytes_per_s"
     COUNT = "count"
     LOAD = "load"
+    VOLT = "v"
+    AMPERE = "a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +64,18 @@ METRICS = _metrics(
     Metric("remapped_rows_total", Unit.COUNT, "remapped rows", counter=True),
     Metric("tensor_utilization", Unit.RATIO, "tensor cores"),
     Metric("load_1m", Unit.LOAD, "load, 1 min"),
+    Metric("sm_utilization", Unit.RATIO, "multiprocessors"),
+    Metric("power_ratio", Unit.RATIO, "power, share of maximum"),
+    Metric("requested_clock_hz", Unit.HERTZ, "clock requested"),
+    Metric("memory_read_bytes_per_s", Unit.BYTES_PER_SECOND, "memory read"),
+    Metric("memory_write_bytes_per_s", Unit.BYTES_PER_SECOND, "memory written"),
+    Metric("nvlink_rx_bytes_per_s", Unit.BYTES_PER_SECOND, "NVLink received"),
+    Metric("nvlink_tx_bytes_per_s", Unit.BYTES_PER_SECOND, "NVLink sent"),
+    Metric("pcie_replay_total", Unit.COUNT, "PCIe replays", counter=True),
+    Metric("ecc_corrected_total", Unit.COUNT, "ECC errors, corrected", counter=True),
+    Metric("heartbeat_total", Unit.COUNT, "heartbeat", counter=True),
+    Metric("errors_total", Unit.COUNT, "errors", counter=True),
+    Metric("voltage_v", Unit.VOLT, "voltage"),
+    Metric("current_a", Unit.AMPERE, "current"),
 )
 """Every metric that hwdash knows, by its outside name."""

@@ -8,9 +8,13 @@ from datetime import datetime
 
 from hwdash.core.device import Device, MemoryPool
 from hwdash.core.errors import UnknownDevice
+from hwdash.core.event import Event
 from hwdash.core.health import Health
+from hwdash.core.process import DeviceProcess
 from hwdash.core.ranking import Ranking
-from hwdash.core.reading import Reading, present
+from hwdash.core.reading import Absent, Reading, present
+from hwdash.core.replay import ReplayState
+from hwdash.core.sample import Fault
 from hwdash.core.throttle import ThrottleActivity
 
 
@@ -18,21 +22,25 @@ from hwdash.core.throttle import ThrottleActivity
 class LastRequest:
     """The newest finished request on a device: its model, time to first token (s) and decode speed (tokens/s).
 
-    ``ttft_s`` is without a cold start (`Timing.warm_ttft_s`), so that devices can be compared by it.
+    ``ttft_s`` is without a cold start (`Timing.warm_ttft_s`), so that devices can be compared by it. ``itl_p50_s`` is
+    the median gap between its tokens, None for an answer too short to have one.
     """
 
     model: str
     finished_at: datetime
     ttft_s: float | None = None
     tokens_per_s: float | None = None
+    itl_p50_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
     """A device with its newest readings, throttling and health.
 
-    ``sampled_at`` is None until the first sample came in; ``age_s`` is the age of the newest sample when the
-    snapshot was taken, None likewise.
+    ``throttle`` has every reason that the device tells of, worst first, also those that do not hold; `limiting` those
+    that do. ``sampled_at`` is None until the first sample came in; ``age_s`` is the age of the newest sample when the
+    snapshot was taken, None likewise. ``processes`` and ``faults`` are as in `hwdash.core.sample.Sample`;
+    ``clock_is_set`` likewise.
     """
 
     device: Device
@@ -43,6 +51,14 @@ class DeviceStatus:
     sampled_at: datetime | None
     age_s: float | None
     last_request: LastRequest | None = None
+    processes: tuple[DeviceProcess, ...] | Absent | None = None
+    faults: tuple[Fault, ...] = ()
+    clock_is_set: bool = False
+
+    @property
+    def limiting(self) -> tuple[ThrottleActivity, ...]:
+        """The throttle reasons that are active now or were since the sample before, worst first."""
+        return tuple(activity for activity in self.throttle if activity.limiting)
 
     def number(self, metric: str) -> float | None:
         """The value of *metric* in base units, or None when it is absent or unknown to the device."""
@@ -66,7 +82,11 @@ class SourceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All devices of the machine at one tick. ``sequence`` grows by one per tick; ``taken_at`` is UTC."""
+    """All devices of the machine at one tick. ``sequence`` grows by one per tick; ``taken_at`` is UTC.
+
+    ``events`` are the newest events, oldest first, a few seconds of them: who follows every snapshot knows by their
+    ``number`` which he has seen. ``replay`` is there while a recording is played instead of hardware.
+    """
 
     sequence: int
     taken_at: datetime
@@ -74,6 +94,8 @@ class Snapshot:
     devices: tuple[DeviceStatus, ...]
     sources: tuple[SourceStatus, ...] = ()
     ranking: Ranking | None = None
+    events: tuple[Event, ...] = ()
+    replay: ReplayState | None = None
 
     def find(self, name: str) -> DeviceStatus:
         """The device whose id or key is *name*.

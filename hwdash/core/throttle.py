@@ -90,14 +90,21 @@ def reason_words(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ThrottleActivity:
-    """One reason on one device since the sample before.
+    """One reason that a device tells of, and how it went since the sample before.
 
     ``active`` is the driver's flag at the time of the sample. ``duty`` is the share of wall time, 0 to 1, in which
     the reason was active between the last two samples; None where no counter tells it. ``detail`` carries what the
-    driver said and the vocabulary has no word for (an unknown bit, in hex).
+    driver said and the vocabulary has no word for (an unknown bit, in hex). ``seconds`` is the driver's own counter
+    of the time under this reason, since a moment that only the driver knows.
     """
 
     reason: ThrottleReason
     active: bool
     duty: float | None = None
     detail: str | None = None
+    seconds: float | None = None
+
+    @property
+    def limiting(self) -> bool:
+        """The reason is active now, or was since the sample before."""
+        return self.active or bool(self.duty)

@@ -7,12 +7,13 @@ them, are named where that happens.) Times are RFC 3339 in UTC.
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
 
-from hwdash.core.device import Device
+from hwdash.core.device import Device, MemoryPool
 from hwdash.core.errors import HwdashError
 from hwdash.core.inference import FinishedEvent, InferenceRecord, PromptEvent, StageEvent, TokenEvent
 from hwdash.core.reading import Absent
@@ -115,6 +116,8 @@ def _throttle_to_wire(activity: ThrottleActivity) -> Json:
         data["duty"] = round(activity.duty, 4)
     if activity.detail is not None:
         data["detail"] = activity.detail
+    if activity.seconds is not None:
+        data["seconds"] = activity.seconds
     return data
 
 
@@ -123,23 +126,49 @@ def _facts_to_wire(device: Device) -> Json:
     """The part of the device object that stays the same from tick to tick. Not to be changed by the caller."""
     facts: Json = _without_none(msgspec.to_builtins(device))
     facts.pop("visible_as", None)
+    if not device.spans_pools:
+        facts.pop("spans_pools", None)
     return facts
 
 
 def device_to_wire(status: DeviceStatus) -> Json:
     """The contract's device object."""
     data = dict(_facts_to_wire(status.device))
-    data["pools"] = msgspec.to_builtins(status.pools)
+    data["pools"] = [_pool_to_wire(pool) for pool in status.pools]
     data["metrics"] = {name: value for name, value in status.readings.items() if not isinstance(value, Absent)}
     data["absent"] = {name: value for name, value in status.readings.items() if isinstance(value, Absent)}
     data["throttle"] = [_throttle_to_wire(activity) for activity in status.throttle]
     data["health"] = msgspec.to_builtins(status.health)
+    if not status.health.suspected:
+        del data["health"]["suspected"]
     if status.sampled_at is not None:
         data["sampled_at"] = msgspec.to_builtins(status.sampled_at)
     if status.age_s is not None:
         data["age_s"] = round(status.age_s, 3)
     if status.last_request is not None:
         data["last_request"] = _without_none(msgspec.to_builtins(status.last_request))
+    if isinstance(status.processes, Absent):
+        data["absent"]["processes"] = status.processes
+    elif status.processes is not None:
+        data["processes"] = _without_none(msgspec.to_builtins(status.processes))
+    if status.faults:
+        data["faults"] = msgspec.to_builtins(status.faults)
+    if status.clock_is_set:
+        data["clock_is_set"] = True
+    return data
+
+
+def _pool_to_wire(pool: MemoryPool) -> Json:
+    data: Json = {
+        "id": pool.id,
+        "total_bytes": pool.total_bytes,
+        "used_bytes": pool.used_bytes,
+        "free_bytes": pool.free_bytes,
+    }
+    if pool.shared:
+        data["shared"] = True
+    if pool.numa_node is not None:
+        data["numa_node"] = pool.numa_node
     return data
 
 
@@ -151,23 +180,30 @@ def _snapshot_to_wire(snapshot: Snapshot) -> Json:
             "interval_s": snapshot.interval_s,
             "sources": msgspec.to_builtins(snapshot.sources),
             "ranking": msgspec.to_builtins(snapshot.ranking),
+            "events": msgspec.to_builtins(snapshot.events),
+            "replay": msgspec.to_builtins(snapshot.replay),
         }
     )
     return data | {"devices": [device_to_wire(status) for status in snapshot.devices]}
 
 
-_DEVICE_FIELDS = ("id", "key", "kind", "vendor", "name", "driver", "pci", "source", "capabilities", "limits")
+_DEVICE_FIELDS = tuple(field.name for field in dataclasses.fields(Device))
 
 
 def _device_for_decoding(data: Json) -> Json:
     """The contract's flat device object in the nesting of `DeviceStatus`."""
+    absent = dict(data.get("absent", {}))
+    processes = absent.pop("processes", data.get("processes"))
     return {
         "device": {name: data[name] for name in _DEVICE_FIELDS if name in data},
-        "readings": data.get("metrics", {}) | data.get("absent", {}),
+        "readings": data.get("metrics", {}) | absent,
         "pools": data.get("pools", []),
         "throttle": data.get("throttle", []),
         "health": data["health"],
         "sampled_at": data.get("sampled_at"),
         "age_s": data.get("age_s"),
         "last_request": data.get("last_request"),
+        "processes": processes,
+        "faults": data.get("faults", []),
+        "clock_is_set": data.get("clock_is_set", False),
     }

@@ -27,7 +27,7 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
     store = await Store.open(paths.database, config.store)
     models = ModelStore(paths.models)
     return Service(
-        monitor=Monitor(sources, config.monitor.interval_s, config.monitor.deadline_s, on_change=store.add_change),
+        monitor=Monitor(sources, config.monitor.interval_s, config.monitor.deadline_s, on_event=store.add_event),
         engine=parts.engine or WorkerEngine(models, config.engine, paths.state),
         store=store,
         models=parts.models or models,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.replay import ReplayRequest, ReplayState
 
 if TYPE_CHECKING:
     from hwdash.engine.engine import Engine
@@ -26,6 +27,19 @@ class Models(Protocol):
 
     def remove(self, name: str) -> None:
         """Delete *name*. Raises `UnknownModel` and `ModelError`."""
+        ...
+
+
+class Player(Protocol):
+    """A recording that is played in the place of hardware (`hwdash.sources.replay`). All calls are quick."""
+
+    @property
+    def state(self) -> ReplayState:
+        """Where it stands."""
+        ...
+
+    def apply(self, request: ReplayRequest) -> ReplayState:
+        """Do what *request* asks for; gives the new state. Raises `UsageError` for what cannot be."""
         ...
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hwdash import __version__
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import Config
-from hwdash.core.errors import EngineError, HwdashError, UnknownDevice
+from hwdash.core.errors import EngineError, HwdashError, UnknownDevice, UsageError
 from hwdash.core.history import LatencyHistory
 from hwdash.core.inference import (
     AUTO,
@@ -25,11 +25,12 @@ from hwdash.core.inference import (
     PromptRequest,
 )
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.daemon.account import Account
 from hwdash.daemon.bracket import Bracket
-from hwdash.daemon.parts import Models
+from hwdash.daemon.parts import Models, Player
 from hwdash.monitor.broadcast import Broadcast
 from hwdash.routing.choose import choose
 from hwdash.routing.rank import rank
@@ -72,6 +73,7 @@ class Service:
         config: Config,
         identity: Identity,
         clock: Clock = SYSTEM_CLOCK,
+        player: Player | None = None,
     ) -> None:
         self.snapshots: Broadcast[Snapshot] = Broadcast()
         self.stopping = asyncio.Event()
@@ -83,6 +85,7 @@ class Service:
         self._config = config
         self._identity = identity
         self._clock = clock
+        self._player = player
         self._started = clock.monotonic()
         self._prewarm_problems: list[str] = []
         self._brackets: dict[str, set[Bracket]] = {}
@@ -192,6 +195,12 @@ class Service:
         ids = {status.device.key: status.device.id for status in (latest.devices if latest else ())}
         return await self._store.latency(since_s, await self._key_of(device), buckets, ids)
 
+    def replay(self, request: ReplayRequest) -> ReplayState:
+        """Steer the recording that is played. Raises `UsageError` when there is none, and for what cannot be."""
+        if self._player is None:
+            raise UsageError("nothing is replayed: this daemon watches hardware; play one with: hwdash --replay FILE")
+        return self._player.apply(request)
+
     async def models(self) -> tuple[ModelInfo, ...]:
         """The models of the store."""
         return await asyncio.to_thread(self._models.list)
@@ -220,14 +229,21 @@ class Service:
         record = await account.close(outcome, failure.message if failure else None)
         await self._store.add_record(record)
         if record.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
-            last = LastRequest(record.model, self._clock.now(), record.timing.warm_ttft_s, record.timing.tokens_per_s)
+            last = LastRequest(
+                record.model,
+                self._clock.now(),
+                record.timing.warm_ttft_s,
+                record.timing.tokens_per_s,
+                record.timing.itl_p50_s,
+            )
             self._monitor.note_request(account.device.key, last)
         return record
 
     async def _publish(self) -> None:
         async for snapshot in self._monitor.snapshots.subscribe():
             before = self.snapshots.latest.ranking if self.snapshots.latest else None
-            ranked = replace(snapshot, ranking=settle(rank(snapshot), before))
+            replayed = None if self._player is None else self._player.state
+            ranked = replace(snapshot, ranking=settle(rank(snapshot), before), replay=replayed)
             self.snapshots.publish(ranked)
             self._store.add_snapshot(ranked)
 

@@ -43,7 +43,7 @@ def derive(previous: Sample | None, sample: Sample, device: Device) -> View:
 
 
 def throttling(previous: Sample | None, sample: Sample) -> tuple[ThrottleActivity, ...]:
-    """Every reason that is active now or was since *previous*: thermal, power, current, reliability, then others."""
+    """Every reason that the device tells of: thermal, power, current, reliability, then others."""
     active = sample.throttle_flags or frozenset()
     elapsed = _elapsed(previous, sample)
     duties: dict[ThrottleReason, float] = {}
@@ -51,17 +51,16 @@ def throttling(previous: Sample | None, sample: Sample) -> tuple[ThrottleActivit
         before = previous.throttle_seconds.get(reason) if previous is not None else None
         if (rate := _rate(before, seconds, elapsed)) is not None:
             duties[reason] = min(1.0, rate)
-    found = {reason for reason, duty in duties.items() if duty > 0} | active
+    found = sample.throttle_known | sample.throttle_seconds.keys() | active
     if sample.unknown_flags:
-        found.add(ThrottleReason.UNKNOWN)
-    if not found:
-        return ()
+        found |= {ThrottleReason.UNKNOWN}
     return tuple(
         ThrottleActivity(
             reason,
             reason in active or (reason is ThrottleReason.UNKNOWN and bool(sample.unknown_flags)),
             duties.get(reason),
             sample.unknown_flags if reason is ThrottleReason.UNKNOWN else None,
+            sample.throttle_seconds.get(reason),
         )
         for reason in sorted(found, key=_ORDER.__getitem__)
     )

@@ -9,12 +9,10 @@ from types import MappingProxyType
 
 from hwdash.core.device import Limits
 from hwdash.core.format import clock_text, duration_text
-from hwdash.core.health import Health, HealthState
+from hwdash.core.health import WARM_MARGIN_C, Health, HealthState
 from hwdash.core.reading import Reading, present
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 
-WARM_BELOW_C = 10.0
-"""A margin to slowdown of this many °C or less is warm."""
 WARM_UNTIL_C = 12.0
 """A warm device is warm until its margin is above this."""
 THROTTLED_FROM_DUTY = 0.05
@@ -76,7 +74,7 @@ def advance(before: Condition | None, seen: Observation) -> Condition:
     episodes = _episodes(before.episodes if before is not None else {}, seen)
     margin = present(seen.readings.get("temperature_margin_c"))
     was_warm = before is not None and before.warm
-    warm = margin is not None and (margin <= WARM_BELOW_C or (was_warm and margin <= WARM_UNTIL_C))
+    warm = margin is not None and (margin <= WARM_MARGIN_C or (was_warm and margin <= WARM_UNTIL_C))
     reasons: tuple[str, ...] = ()
     if throttled := not HARMLESS.issuperset(episodes):
         reasons = _throttle_words(episodes, seen)

@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable, Sequence
 
 from hwdash.core.clock import Clock, SystemClock
+from hwdash.core.config import check_interval
 from hwdash.core.device import Device
-from hwdash.core.errors import UsageError
-from hwdash.core.health import HealthChange
+from hwdash.core.event import Event
+from hwdash.core.health import STALE_AFTER_INTERVALS
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.monitor.broadcast import Broadcast
@@ -24,8 +25,6 @@ from hwdash.sources.source import Source
 
 log = logging.getLogger(__name__)
 
-STALE_AFTER_INTERVALS = 3
-"""A device is stale when its newest sample is older than this many intervals (and than the deadline of a read)."""
 GRACE_SHARE = 0.25
 """The share of an interval that a tick waits for the answers of its own reads …"""
 GRACE_MOST_S = 0.25
@@ -41,8 +40,8 @@ def next_tick(due_s: float, now_s: float, interval_s: float) -> float:
 class Monitor:
     """Reads all devices of *sources* every *interval_s* and publishes a `Snapshot` of what is known.
 
-    A read may take *deadline_s*; a device whose driver does not answer goes stale alone. *on_change* is told every
-    change of health, on the loop, after the snapshot that shows it. Sources are searched again every *rescan_s*; a
+    A read may take *deadline_s*; a device whose driver does not answer goes stale alone. *on_event* is told every
+    event, on the loop, before the snapshot that shows it. Sources are searched again every *rescan_s*; a
     lost device is asked again every *lost_retry_s*, at most once a tick.
     """
 
@@ -52,7 +51,7 @@ class Monitor:
         interval_s: float = 1.0,
         deadline_s: float = 2.0,
         clock: Clock = SystemClock(),  # noqa: B008 - has no state
-        on_change: Callable[[HealthChange], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
         *,
         rescan_s: float = 10.0,
         lost_retry_s: float = 5.0,
@@ -62,7 +61,7 @@ class Monitor:
         self._interval_s = interval_s
         self._deadline_s = deadline_s
         self._clock = clock
-        self._on_change = on_change
+        self._on_event = on_event
         self._rescan_s = rescan_s
         self._lost_retry_s = lost_retry_s
         self._registry = Registry(Complaints(log, clock))
@@ -79,9 +78,7 @@ class Monitor:
 
     @interval_s.setter
     def interval_s(self, value: float) -> None:
-        if not 0.1 <= value <= 60:
-            raise UsageError(f"the interval must be between 0.1 and 60 s, not {value:g}", param="interval_s")
-        self._interval_s = value
+        self._interval_s = check_interval(value)
         self._pace.ring()
 
     async def start(self) -> None:
@@ -139,21 +136,20 @@ class Monitor:
         await poll.cycle(self._deadline_s if first else min(GRACE_SHARE * self._interval_s, GRACE_MOST_S))
         moment = self._moment(started_s)
         statuses = []
-        changes = []
+        events: list[Event] = []
         for track in self._registry.admit():
             # A device that was just plugged in gets its row with its first answer, or when that is overdue.
             if not (track.shown or track.lost or first or track.overdue(moment)):
                 continue
             track.shown = True
-            status, change = track.observe(moment, self._last_requests.get(track.device.key))
+            status, happened = track.observe(moment, self._last_requests.get(track.device.key))
             statuses.append(status)
-            if change is not None:
-                changes.append(change)
+            events += happened
         self._sequence += 1
         sources = tuple(watch.status(moment) for watch in poll.watches)
+        for event in events:
+            self._tell(event)
         self.snapshots.publish(Snapshot(self._sequence, moment.at, self._interval_s, tuple(statuses), sources))
-        for change in changes:
-            self._tell(change)
 
     def _moment(self, started_s: float) -> Moment:
         now_s = self._clock.monotonic()
@@ -161,10 +157,10 @@ class Monitor:
         oldest_s = max(STALE_AFTER_INTERVALS * self._interval_s, self._deadline_s) + (now_s - started_s)
         return Moment(now_s, self._clock.now(), self._deadline_s, oldest_s)
 
-    def _tell(self, change: HealthChange) -> None:
-        if self._on_change is None:
+    def _tell(self, event: Event) -> None:
+        if self._on_event is None:
             return
         try:
-            self._on_change(change)
+            self._on_event(event)
         except Exception:
-            log.exception("a listener to health changes failed")
+            log.exception("the listener to events failed")

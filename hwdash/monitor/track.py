@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hwdash.core.device import Device, MemoryPool
-from hwdash.core.health import HealthChange
+from hwdash.core.event import SEVERITY_OF, Event, EventKind
+from hwdash.core.health import Health, HealthState
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import DeviceStatus, LastRequest
@@ -91,8 +92,8 @@ class Track:
         else:
             self._error = outcome.error
 
-    def observe(self, moment: Moment, last_request: LastRequest | None) -> tuple[DeviceStatus, HealthChange | None]:
-        """The device's row in the snapshot of *moment*, and the change of its health, if it changed."""
+    def observe(self, moment: Moment, last_request: LastRequest | None) -> tuple[DeviceStatus, tuple[Event, ...]]:
+        """The device's row in the snapshot of *moment*, and what happened to it."""
         overdue = self.overdue(moment)
         age_s = None if self._sample is None else max(0.0, moment.at_s - self._sample.monotonic_s)
         silence = ""
@@ -118,11 +119,8 @@ class Track:
             last_request,
         )
         if before is not None and before.health.state is after.health.state:
-            return status, None
-        names = tuple(activity.reason.value for activity in throttle)
-        return status, HealthChange(
-            self.device.key, None if before is None else before.health.state, after.health, names
-        )
+            return status, ()
+        return status, (_change(status, None if before is None else before.health.state),)
 
     def overdue(self, moment: Moment) -> bool:
         """True when a driver call for this device has taken longer than a read may take."""
@@ -156,3 +154,21 @@ class Track:
             return self._view.readings, self._view.throttle, self._sample.pools
         names = EXPECTED if self._view is None else self._view.readings
         return dict.fromkeys(names, absent or Absent.TIMED_OUT), (), ()
+
+
+def _change(status: DeviceStatus, before: HealthState | None) -> Event:
+    health: Health = status.health
+    words = f"{health.state}: {', '.join(health.reasons)}" if health.reasons else health.state.value
+    return Event(
+        health.since,
+        status.device.key,
+        EventKind.HEALTH,
+        SEVERITY_OF[health.state],
+        words,
+        device=status.device.id,
+        before=before,
+        after=health.state,
+        reasons=health.reasons,
+        throttle=tuple(activity.reason.value for activity in status.limiting),
+        suspected=health.suspected,
+    )

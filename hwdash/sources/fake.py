@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.device import Capabilities, Device, DeviceKind, Limits, MemoryPool
@@ -54,7 +56,8 @@ class FakeSource:
 
     ``readings`` maps a device key to its readings, or to a function of the number of reads so far. Set ``lost`` or
     ``hanging`` while it runs: a device in ``lost`` raises `DeviceLost`; a read of a device in ``hanging`` blocks
-    until `release` is called. ``unavailable`` makes discovery fail with that sentence; ``problem`` is what it left out.
+    until `release` is called. ``changes`` replaces further fields of a device's samples. ``unavailable`` makes
+    discovery fail with that sentence; ``problem`` is what it left out.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class FakeSource:
         self.readings = dict(readings or {})
         self.flags: dict[str, frozenset[ThrottleReason]] = {}
         self.throttle_seconds: dict[str, Mapping[ThrottleReason, float]] = {}
+        self.changes: dict[str, Mapping[str, Any]] = {}
         self.lost: set[str] = set()
         self.hanging: set[str] = set()
         self.unavailable: str | None = None
@@ -101,7 +105,7 @@ class FakeSource:
         pools: tuple[MemoryPool, ...] = ()
         if isinstance(used, float) and isinstance(total, float):
             pools = (MemoryPool("hbm", int(total), int(used), int(total - used)),)
-        return Sample(
+        sample = Sample(
             key=key,
             monotonic_s=self._clock.monotonic(),
             taken_at=self._clock.now(),
@@ -110,6 +114,7 @@ class FakeSource:
             throttle_flags=self.flags.get(key, frozenset()),
             throttle_seconds=self.throttle_seconds.get(key, {}),
         )
+        return replace(sample, **self.changes.get(key, {}))
 
     def release(self) -> None:
         """Let every hanging read go on."""

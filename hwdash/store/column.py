@@ -108,10 +108,10 @@ def throttle_mask(names: Iterable[str]) -> int:
 def throttle_columns(activities: tuple[ThrottleActivity, ...]) -> tuple[int | None, int | None]:
     """``throttle`` and ``throttle_permille``: the reasons active now or since the sample before, and the largest duty.
 
-    Both are None where nothing was reported, so that a device that tells nothing is not taken for a free-running one.
+    Both are None for a device that tells of no reason, so that it is not taken for a free-running one.
     """
     if not activities:
         return None, None
-    mask = throttle_mask(item.reason for item in activities if item.active or item.duty)
+    mask = throttle_mask(item.reason for item in activities if item.limiting)
     duty = max((item.duty for item in activities if item.duty is not None), default=None)
     return mask, scaled(duty, 1e3)

@@ -1,11 +1,11 @@
-"""Statuses, changes and records as rows."""
+"""Statuses, events and records as rows."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 
-from hwdash.core.health import HealthChange
+from hwdash.core.event import Event
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.reading import Absent
 from hwdash.core.snapshot import DeviceStatus
@@ -40,13 +40,13 @@ def statements(
     register: Register,
     run: int,
     samples: Iterable[DeviceStatus],
-    changes: Iterable[HealthChange],
+    events: Iterable[Event],
     records: Iterable[InferenceRecord],
 ) -> list[Statement]:
     """Everything that one transaction writes, in order; what has no rows is left out."""
     rows: list[Statement] = [
         (_SAMPLE_SQL, [_sample_row(register, status) for status in samples]),
-        (_EVENT_SQL, [_event_row(register, run, change) for change in changes]),
+        (_EVENT_SQL, [_event_row(register, run, event) for event in events]),
         (_INFERENCE_SQL, [_inference_row(register, record) for record in records]),
     ]
     return [statement for statement in register.statements() + rows if statement[1]]
@@ -71,16 +71,16 @@ def _sample_row(register: Register, status: DeviceStatus) -> tuple[object, ...]:
     return (ts, device, *values, *throttle_columns(status.throttle), health, register.absent_set(absent))
 
 
-def _event_row(register: Register, run: int, change: HealthChange) -> tuple[object, ...]:
-    ts = to_ms(change.after.since)
+def _event_row(register: Register, run: int, event: Event) -> tuple[object, ...]:
+    ts = to_ms(event.at)
     return (
         ts,
-        register.device(change.key, ts),
+        register.device(event.key, ts),
         run,
-        None if change.before is None else change.before.value,
-        change.after.state.value,
-        _text(json.dumps(change.after.reasons, ensure_ascii=False)),
-        json.dumps(change.throttle),
+        None if event.before is None else event.before.value,
+        None if event.after is None else event.after.value,
+        _text(json.dumps(event.reasons, ensure_ascii=False)),
+        json.dumps(event.throttle),
     )
 
 

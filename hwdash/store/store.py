@@ -12,7 +12,8 @@ from pathlib import Path
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import StoreConfig
 from hwdash.core.errors import UsageError
-from hwdash.core.health import HealthChange, HealthState
+from hwdash.core.event import Event
+from hwdash.core.health import HealthState
 from hwdash.core.history import LatencyHistory
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.snapshot import LastRequest, Snapshot
@@ -63,9 +64,9 @@ class Store:
             fresh.append(status)
         self._writer.add_samples(fresh)
 
-    def add_change(self, change: HealthChange) -> None:
-        """Queue a health change. Never blocks, never raises."""
-        self._writer.add_change(change)
+    def add_event(self, event: Event) -> None:
+        """Queue an event. Never blocks, never raises."""
+        self._writer.add_event(event)
 
     async def add_record(self, record: InferenceRecord) -> None:
         """Store *record*; returns when it is committed, or at once while the disk fails (see `problems`)."""

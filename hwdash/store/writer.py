@@ -1,8 +1,8 @@
 """The one task that writes.
 
 Samples wait until a second has passed since the commit before, so that a fast tick costs no more commits than a slow
-one; records and changes are committed at once, with all that waits. When the disk fails, samples are dropped and
-counted, records and changes wait in bounded lists, and writing is tried again every half minute.
+one; records and events are committed at once, with all that waits. When the disk fails, samples are dropped and
+counted, records and events wait in bounded lists, and writing is tried again every half minute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hwdash.core.clock import Clock
 from hwdash.core.config import StoreConfig
-from hwdash.core.health import HealthChange
+from hwdash.core.event import Event
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.store.batch import MAX_SAMPLES, Batch
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 class Pace:
     """How often things happen, in seconds: commits of samples at most, new tries on a failing disk, house-keeping.
 
-    A daemon that is killed loses the samples of the last ``commit_s``, never a record or a change of health: those are
+    A daemon that is killed loses the samples of the last ``commit_s``, never a record or an event: those are
     committed at once.
     """
 
@@ -102,10 +102,10 @@ class Writer:
         self._dropped += max(0, len(self._batch.samples) + len(statuses) - MAX_SAMPLES)
         self._batch.samples.extend(statuses)
 
-    def add_change(self, change: HealthChange) -> None:
-        """Have *change* written now."""
+    def add_event(self, event: Event) -> None:
+        """Have *event* written now."""
         if not self._stopping:
-            self._batch.changes.append(change)
+            self._batch.events.append(event)
             self._wake.set()
 
     async def add_record(self, record: InferenceRecord) -> None:
@@ -167,7 +167,7 @@ class Writer:
         self._commit_at = asyncio.get_running_loop().time() + self._pace.commit_s
         try:
             session = self._session or await self._open()
-            rows = statements(session.register, session.run, batch.samples, batch.changes, batch.records)
+            rows = statements(session.register, session.run, batch.samples, batch.events, batch.records)
             if self._failure:
                 # An empty transaction would succeed on any disk.
                 rows.append(("UPDATE run SET end_ts=NULL WHERE id=?", [(session.run,)]))

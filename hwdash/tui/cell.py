@@ -5,13 +5,11 @@ from __future__ import annotations
 from rich.cells import cell_len
 
 from hwdash.core.format import NOT_AVAILABLE, seconds_text
-from hwdash.core.health import HealthState
+from hwdash.core.health import HOT_MARGIN_C, WARM_MARGIN_C, HealthState
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, fit
 from hwdash.tui.row import Row, state_words
 
-_WARM_MARGIN_C = 10.0
-_HOT_MARGIN_C = 3.0
 _GIB = 1024.0**3
 
 
@@ -90,9 +88,9 @@ def margin(row: Row, width: int, glyphs: Glyphs) -> Line:
 
 def _heat(row: Row) -> str:
     left = row.status.number("temperature_margin_c")
-    if left is None or left > _WARM_MARGIN_C:
+    if left is None or left > WARM_MARGIN_C:
         return "text"
-    return "throttled" if left <= _HOT_MARGIN_C else "warm"
+    return "throttled" if left <= HOT_MARGIN_C else "warm"
 
 
 def power(row: Row, width: int, glyphs: Glyphs) -> Line:

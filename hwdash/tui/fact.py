@@ -52,9 +52,7 @@ def facts(row: Row) -> Iterator[Fact]:
 
 
 def _throttle(row: Row) -> Iterator[Fact]:
-    for item in row.status.throttle:
-        if not item.active and not item.duty:
-            continue
+    for item in row.status.limiting:
         duty = "" if item.duty is None else f", {item.duty:.0%} of the time"
         detail = f" ({item.detail})" if item.detail else ""
         now = "now" if item.active else "not now"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hwdash.core.health import STALE_AFTER_INTERVALS
 from hwdash.core.snapshot import Snapshot
-
-STALE_INTERVALS = 3
-"""Intervals without a snapshot after which the data on screen is called old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +21,4 @@ class Feed:
         """True when the data on screen must not be taken for the present."""
         if self.snapshot is None:
             return False
-        return bool(self.problem) or self.age_s > max(STALE_INTERVALS * self.snapshot.interval_s, 2.0)
+        return bool(self.problem) or self.age_s > max(STALE_AFTER_INTERVALS * self.snapshot.interval_s, 2.0)

@@ -162,7 +162,7 @@ def test_flags_out_of_range_name_themselves(
 def test_errors_end_with_their_exit_code(
     client: FakeClient, capsys: pytest.CaptureFixture[str], error: Exception, code: int
 ) -> None:
-    client.events = client.events[:2]
+    client.answer = client.answer[:2]
     client.failure = error  # type: ignore[assignment]
     assert main(["prompt", "hi"]) == code
     out = capsys.readouterr()

@@ -13,7 +13,7 @@ import pytest
 
 import hwdash.core
 from hwdash.core.errors import DeviceFull, HwdashError, UnknownDevice, error_from_wire
-from hwdash.core.health import Health, HealthChange, HealthState
+from hwdash.core.health import Health, HealthState
 from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, ThrottledPeriod
 from hwdash.core.inference import (
     Conditions,
@@ -30,13 +30,14 @@ from hwdash.core.inference import (
     TokenEvent,
 )
 from hwdash.core.reading import Absent
+from hwdash.core.sample import Sample
 from hwdash.core.snapshot import DeviceStatus, LastRequest, Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 from hwdash.core.wire import answer_to_wire, dumps, event_from_wire, event_to_wire, from_wire, loads, to_wire
 from hwdash.sources.fake import fake_gpu, fake_readings
 
-OF_ANOTHER_SHAPE: set[type] = {DeviceStatus, HealthChange}
+OF_ANOTHER_SHAPE: set[type] = {DeviceStatus, Sample}
 """Dataclasses that are not written as they are."""
 NOW = datetime(2026, 11, 22, 9, 0, 38, tzinfo=UTC)
 

@@ -84,7 +84,7 @@ async def living(
         store = await Store.open(directory / "hwdash.db", StoreConfig())
         models = FakeModels()
         service = Service(
-            Monitor([source], interval_s, on_change=store.add_change),
+            Monitor([source], interval_s, on_event=store.add_event),
             engine or FakeEngine(),
             store,
             models,

@@ -71,14 +71,22 @@ def test_a_margin_of_the_driver_is_left_alone() -> None:
 def test_duty_is_the_growth_of_the_counter_over_the_time_between() -> None:
     cap = ThrottleReason.POWER_CAP
     before = sample(10.0, seconds={cap: 5.0})
-    assert throttling(before, sample(12.0, seconds={cap: 5.5})) == (ThrottleActivity(cap, False, 0.25),)
-    assert throttling(before, sample(12.0, seconds={cap: 7.1})) == (ThrottleActivity(cap, False, 1.0),)
-    assert throttling(before, sample(12.0, seconds={cap: 5.0})) == ()
+    assert throttling(before, sample(12.0, seconds={cap: 5.5})) == (ThrottleActivity(cap, False, 0.25, seconds=5.5),)
+    assert throttling(before, sample(12.0, seconds={cap: 7.1})) == (ThrottleActivity(cap, False, 1.0, seconds=7.1),)
+    assert throttling(before, sample(12.0, seconds={cap: 5.0})) == (ThrottleActivity(cap, False, 0.0, seconds=5.0),)
     active = frozenset({cap})
-    assert throttling(before, sample(12.0, flags=active, seconds={cap: 5.0})) == (ThrottleActivity(cap, True, 0.0),)
-    assert throttling(None, sample(12.0, flags=active, seconds={cap: 5.0})) == (ThrottleActivity(cap, True, None),)
-    assert throttling(before, sample(12.0, flags=active, seconds={cap: 4.0})) == (ThrottleActivity(cap, True, None),)
-    assert throttling(before, sample(12.0, flags=None, seconds={cap: 4.0})) == ()
+    assert throttling(before, sample(12.0, flags=active, seconds={cap: 5.0})) == (
+        ThrottleActivity(cap, True, 0.0, seconds=5.0),
+    )
+    assert throttling(None, sample(12.0, flags=active, seconds={cap: 5.0})) == (
+        ThrottleActivity(cap, True, None, seconds=5.0),
+    )
+    assert throttling(before, sample(12.0, flags=active, seconds={cap: 4.0})) == (
+        ThrottleActivity(cap, True, None, seconds=4.0),
+    )
+    assert throttling(before, sample(12.0, flags=None, seconds={cap: 4.0})) == (
+        ThrottleActivity(cap, False, None, seconds=4.0),
+    )
 
 
 def test_the_worst_class_comes_first_and_unknown_bits_are_named() -> None:
@@ -116,5 +124,5 @@ def test_no_counter_makes_a_negative_or_impossible_rate(
     assert power is Absent.FIRST_SAMPLE or (is_present(power) and power >= 0)
     for activity in view.throttle:
         assert activity.duty is None or 0 <= activity.duty <= 1
-        assert activity.active or (activity.duty or 0) > 0
+        assert activity.limiting == (activity.active or (activity.duty or 0) > 0)
     assert {activity.reason for activity in view.throttle} >= (flags or frozenset())

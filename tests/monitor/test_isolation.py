@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import pytest
 
 from hwdash.core.device import Device, DeviceKind
-from hwdash.core.health import HealthChange, HealthState
+from hwdash.core.event import Event
+from hwdash.core.health import HealthState
 from hwdash.core.reading import Absent
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import Snapshot
@@ -40,9 +41,9 @@ class BrokenSource(FakeSource):
 
 
 async def test_a_hanging_device_goes_stale_alone_and_comes_back_by_itself() -> None:
-    changes: list[HealthChange] = []
+    changes: list[Event] = []
     source = FakeSource(gpus(3))
-    async with watching(source, deadline_s=SHORT_S, on_change=changes.append) as monitor:
+    async with watching(source, deadline_s=SHORT_S, on_event=changes.append) as monitor:
         source.hanging.add("fake:gpu-1")
         timed_out = await until(monitor, lambda found: row(found, "gpu1").readings["utilization"] is Absent.TIMED_OUT)
         assert row(timed_out, "gpu1").throttle == ()
@@ -63,7 +64,7 @@ async def test_a_hanging_device_goes_stale_alone_and_comes_back_by_itself() -> N
         assert source.reads["fake:gpu-1"] == before["fake:gpu-1"]
         source.release()
         await until(monitor, has_state("gpu1", "ok"))
-    assert [(change.key, change.after.state.value) for change in changes if change.key != "fake:gpu-0"] == [
+    assert [(change.key, change.after) for change in changes if change.key != "fake:gpu-0"] == [
         ("fake:gpu-1", "ok"),
         ("fake:gpu-2", "ok"),
         ("fake:gpu-1", "stale"),

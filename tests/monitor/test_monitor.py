@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from hwdash.core.device import DeviceKind
 from hwdash.core.errors import UnknownDevice, UsageError
-from hwdash.core.health import HealthChange, HealthState
+from hwdash.core.event import Event
+from hwdash.core.health import HealthState
 from hwdash.core.reading import Absent
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import LastRequest
@@ -88,16 +89,16 @@ async def test_rates_are_derived_between_samples() -> None:
 
 
 async def test_throttling_is_shown_and_told_as_a_change() -> None:
-    changes: list[HealthChange] = []
+    changes: list[Event] = []
     source = FakeSource(gpus(1))
-    async with watching(source, on_change=changes.append) as monitor:
+    async with watching(source, on_event=changes.append) as monitor:
         source.flags["fake:gpu-0"] = frozenset({ThrottleReason.POWER_CAP})
         snapshot = await until(monitor, has_state("gpu0", "throttled"))
         status = row(snapshot, "gpu0")
         assert [activity.reason for activity in status.throttle] == [ThrottleReason.POWER_CAP]
         assert status.health.reasons == ("power cap: clock 1755 of 1980 MHz",)
         await until(monitor, lambda found: found.sequence > snapshot.sequence)
-    assert [(change.key, change.before, change.after.state) for change in changes] == [
+    assert [(change.key, change.before, change.after) for change in changes] == [
         ("fake:gpu-0", None, HealthState.OK),
         ("fake:gpu-0", HealthState.OK, HealthState.THROTTLED),
     ]
@@ -105,12 +106,12 @@ async def test_throttling_is_shown_and_told_as_a_change() -> None:
 
 
 async def test_a_listener_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(change: HealthChange) -> None:
+    def fail(change: Event) -> None:
         raise ValueError(change.key)
 
-    async with watching(FakeSource(gpus(1)), on_change=fail) as monitor:
+    async with watching(FakeSource(gpus(1)), on_event=fail) as monitor:
         await until(monitor, lambda found: found.sequence >= 3)
-    assert "listener to health changes failed" in caplog.text
+    assert "the listener to events failed" in caplog.text
 
 
 async def test_the_last_request_is_shown_also_when_it_was_noted_first() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hwdash.core.device import Capabilities, Device, DeviceKind
-from hwdash.core.health import Health, HealthChange, HealthState
+from hwdash.core.event import SEVERITY_OF, Event, EventKind
+from hwdash.core.health import Health, HealthState
 from hwdash.core.inference import Conditions, Energy, FinishReason, InferenceRecord, Route, Timing, TokenCounts
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.snapshot import DeviceStatus, Snapshot
@@ -66,8 +67,18 @@ def snapshot(*devices: DeviceStatus) -> Snapshot:
     return Snapshot(number, at(number), 1.0, devices)
 
 
-def change(seconds: float, after: HealthState, reasons: Sequence[str] = (), index: int = 0) -> HealthChange:
-    return HealthChange(gpu(index).key, HealthState.OK, Health(after, tuple(reasons), at(seconds)), ("power_cap",))
+def change(seconds: float, after: HealthState, reasons: Sequence[str] = (), index: int = 0) -> Event:
+    return Event(
+        at(seconds),
+        gpu(index).key,
+        EventKind.HEALTH,
+        SEVERITY_OF[after],
+        after.value,
+        before=HealthState.OK,
+        after=after,
+        reasons=tuple(reasons),
+        throttle=("power_cap",),
+    )
 
 
 def record(

@@ -33,7 +33,7 @@ async def main(path, run):
     async def tick():
         for number in itertools.count(1):
             store.add_snapshot(snapshot(*(status(number / 10, index) for index in range(8))))
-            store.add_change(change(number, HealthState.WARM))
+            store.add_event(change(number, HealthState.WARM))
             await asyncio.sleep(0.002)
     await asyncio.gather(tick(), *(write(store, lane, run) for lane in range(3)))
 

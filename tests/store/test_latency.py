@@ -158,7 +158,7 @@ async def note(store: Store, path: Path, *changes: tuple[float, HealthState]) ->
     """Add changes and wait until they are on the disk."""
     before = len(rows(path, "SELECT 1 FROM event"))
     for second, state in changes:
-        store.add_change(change(second, state, ["hot"]))
+        store.add_event(change(second, state, ["hot"]))
     await until(lambda: len(rows(path, "SELECT 1 FROM event")) >= before + len(changes))
 
 
@@ -167,7 +167,7 @@ async def test_throttled_periods_are_cut_to_the_window(store: Store, clock: Manu
     await note(
         store, tmp_path / "h.db", (1, slow), (20, fine), (30, slow), (55, fine), (60, slow), (70, HealthState.STALE)
     )
-    store.add_change(change(62, slow, index=1))
+    store.add_event(change(62, slow, index=1))
     await until(lambda: len(rows(tmp_path / "h.db", "SELECT 1 FROM event")) == 7)
     await note(store, tmp_path / "h.db", (80, slow))
     clock.advance(100)

@@ -117,7 +117,7 @@ async def test_the_writer_keeps_house_by_itself(tmp_path: Path) -> None:
     store = await Store.open(path, StoreConfig(), clock, pace=FAST)
     await until(lambda: rows(path, "SELECT count(*) FROM sample") == [(1000,)])
     store.add_snapshot(snapshot(status(7 * DAY + 24_000)))
-    store.add_change(change(0, HealthState.OK))
+    store.add_event(change(0, HealthState.OK))
     await store.add_record(record(7 * DAY + 24_000))
     clock.advance(91 * DAY)
     await until(lambda: rows(path, "SELECT (SELECT count(*) FROM sample), (SELECT count(*) FROM event)") == [(0, 0)])

@@ -85,7 +85,7 @@ async def test_a_clock_that_was_set_back_overwrites(tmp_path: Path) -> None:
 async def test_a_change_is_written_at_once(tmp_path: Path) -> None:
     path = tmp_path / "h.db"
     store = await Store.open(path, StoreConfig(), ManualClock(START))
-    store.add_change(change(3.0, HealthState.THROTTLED, ["power cap: 1395 of 1980 MHz, 90 °C"]))
+    store.add_event(change(3.0, HealthState.THROTTLED, ["power cap: 1395 of 1980 MHz, 90 °C"]))
     await until(lambda: rows(path, "SELECT 1 FROM event"))
     columns = "ts, before, after, reasons, throttle"
     assert rows(path, f"SELECT {columns} FROM event") == [

@@ -85,7 +85,7 @@ async def test_close_writes_what_waits_and_ends_the_thread(tmp_path: Path) -> No
     store.add_snapshot(snapshot(status(1)))
     await until(lambda: rows(path, "SELECT 1 FROM sample"))
     store.add_snapshot(snapshot(status(2)))
-    store.add_change(change(2, HealthState.WARM))
+    store.add_event(change(2, HealthState.WARM))
     tasks = [asyncio.create_task(store.add_record(record(second))) for second in range(50)]
     await asyncio.sleep(0)
     await asyncio.gather(store.close(), store.close(), *tasks)
@@ -157,7 +157,7 @@ async def test_a_full_disk_degrades_and_heals(tmp_path: Path) -> None:
     (problem,) = store.problems
     assert problem.startswith(f"history is not written: the disk of {tmp_path} is full; free some space there; ")
     await asyncio.wait_for(store.add_record(record(1, uid="late", error="x" * 9000)), 5)
-    store.add_change(change(1, HealthState.WARM, ["y" * 9000]))
+    store.add_event(change(1, HealthState.WARM, ["y" * 9000]))
     await session_of(store).connection.execute_fetchall("PRAGMA max_page_count=1000000")
     await until(lambda: not store.problems)
     assert rows(path, "SELECT uid FROM inference") == [("late",)]

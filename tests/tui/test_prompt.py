@@ -42,7 +42,7 @@ class Daemon(FakeClient):
         self._check()
         self.requests.append(request)
         try:
-            for event in self.events:
+            for event in self.answer:
                 yield event
             await self.go.wait()
         except (GeneratorExit, asyncio.CancelledError):
