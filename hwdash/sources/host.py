@@ -14,9 +14,11 @@ from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Sample
 from hwdash.sources.cgroup import ControlGroups
 from hwdash.sources.counters import counters_of
+from hwdash.sources.cpu_throttle import REASON, ThrottleCounters
 from hwdash.sources.cpufreq import CoreClocks
 from hwdash.sources.cpuinfo import CpuInfo, parse_cpuinfo
 from hwdash.sources.hwmon import Sensor, find_sensors, read_hottest
+from hwdash.sources.numa import find_nodes, read_node
 from hwdash.sources.procfs import CpuTimes, parse_cpu_list
 from hwdash.sources.rapl import PackageEnergy
 from hwdash.sources.source import DeviceLost
@@ -35,6 +37,7 @@ class _Parts:
     groups: ControlGroups
     clocks: CoreClocks
     sensors: tuple[Sensor, ...]
+    nodes: tuple[int, ...]
 
 
 class HostSource:
@@ -49,6 +52,7 @@ class HostSource:
         self._clock = clock
         self._counters = counters_of(self._tree)
         self._energy = PackageEnergy(self._tree)
+        self._heat: ThrottleCounters | None = None
         self._parts: _Parts | None = None
         self._times: CpuTimes | None = None
         self._utilization: Reading = Absent.FIRST_SAMPLE
@@ -57,8 +61,9 @@ class HostSource:
         """The one device there always is."""
         tree = self._tree
         info = self._cpuinfo()
-        parts = _Parts(_key(tree), ControlGroups(tree), CoreClocks(tree), find_sensors(tree))
+        parts = _Parts(_key(tree), ControlGroups(tree), CoreClocks(tree), find_sensors(tree), find_nodes(tree))
         self._energy.find()
+        self._heat = self._heat or ThrottleCounters(tree)
         self._parts = parts
         slowdowns = [sensor.slowdown_c for sensor in parts.sensors if sensor.slowdown_c is not None]
         shutdowns = [sensor.shutdown_c for sensor in parts.sensors if sensor.shutdown_c is not None]
@@ -74,8 +79,10 @@ class HostSource:
             limits=Limits(
                 temperature_slowdown_c=min(slowdowns, default=None),
                 temperature_shutdown_c=min(shutdowns, default=None),
+                power_w=self._energy.limit_w(),
                 clock_hz=parts.clocks.highest(),
             ),
+            spans_pools=bool(parts.nodes),
         )
         return (device,)
 
@@ -97,8 +104,20 @@ class HostSource:
             "energy_j": energy,
             "power_w": energy if isinstance(energy, Absent) else Absent.FIRST_SAMPLE,
         }
-        pools = self._read_memory(readings, parts.groups)
-        return Sample(key, monotonic_s, taken_at, readings, pools)
+        pools = self._read_memory(readings, parts)
+        heat = None if self._heat is None else self._heat.read()
+        if heat is None:
+            return Sample(key, monotonic_s, taken_at, readings, pools)
+        return Sample(
+            key,
+            monotonic_s,
+            taken_at,
+            readings,
+            pools,
+            throttle_flags=frozenset({REASON}) if heat.active else frozenset(),
+            throttle_seconds={} if heat.seconds is None else {REASON: heat.seconds},
+            throttle_known=frozenset({REASON}),
+        )
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -133,8 +152,11 @@ class HostSource:
             return clocks.mean()
         return self._cpuinfo().clock_hz or Absent.NOT_SUPPORTED
 
-    def _read_memory(self, readings: dict[str, Reading], groups: ControlGroups) -> tuple[MemoryPool, ...]:
-        """Put used and total memory into *readings*; the pool's free bytes heed the limits of this process."""
+    def _read_memory(self, readings: dict[str, Reading], parts: _Parts) -> tuple[MemoryPool, ...]:
+        """Put used and total memory into *readings*; the pool's free bytes heed the limits of this process.
+
+        A machine of several NUMA nodes has a pool for each, unless a limit holds for all of them together.
+        """
         try:
             memory = self._counters.memory()
         except ReadFailure as failure:
@@ -143,7 +165,11 @@ class HostSource:
         used = memory.total - memory.available
         readings["memory_used_bytes"] = float(used)
         readings["memory_total_bytes"] = float(memory.total)
-        room = groups.memory_room()
+        room = parts.groups.memory_room()
+        if room is None and parts.nodes:
+            pools = [read_node(self._tree, number) for number in parts.nodes]
+            if all(pools):
+                return tuple(pool for pool in pools if pool is not None)
         free = memory.available if room is None else min(room, memory.available)
         return (MemoryPool("ram", memory.total, used, free),)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hwdash.core.reading import Absent, Reading, is_present
+from hwdash.core.reading import Absent, Reading, is_present, present
 from hwdash.sources.sysfs import Tree
 
 _CLASS = "sys/class/powercap"
@@ -52,6 +52,16 @@ class PackageEnergy:
                 self._last[folder] = value
         self._counting = True
         return self._total_uj * 1e-6
+
+    def limit_w(self) -> float | None:
+        """The long-term power limit over all packages in watts; None when one of them does not tell."""
+        limits = [
+            present(self._tree.number(f"{folder}/constraint_0_power_limit_uw", 1.0, 1e12, 1e-6))
+            for folder in self._ranges
+            if self._tree.line(f"{folder}/constraint_0_name") == "long_term"
+        ]
+        known = [limit for limit in limits if limit is not None]
+        return sum(known) if known and len(known) == len(self._ranges) else None
 
     def _growth(self, folder: str, value: float) -> float:
         """The microjoules since the last read; all at the very first; none for a package that joins or falls back."""
