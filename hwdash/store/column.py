@@ -63,8 +63,21 @@ COLUMNS = (
     Column("ecc_uncorrected_total", "ecc_uncorrected_total"),
     Column("remapped_rows_total", "remapped_rows_total"),
     Column("load_1m", "load_1m_milli", 1e3),
+    Column("sm_utilization", "sm_utilization_permille", 1e3),
+    Column("power_ratio", "power_permille", 1e3),
+    Column("requested_clock_hz", "requested_clock_khz", 1e-3),
+    Column("memory_read_bytes_per_s", "memory_read_kib_per_s", 1 / 1024),
+    Column("memory_write_bytes_per_s", "memory_write_kib_per_s", 1 / 1024),
+    Column("nvlink_rx_bytes_per_s", "nvlink_rx_kib_per_s", 1 / 1024),
+    Column("nvlink_tx_bytes_per_s", "nvlink_tx_kib_per_s", 1 / 1024),
+    Column("pcie_replay_total", "pcie_replay_total"),
+    Column("ecc_corrected_total", "ecc_corrected_total"),
+    Column("heartbeat_total", "heartbeat_total"),
+    Column("errors_total", "errors_total"),
+    Column("voltage_v", "voltage_mv", 1e3),
+    Column("current_a", "current_ma", 1e3),
 )
-"""Every metric of `hwdash.core.metric.METRICS` in the order of the table."""
+"""Every metric of `hwdash.core.metric.METRICS`."""
 
 THROTTLE_BITS = MappingProxyType(
     {

@@ -148,8 +148,9 @@ def _throttled(
     rows = connection.execute(
         """SELECT event.ts, event.after, event.reasons, event.throttle, run.end_ts, run.id = (SELECT max(id) FROM run)
            FROM event LEFT JOIN run ON run.id = event.run
-           WHERE event.dev = ?1 AND event.ts <= ?3 AND event.id >= coalesce(
-               (SELECT id FROM event WHERE dev = ?1 AND ts <= ?2 ORDER BY ts DESC, id DESC LIMIT 1), 0)
+           WHERE event.dev = ?1 AND event.kind = 'health' AND event.ts <= ?3 AND event.id >= coalesce(
+               (SELECT id FROM event WHERE dev = ?1 AND kind = 'health' AND ts <= ?2
+                ORDER BY ts DESC, id DESC LIMIT 1), 0)
            ORDER BY event.id""",
         (dev, since, until),
     ).fetchall()

@@ -12,7 +12,7 @@ from hwdash.core.config import StoreConfig
 _log = logging.getLogger(__name__)
 
 KEEP_RECORDS = timedelta(days=90)
-"""How long inference records and health changes are kept, or as long as samples where that is longer."""
+"""How long inference records and events are kept, or as long as samples where that is longer."""
 
 _SAMPLES_A_STEP = 10_000
 _RECORDS_A_STEP = 1_000
@@ -43,8 +43,9 @@ async def _shrink(connection: aiosqlite.Connection, allowed_bytes: int) -> bool:
     pages, spare = await _number(connection, "PRAGMA page_count"), await _number(connection, "PRAGMA freelist_count")
     too_large = pages * await _number(connection, "PRAGMA page_size") > allowed_bytes
     if too_large and spare < pages // 20:
-        if not (deleted := await _delete_samples(connection, None)):
-            deleted = await _delete_records(connection, "inference", None)
+        deleted = await _delete_samples(connection, None)
+        for table in ("inference", "event"):
+            deleted = deleted or await _delete_records(connection, table, None)
         _log.info("the history is larger than store.max_size_mb: the oldest %d rows were deleted", deleted)
         return deleted > 0
     if spare <= _SPARE_PAGES and not too_large:

@@ -16,7 +16,10 @@ from hwdash.store.stamp import to_ms
 _SAMPLE_COLUMNS = (
     "ts", "dev", *(column.name for column in COLUMNS), "throttle", "throttle_permille", "health", "absent",
 )  # fmt: skip
-_EVENT_COLUMNS = ("ts", "dev", "run", "before", "after", "reasons", "throttle")
+_EVENT_COLUMNS = (
+    "ts", "dev", "run", "kind", "severity", "words", "before", "after", "reasons", "throttle", "suspected",
+    "rule", "active",
+)  # fmt: skip
 _INFERENCE_COLUMNS = (
     "uid", "ts", "dev", "model", "dtype", "origin", "requested", "fallback_from", "finish", "error",
     "tokens_prompt", "tokens_completion", "queue_us", "cold_start_us", "ttft_us", "itl_p50_us", "itl_p99_us",
@@ -77,10 +80,16 @@ def _event_row(register: Register, run: int, event: Event) -> tuple[object, ...]
         ts,
         register.device(event.key, ts),
         run,
+        event.kind.value,
+        event.severity.value,
+        _text(event.words),
         None if event.before is None else event.before.value,
         None if event.after is None else event.after.value,
         _text(json.dumps(event.reasons, ensure_ascii=False)),
         json.dumps(event.throttle),
+        event.suspected,
+        _text(event.rule),
+        event.active,
     )
 
 

@@ -5,7 +5,8 @@
 ``absent_set`` the distinct sets of absence reasons as JSON, ``{"fan_ratio": "not_supported"}``
 ``sample``     one row a device and reading; a NULL metric is absent, for the reason in ``absent`` (a metric that
                stands in neither cannot exist on the device). Codes: `hwdash.store.column`
-``event``      health changes
+``event``      what happened to devices: ``kind`` (health, device, alert), ``severity``, one line of ``words``; ``before``,
+               ``after``, ``reasons``, ``throttle`` and ``suspected`` of a health change, ``rule`` and ``active`` of an alert
 ``inference``  answered and failed prompts, without any text of theirs
 
 Every ``ts`` is in milliseconds since 1970 in UTC. Scaled integers carry their unit in the name: they keep a row of 17
@@ -28,6 +29,12 @@ CONNECTION_PRAGMAS = (
     "PRAGMA journal_size_limit=16777216",
 )
 """Settings of a writing connection. FULL: a committed record also survives a power cut."""
+
+_SAMPLE_COLUMNS_2 = (
+    "sm_utilization_permille", "power_permille", "requested_clock_khz",
+    "memory_read_kib_per_s", "memory_write_kib_per_s", "nvlink_rx_kib_per_s", "nvlink_tx_kib_per_s",
+    "pcie_replay_total", "ecc_corrected_total", "heartbeat_total", "errors_total", "voltage_mv", "current_ma",
+)  # fmt: skip
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -60,6 +67,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             total_us INTEGER, tokens_per_ks INTEGER, energy_mj INTEGER, energy_per_token_uj INTEGER, energy_scope TEXT,
             throttle INTEGER NOT NULL, temperature_max_mc INTEGER, clock_min_khz INTEGER)""",
         "CREATE INDEX inference_ix ON inference(dev, ts)",
+    ),
+    (
+        *(f"ALTER TABLE sample ADD COLUMN {name} INTEGER" for name in _SAMPLE_COLUMNS_2),
+        """CREATE TABLE event_2(
+            id INTEGER PRIMARY KEY, ts INTEGER NOT NULL, dev INTEGER NOT NULL, run INTEGER NOT NULL,
+            kind TEXT NOT NULL, severity TEXT NOT NULL, words TEXT NOT NULL,
+            before TEXT, after TEXT, reasons TEXT NOT NULL, throttle TEXT NOT NULL, suspected INTEGER NOT NULL,
+            rule TEXT, active INTEGER)""",
+        """INSERT INTO event_2
+            SELECT id, ts, dev, run, 'health',
+                CASE after WHEN 'ok' THEN 'info' WHEN 'lost' THEN 'critical' ELSE 'warning' END,
+                after || coalesce(': ' || (SELECT group_concat(value, ', ') FROM json_each(
+                    CASE WHEN json_valid(event.reasons) THEN event.reasons ELSE '[]' END)), ''),
+                before, after, reasons, throttle, 0, NULL, NULL
+            FROM event""",
+        "DROP TABLE event",
+        "ALTER TABLE event_2 RENAME TO event",
+        "CREATE INDEX event_ix ON event(dev, ts)",
+        "CREATE INDEX event_ts_ix ON event(ts)",
     ),
 )
 """What leads from each version to the next; the version of a file is its ``PRAGMA user_version``."""

@@ -12,11 +12,12 @@ from pathlib import Path
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import StoreConfig
 from hwdash.core.errors import UsageError
-from hwdash.core.event import Event
+from hwdash.core.event import Event, EventKind
 from hwdash.core.health import HealthState
-from hwdash.core.history import LatencyHistory
+from hwdash.core.history import EventHistory, LatencyHistory
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.snapshot import LastRequest, Snapshot
+from hwdash.store.event import read_events
 from hwdash.store.latency import read_latency
 from hwdash.store.reader import Reader
 from hwdash.store.stamp import from_ms
@@ -80,13 +81,27 @@ class Store:
         *ids* maps keys to today's short ids; a device of the past goes by its key. Raises `UsageError` for a window
         or a number of buckets that is not positive, and `HwdashError` when the file cannot be read.
         """
-        if not (math.isfinite(since_s) and since_s > 0):
-            raise UsageError(f"the window must be a positive number of seconds, not {since_s:g}", param="since")
+        _check_window(since_s)
         if buckets < 1:
             raise UsageError(f"the number of buckets must be at least 1, not {buckets}", param="buckets")
         now = self._clock.now()
         return await self._reader.ask(
             partial(read_latency, now=now, since_s=since_s, device_key=device_key, buckets=buckets, ids=dict(ids))
+        )
+
+    async def events(
+        self, since_s: float, device_key: str | None, kind: EventKind | None, limit: int, ids: Mapping[str, str]
+    ) -> EventHistory:
+        """The newest *limit* events of the last *since_s* seconds, of the device *device_key* and the *kind*, or of all.
+
+        *ids* and the errors are as those of `latency`.
+        """
+        _check_window(since_s)
+        if limit < 1:
+            raise UsageError(f"the limit must be at least 1, not {limit}", param="limit")
+        now = self._clock.now()
+        return await self._reader.ask(
+            partial(read_events, now=now, since_s=since_s, device_key=device_key, kind=kind, limit=limit, ids=dict(ids))
         )
 
     async def device_keys(self) -> frozenset[str]:
@@ -101,6 +116,11 @@ class Store:
         """Write what waits and close the file. May be called again; what is added afterwards is not kept."""
         self._reader.close()
         await self._writer.stop()
+
+
+def _check_window(since_s: float) -> None:
+    if not (math.isfinite(since_s) and since_s > 0):
+        raise UsageError(f"the window must be a positive number of seconds, not {since_s:g}", param="since")
 
 
 def _read_device_keys(connection: sqlite3.Connection) -> frozenset[str]:

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from hwdash.core.clock import ManualClock
 from hwdash.core.config import StoreConfig
 from hwdash.store.database import prepare
 from hwdash.store.migration import DatabaseRefused, migrate
 from hwdash.store.schema import MIGRATIONS
+from hwdash.store.stamp import from_ms
 from hwdash.store.store import Store
 from tests.store.material import START, record, rows, writing
 
@@ -43,6 +48,11 @@ CREATE INDEX inference_ix ON inference(dev, ts);
 INSERT INTO device VALUES(7, 'fake:gpu-0', 'Old GPU', 'gpu', 1000, 2000);
 INSERT INTO inference(uid, ts, dev, model, origin, requested, finish, tokens_prompt, tokens_completion, ttft_us, total_us, throttle)
     VALUES('old', 1795348800000, 7, 'tiny', 'prompt', 'auto', 'stop', 1, 2, 250000, 500000, 0);
+INSERT INTO run VALUES(3, 1795348700000, NULL);
+INSERT INTO event VALUES(5, 1795348750000, 7, 3, NULL, 'ok', '[]', '[]');
+INSERT INTO event VALUES(9, 1795348760000, 7, 3, 'ok', 'throttled', '["power cap for 3 s", "2 °C to slowdown"]', '["power_cap"]');
+INSERT INTO event VALUES(11, 1795348790000, 7, 3, 'throttled', 'lost', '["lost: it''s gone"]', '[]');
+INSERT INTO sample(ts, dev, power_mw, throttle, health, absent) VALUES(1795348750000, 7, 350125, 8, 2, NULL);
 PRAGMA user_version=1;
 """
 
@@ -97,6 +107,63 @@ def test_a_file_of_version_1_ends_as_a_new_one_does(tmp_path: Path) -> None:
     assert tables(old) == tables(new)
 
 
+async def test_changes_of_version_1_are_events_with_words(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    with writing(path) as connection:
+        connection.executescript(VERSION_1)
+    store = await Store.open(path, StoreConfig(), ManualClock(START))
+    history = await store.events(3600, None, None, 10, {"fake:gpu-0": "gpu0"})
+    latency = await store.latency(3600, None, 10, {"fake:gpu-0": "gpu0"})
+    await store.close()
+    assert [(event.words, event.severity.value, event.kind.value, event.suspected) for event in history.events] == [
+        ("ok", "info", "health", False),
+        ("throttled: power cap for 3 s, 2 °C to slowdown", "warning", "health", False),
+        ("lost: lost: it's gone", "critical", "health", False),
+    ]
+    assert history.events[1].reasons == ("power cap for 3 s", "2 °C to slowdown")
+    assert history.events[1].device == "gpu0"
+    assert [(period.start, period.end) for period in latency.throttled] == [
+        (from_ms(1795348760000), from_ms(1795348790000))
+    ]
+    assert rows(path, "SELECT id, ts, dev, run, before, after, throttle, rule, active FROM event ORDER BY id") == [
+        (5, 1795348750000, 7, 3, None, "ok", "[]", None, None),
+        (9, 1795348760000, 7, 3, "ok", "throttled", '["power_cap"]', None, None),
+        (11, 1795348790000, 7, 3, "throttled", "lost", "[]", None, None),
+    ]
+    assert rows(path, "SELECT power_mw, voltage_mv, health FROM sample") == [(350125, None, 2)]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hwdash.store.database import opened
+from hwdash.store.migration import migrate
+
+with opened(Path(sys.argv[1])) as connection:
+    connection.set_progress_handler(lambda: os.kill(os.getpid(), signal.SIGKILL), int(sys.argv[2]))
+    migrate(connection, "h.db")
+"""
+
+
+def test_a_migration_killed_anywhere_is_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    with writing(path) as connection:
+        connection.executescript(VERSION_1)
+        connection.executemany(
+            "INSERT INTO event VALUES(?, ?, 7, 3, 'ok', 'warm', '[\"hot\"]', '[]')",
+            [(number, 1795348790000 + number) for number in range(100, 2100)],
+        )
+    for steps in (500, 5_000, 20_000, 50_000, 80_000):
+        child = subprocess.run([sys.executable, "-c", KILLED, str(path), str(steps)], check=False)
+        assert child.returncode == -signal.SIGKILL
+        assert rows(path, "PRAGMA user_version") == [(1,)]
+        assert rows(path, "SELECT count(*) FROM event") == [(2003,)]
+        assert rows(path, "SELECT name FROM sqlite_master WHERE name = 'event_2'") == []
+    prepare(path, START)
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(path, "SELECT count(*), min(words) FROM event WHERE id >= 100") == [(2000, "warm: hot")]
+
+
 def test_every_step_is_whole_or_not_there(tmp_path: Path) -> None:
     path = tmp_path / "h.db"
     prepare(path, START)
@@ -120,7 +187,7 @@ async def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     with writing(path) as connection:
         connection.execute("PRAGMA user_version=99")
     before = path.read_bytes()
-    with pytest.raises(DatabaseRefused, match=r"written by a newer hwdash \(schema 99, this one knows 1\); update"):
+    with pytest.raises(DatabaseRefused, match=r"written by a newer hwdash \(schema 99, this one knows 2\); update"):
         await Store.open(path, StoreConfig())
     assert path.read_bytes() == before
 
