@@ -58,8 +58,12 @@ class Tree:
 
         Raises `ReadFailure` for whatever goes wrong.
         """
+        return self.data(path, limit).decode("utf-8", "replace")
+
+    def data(self, path: str, limit: int = MAX_BYTES) -> bytes:
+        """The first *limit* bytes of a file. Raises `ReadFailure` for whatever goes wrong."""
         try:
-            return self._bytes(path, limit).decode("utf-8", "replace")
+            return self._bytes(path, limit)
         except OSError as error:
             raise ReadFailure.of(path, error) from error
         except ValueError as error:  # a null byte in a name
@@ -92,6 +96,14 @@ class Tree:
             return sorted((entry.name for entry in Path(self._inside(path)).iterdir()), key=natural_key)
         except (OSError, ValueError):
             return []
+
+    def link(self, path: str) -> str | None:
+        """The last part of where a link points to, which need not exist; None when it is no link or cannot be read."""
+        folder, _, name = path.rpartition("/")
+        try:
+            return Path(self._inside(folder), name).readlink().name or None
+        except (OSError, ValueError):
+            return None
 
     def _bytes(self, path: str, limit: int) -> bytes:
         # Without O_NONBLOCK the opening of a named pipe would wait for a writer.

@@ -36,6 +36,20 @@ def test_links_stay_inside(tmp_path: Path) -> None:
         assert tree.line(name) is None
 
 
+def test_a_link_is_read_without_being_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "driver").symlink_to("../../bus/drivers/amdgpu")
+    (root / "away").symlink_to("../outside")
+    (tmp_path / "outside/driver").symlink_to("nouveau")
+    (root / "plain").write_bytes(b"\x00\xff")
+    tree = Tree(root)
+    assert tree.link("driver") == "amdgpu"
+    assert [tree.link(name) for name in ("plain", "none", "away/driver", "a\0b", "")] == [None] * 5
+    assert tree.data("plain") == b"\x00\xff"
+
+
 def test_only_plain_files_and_only_so_much_of_them(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
