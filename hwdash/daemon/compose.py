@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from hwdash.core.config import Config
-from hwdash.core.errors import UsageError
 from hwdash.core.paths import Paths
+from hwdash.daemon.hardware import machine_sources
 from hwdash.daemon.parts import Parts
 from hwdash.daemon.service import Identity, Service
 from hwdash.engine.models import ModelStore
 from hwdash.engine.supervisor import WorkerEngine
 from hwdash.monitor.monitor import Monitor
-from hwdash.sources.builtin import builtin_sources
 from hwdash.store.store import Store
 
 
 async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts) -> Service:
     """A service over this machine's hardware and the embedded engine, or over *parts*; not yet started.
 
-    ``HWDASH_SYSROOT`` moves what is read of ``/sys``, ``/proc`` and ``/dev``. Raises `UsageError` when that is no
-    directory.
+    Raises `UsageError` when ``HWDASH_SYSROOT`` is no directory.
     """
-    sources = builtin_sources(_sysroot()) if parts.sources is None else parts.sources
+    sources = machine_sources(paths) if parts.sources is None else parts.sources
     store = await Store.open(paths.database, config.store)
     models = ModelStore(paths.models)
     return Service(
@@ -34,10 +29,3 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
         config=config,
         identity=identity,
     )
-
-
-def _sysroot() -> Path:
-    root = Path(os.environ.get("HWDASH_SYSROOT") or "/")
-    if not root.is_dir():
-        raise UsageError(f"HWDASH_SYSROOT: {root} is not a directory", param="HWDASH_SYSROOT")
-    return root

@@ -9,6 +9,9 @@ from hwdash.sources.nvml import NvmlSource
 from hwdash.sources.source import Source
 
 
-def builtin_sources(sysroot: Path) -> list[Source]:
-    """All built-in sources, which read ``/sys`` and ``/proc`` below *sysroot*; accelerators first."""
+def builtin_sources(sysroot: Path, chip_folder: Path | None = None) -> list[Source]:
+    """All built-in sources, which read ``/sys`` and ``/proc`` below *sysroot*; accelerators first.
+
+    *chip_folder* holds the user's own chip profiles.
+    """
     return [NvmlSource(sysroot=sysroot), HostSource(sysroot)]

@@ -1,0 +1,28 @@
+"""The sources of the machine that the environment names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hwdash.core.errors import UsageError
+from hwdash.core.paths import Paths
+from hwdash.sources.builtin import builtin_sources
+from hwdash.sources.source import Source
+
+
+def machine_sources(paths: Paths) -> list[Source]:
+    """All built-in sources, with the user's own chip profiles.
+
+    ``HWDASH_SYSROOT`` moves what is read of ``/sys``, ``/proc`` and ``/dev``. Raises `UsageError` when that is no
+    directory.
+    """
+    return builtin_sources(sysroot(), paths.config / "chips")
+
+
+def sysroot() -> Path:
+    """The directory that stands for ``/``. Raises `UsageError` when ``HWDASH_SYSROOT`` is no directory."""
+    root = Path(os.environ.get("HWDASH_SYSROOT") or "/")
+    if not root.is_dir():
+        raise UsageError(f"HWDASH_SYSROOT: {root} is not a directory", param="HWDASH_SYSROOT")
+    return root

@@ -1,0 +1,162 @@
+"""The doctor: every finding says what is and what to do, and nothing that a driver does stops it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hwdash.cli.main import main
+from hwdash.core.check import Check, Verdict
+from hwdash.core.config import Config
+from hwdash.core.paths import Paths
+from hwdash.core.reading import Absent
+from hwdash.core.sample import Fault, FaultLevel
+from hwdash.daemon import doctor_source
+from hwdash.daemon.doctor import examine, worst
+from hwdash.daemon.doctor_source import examine_sources
+from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
+from hwdash.sources.source import Source
+
+
+def findings(source: Source) -> list[Check]:
+    return list(examine_sources([source], [], 0.0))
+
+
+def paths(root: Path) -> Paths:
+    return Paths(root / "config", root / "state", root / "run", root / "models")
+
+
+def test_a_device_that_works_is_a_line_with_its_readings() -> None:
+    (found,) = findings(FakeSource([fake_gpu(0, source="nvml")]))
+    assert found == Check("fake", Verdict.OK, "Fake GPU 0 (00000000:00:00.0): 9 readings")
+
+
+def test_no_such_hardware_is_not_a_fault() -> None:
+    source = FakeSource(name="amdgpu")
+    assert findings(source) == [Check("amdgpu", Verdict.SKIP, "no AMD GPU")]
+    source.unavailable = ""
+    assert findings(source) == [Check("amdgpu", Verdict.SKIP, "no AMD GPU")]
+
+
+def test_a_source_that_cannot_start_fails_with_its_way_out() -> None:
+    source = FakeSource()
+    source.unavailable = "the kernel driver is not loaded: load it (modprobe nvidia)"
+    assert findings(source) == [
+        Check("fake", Verdict.FAIL, "the kernel driver is not loaded", "load it (modprobe nvidia)")
+    ]
+
+
+def test_what_discovery_left_out_is_said_beside_what_it_found() -> None:
+    source = FakeSource([fake_gpu()])
+    source.problem = "GPU 1: lost\x1b[31m"
+    assert findings(source)[0] == Check("fake", Verdict.FAIL, "GPU 1: lost\ufffd[31m")
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "words"),
+    [
+        (lambda source: source.lost.add("fake:gpu-0"), Verdict.FAIL, "lost: fake:gpu-0 is gone"),
+        (
+            lambda source: source.changes.update(
+                {"fake:gpu-0": {"faults": (Fault("row", "rows are used up: replace it", FaultLevel.FAILED),)}}
+            ),
+            Verdict.FAIL,
+            "rows are used up",
+        ),
+        (
+            lambda source: source.readings.update({"fake:gpu-0": dict.fromkeys(fake_readings(), Absent.SUSPENDED)}),
+            Verdict.OK,
+            "asleep, and left so",
+        ),
+        (
+            lambda source: source.readings.update({"fake:gpu-0": fake_readings(power_w=Absent.NO_PERMISSION)}),
+            Verdict.WARN,
+            "power: no permission",
+        ),
+        (
+            lambda source: source.changes.update({"fake:gpu-0": {"processes": Absent.NO_PERMISSION}}),
+            Verdict.WARN,
+            "processes: no permission",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_device(change: Callable[[FakeSource], object], verdict: Verdict, words: str) -> None:
+    source = FakeSource([fake_gpu()])
+    change(source)
+    assert any(check.verdict is verdict and words in check.words for check in findings(source))
+
+
+def test_a_forbidden_energy_counter_has_its_way_out() -> None:
+    source = FakeSource([fake_gpu()], {"fake:gpu-0": fake_readings(power_w=Absent.NO_PERMISSION)})
+    assert "run the daemon as root" in findings(source)[-1].fix
+
+
+def test_a_driver_that_hangs_or_breaks_stops_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_source, "_PATIENCE_S", 0.2)
+    hanging = FakeSource([fake_gpu()], name="hanging")
+    hanging.hanging.add("fake:gpu-0")
+
+    class Broken(FakeSource):
+        def discover(self) -> list[object]:  # type: ignore[override]
+            raise ValueError("odd\nanswer")
+
+    sources = [hanging, Broken(name="broken"), FakeSource([fake_gpu()], name="whole")]
+    found = {check.name: check for check in examine_sources(sources, [], 0.0)}
+    hanging.release()
+    assert "its driver hangs" in found["hanging"].words
+    assert found["broken"].verdict is Verdict.FAIL
+    assert "\n" not in found["broken"].words
+    assert found["whole"].verdict is Verdict.OK
+
+
+def test_the_places_are_looked_at(tmp_path: Path) -> None:
+    found = {check.name: check for check in examine(Config(), paths(tmp_path), [], 0.0)}
+    assert found["history"].verdict is Verdict.OK
+    assert found["socket"].verdict is Verdict.OK
+    assert found["model"].verdict is Verdict.WARN
+    assert "hwdash models pull" in found["model"].fix
+    assert not list(tmp_path.iterdir()), "looking makes nothing"
+
+
+def test_a_damaged_history_an_open_socket_directory_and_a_gpu_without_its_torch(tmp_path: Path) -> None:
+    places = paths(tmp_path)
+    places.state.mkdir()
+    places.database.write_bytes(b"not a database" * 100)
+    places.runtime.mkdir(mode=0o755)
+    source = FakeSource([fake_gpu(0, source="amdgpu")])
+    found = {check.name: check for check in examine(Config(), places, [source], 0.0)}
+    assert found["history"].verdict is Verdict.FAIL
+    assert "move" in found["history"].fix
+    assert found["socket"].verdict is Verdict.FAIL
+    assert found["torch"].verdict is Verdict.WARN
+    assert worst(tuple(found.values())) is Verdict.FAIL
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE x(y)")
+    foreign = replace(places, state=tmp_path)
+    (tmp_path / "other.db").rename(foreign.database)
+    found = {check.name: check for check in examine(Config(), foreign, [], 0.0)}
+    assert "another program" in found["history"].words
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "HWDASH_SYSROOT"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert main(["doctor"]) == 0
+    text = capfdbinary.readouterr().out.decode()
+    assert "daemon" in text
+    assert "none runs" in text
+    assert main(["doctor", "--json"]) == 0
+    document = json.loads(capfdbinary.readouterr().out)
+    assert document["verdict"] == "warn"
+    assert {"name", "verdict", "words", "fix"} == set(document["checks"][0])
+    (tmp_path / "hwdash").mkdir()
+    (tmp_path / "hwdash" / "config.toml").write_text("[monitor]\nintervall = 1\n")
+    assert main(["doctor"]) == 1
+    assert "config.toml:2" in capfdbinary.readouterr().out.decode()
