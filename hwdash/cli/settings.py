@@ -26,7 +26,7 @@ def load_config(explicit: str | None, paths: Paths) -> Config:
     candidates = [Path(explicit)] if explicit else [paths.config / "config.toml", SYSTEM_CONFIG]
     for path in candidates:
         try:
-            config = parse_config(path.read_text(encoding="utf-8"), str(path))
+            config = parse_config(path.read_text(encoding="utf-8"), str(path), os.environ)
             break
         except FileNotFoundError:
             if explicit:

@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_origin, get_type_hints
 
+from hwdash.core.alert import AlertConfig, AlertRule
 from hwdash.core.errors import UsageError
+from hwdash.core.rule import check_webhooks, read_rules, webhook_problem
+from hwdash.core.tomlline import Path, line_of
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_THEME = "hwdash"
@@ -67,8 +70,11 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
+    alerts: AlertConfig = field(default_factory=AlertConfig)
 
 
+_WEBHOOK_VARIABLE = "HWDASH_ALERTS__WEBHOOK"
+_NO_ENVIRONMENT: Mapping[str, str] = types.MappingProxyType({})
 _BOUNDS: Mapping[tuple[str, str], tuple[float, float]] = types.MappingProxyType(
     {
         ("monitor", "interval_s"): (0.1, 60.0),
@@ -93,16 +99,24 @@ def check_interval(seconds: float) -> float:
     return seconds
 
 
-def parse_config(text: str, origin: str) -> Config:
+def parse_config(text: str, origin: str, environ: Mapping[str, str] = _NO_ENVIRONMENT) -> Config:
     """The configuration of a TOML *text*; *origin* names the file in messages.
 
-    Raises `UsageError` with file, line and key for broken TOML, an unknown key, a wrong type or a value out of range.
+    *environ* is what will be laid over it: a URL for alerts may stand there. Raises `UsageError` with file, line and
+    key for broken TOML, an unknown key, a wrong type or a value out of range.
     """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{origin}: {error}") from None
-    return _merge(Config(), data, lambda section, key: f"{origin}:{_line_of(text, section, key)}")
+
+    def where(path: Path) -> str:
+        return f"{origin}:{line_of(text, path)}"
+
+    config = _merge(Config(), data, where)
+    if config.alerts.webhook is None and _WEBHOOK_VARIABLE not in environ:
+        check_webhooks(config.alerts.rules, where)
+    return config
 
 
 def override_from_environment(config: Config, environ: Mapping[str, str]) -> Config:
@@ -111,32 +125,39 @@ def override_from_environment(config: Config, environ: Mapping[str, str]) -> Con
     Raises `UsageError` that names the variable for an unknown section or key and for a bad value.
     """
     data: dict[str, dict[str, Any]] = {}
-    names: dict[tuple[str, str | None], str] = {}
+    names: dict[Path, str] = {}
     for name, value in environ.items():
         if (match := re.fullmatch(r"HWDASH_([A-Z]+)__([A-Z0-9_]+)", name)) is None:
             continue
         section, key = match[1].lower(), match[2].lower()
+        if (section, key) == ("alerts", "rules"):
+            raise UsageError(f"environment variable {name}: rules can only be given in a file", param=key)
         data.setdefault(section, {})[key] = _from_text(section, key, value)
         names[section, key] = name
-        names.setdefault((section, None), name)
-    return _merge(config, data, lambda section, key: f"environment variable {names[section, key]}")
+        names.setdefault((section,), name)
+    return _merge(config, data, lambda path: f"environment variable {names[path]}")
 
 
-def _merge(config: Config, data: Mapping[str, Any], where: Callable[[str, str | None], str]) -> Config:
+def _merge(config: Config, data: Mapping[str, Any], where: Callable[[Path], str]) -> Config:
     for section, values in data.items():
         current = getattr(config, section, None)
         if current is None:
-            raise UsageError(f"{where(section, None)}: unknown section [{section}]; {_choices(config)}", param=section)
+            raise UsageError(f"{where((section,))}: unknown section [{section}]; {_choices(config)}", param=section)
         if not isinstance(values, dict):
-            raise UsageError(f"{where(section, None)}: {section} must be a section, [{section}]", param=section)
+            raise UsageError(f"{where((section,))}: {section} must be a section, [{section}]", param=section)
         hints = get_type_hints(type(current))
         changes = {}
         for key, value in values.items():
+            if hints.get(key) == tuple[AlertRule, ...]:
+                changes[key] = read_rules(value, where)
+                continue
             if key not in hints:
-                raise UsageError(f"{where(section, key)}: unknown key {section}.{key}; {_choices(current)}", param=key)
+                raise UsageError(
+                    f"{where((section, key))}: unknown key {section}.{key}; {_choices(current)}", param=key
+                )
             problem, changes[key] = _checked(section, key, value, hints[key])
             if problem:
-                raise UsageError(f"{where(section, key)}: {section}.{key} {problem}", param=key)
+                raise UsageError(f"{where((section, key))}: {section}.{key} {problem}", param=key)
         config = dataclasses.replace(config, **{section: dataclasses.replace(current, **changes)})
     return config
 
@@ -153,8 +174,11 @@ def _checked(section: str, key: str, value: Any, hint: Any) -> tuple[str, Any]:
         return "must be a list of strings", None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    hint = str if hint == str | None else hint
     if type(value) is not hint:
         return f"must be {_TYPE_NAMES[hint]}, not {value!r}", None
+    if (section, key) == ("alerts", "webhook"):
+        return webhook_problem(value), value
     low, high = _BOUNDS.get((section, key), (float("-inf"), float("inf")))
     if isinstance(value, int | float) and not low <= value <= high:
         return f"must be between {low:g} and {high:g}, not {value!r}", None
@@ -178,18 +202,3 @@ def _from_text(section: str, key: str, text: str) -> Any:
         except ValueError:
             return text
     return text
-
-
-def _line_of(text: str, section: str, key: str | None) -> int:
-    """The line, from 1, in which *key* of *section* (or the section itself) stands in a TOML text."""
-    inside = False
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
-            inside = header[1].strip("\"'") == section
-            if inside and key is None:
-                return number
-        elif re.match(rf"\s*[\"']?{re.escape(section)}[\"']?\s*(=|\.\s*[\"']?{re.escape(key or '')})", line) or (
-            inside and key is not None and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line)
-        ):
-            return number
-    return 1
