@@ -113,7 +113,7 @@ class _Decoder:
 
     def _within(self, name: str, low: float, high: float, unit: float = 1.0) -> float | None:
         """The largest of the field's numbers times *unit*, or None when what is left lies outside of *low* to *high*."""
-        values = [value for number in self._all(name) if low <= (value := number * unit) <= high]
+        values = [value for number in self._all(name) if low <= (value := round(number * unit, 9)) <= high]
         return max(values, default=None)
 
     def _memory_temperature(self) -> float | None:
@@ -131,7 +131,8 @@ class _Decoder:
             parts = self._all("part_power") if self.version != (2, 4) else ()
             in_watts = socket < _PLAIN_WATTS_BELOW and any(part > socket for part in parts)
             unit = 1.0 if in_watts else 1e-3
-        return socket * unit if socket * unit <= 1e4 else None
+        watts = round(socket * unit, 9)
+        return watts if watts <= 1e4 else None
 
     def _energy(self) -> float | None:
         """Joules. Before 1.4 only of cards that tell the temperatures of HBM stacks: Instincts."""
