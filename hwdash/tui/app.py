@@ -1,4 +1,4 @@
-"""The dashboard: one stream of snapshots, three screens, themes."""
+"""The dashboard: one stream of snapshots, four screens, themes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ from hwdash.client.client import Client
 from hwdash.core.config import DEFAULT_MODEL, DEFAULT_THEME, DashboardConfig
 from hwdash.core.errors import HwdashError
 from hwdash.core.paths import paths_from
+from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.text import sanitise_line
-from hwdash.tui import theme
+from hwdash.tui import replay, theme
+from hwdash.tui.announcer import Announcer
+from hwdash.tui.event_list import EventList
+from hwdash.tui.event_log import EventLog
 from hwdash.tui.feed import Feed
 from hwdash.tui.glyphs import choose_glyphs
 from hwdash.tui.keyboard import CalmDriver
@@ -42,6 +46,8 @@ _log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 """Seconds between two attempts to reach a daemon that does not answer."""
+STATUS_S = 10
+"""Seconds between two questions for what the daemon calls degraded."""
 
 
 def _prompt_screen() -> Screen[None]:
@@ -54,6 +60,12 @@ def _history_screen() -> Screen[None]:
     from hwdash.tui.history import HistoryScreen
 
     return HistoryScreen()
+
+
+def _event_screen() -> Screen[None]:
+    from hwdash.tui.event import EventScreen
+
+    return EventScreen()
 
 
 def _key(key: str, action: str, words: str, tooltip: str, *, show: bool = False, display: str | None = None) -> Binding:
@@ -72,7 +84,8 @@ class HwdashApp(App[None]):
     """The dashboard over *client*.
 
     ``feed`` is the newest `Feed`, published by ``feed_signal`` at every change; ``chosen_device`` is the id that the
-    prompt screen should open on, None for its own choice; ``model`` is the model that prompts go to.
+    prompt screen should open on, None for its own choice; ``model`` is the model that prompts go to; ``events`` are all
+    that happened while the dashboard runs, and what was read from history.
     """
 
     CSS_PATH = Path(__file__).with_name("app.tcss")
@@ -83,11 +96,13 @@ class HwdashApp(App[None]):
         "overview": OverviewScreen,
         "prompt": _prompt_screen,
         "history": _history_screen,
+        "events": _event_screen,
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         _key("1,o", "show('overview')", "Overview", "All devices, ranked, live", display="1"),
         _key("2,p", "show('prompt')", "Prompt", "Send a prompt to a device", show=True, display="2"),
         _key("3", "show('history')", "History", "Latency over time, with throttled periods", show=True, display="3"),
+        _key("4", "show('events')", "Events", "What happened to which device", show=True, display="4"),
         _key("t", "next_theme", "Theme", "Change to the next colour theme", show=True),
         _key("ctrl+p", "command_palette", "Commands", "Find a command by typing", show=True, display="^p"),
         _key("question_mark", "help", "Help", "All keys, badges and colours", show=True, display="?"),
@@ -95,6 +110,7 @@ class HwdashApp(App[None]):
         Binding("ctrl+q", "quit", "Quit", tooltip="Leave, whatever has the focus", show=False, priority=True),
         Binding("ctrl+c", "interrupt", "Quit", tooltip="Stop the answer, or leave", show=False, priority=True),
         Binding("ctrl+z", "suspend_process", "Suspend", tooltip="Back to the shell; fg returns here", show=False),
+        *replay.BINDINGS,
     ]
 
     def __init__(
@@ -117,7 +133,10 @@ class HwdashApp(App[None]):
         self.feed = Feed()
         self.feed_signal: Signal[Feed] = Signal(self, "feed")
         self.chosen_device: str | None = None
+        self.events = EventLog()
         self.animation_level = "none"
+        self._announcer = Announcer(self.events)
+        self._seconds = 0
         self._received = 0.0
         self._theme_problems = self._register_themes(paths_from(os.environ).config)
 
@@ -125,6 +144,11 @@ class HwdashApp(App[None]):
     def snapshot(self) -> Snapshot | None:
         """The newest snapshot; None until the daemon answered for the first time."""
         return self.feed.snapshot
+
+    @property
+    def replay(self) -> ReplayState | None:
+        """Where the replay stands; None while hardware is watched."""
+        return self.feed.replay
 
     # ------------------------------------------------------------------ themes
 
@@ -174,6 +198,9 @@ class HwdashApp(App[None]):
             aged = replace(self.feed, age_s=time.monotonic() - self._received)
             if aged.is_old or self.feed.is_old:
                 self._publish(aged)
+            if self._seconds % STATUS_S == 0 and not self.feed.problem:
+                self._ask_status()
+            self._seconds += 1
 
     @work(group="feed", exclusive=True, exit_on_error=False)
     async def _follow(self) -> None:
@@ -182,8 +209,7 @@ class HwdashApp(App[None]):
             try:
                 async with contextlib.aclosing(self.client.stream()) as snapshots:
                     async for snapshot in snapshots:
-                        self._received = time.monotonic()
-                        self._publish(Feed(snapshot))
+                        self._take(snapshot)
                 problem = "the daemon closed the stream"
             except HwdashError as error:
                 problem = error.message
@@ -195,9 +221,30 @@ class HwdashApp(App[None]):
             self._publish(replace(self.feed, problem=text, age_s=age))
             await asyncio.sleep(RETRY_S)
 
+    def _take(self, snapshot: Snapshot) -> None:
+        self._received = time.monotonic()
+        announcement = self._announcer.take(snapshot, self._received, looking=self.current_mode == "events")
+        for toast in announcement.toasts:
+            self.notify(toast.words, title=toast.title, severity=toast.level, markup=False)
+        if announcement.rings:
+            self.bell()
+        self._publish(replace(self.feed, snapshot=snapshot, problem="", age_s=0.0, unseen=self._announcer.unseen))
+
     def _publish(self, feed: Feed) -> None:
+        steered = (feed.replay is None) != (self.feed.replay is None)
         self.feed = feed
         self.feed_signal.publish(feed)
+        if steered:
+            self.screen.refresh_bindings()
+
+    @work(group="status", exclusive=True, exit_on_error=False)
+    async def _ask_status(self) -> None:
+        """Learn what the daemon calls degraded; that it does not answer shows in the stream."""
+        with contextlib.suppress(HwdashError):
+            status = await self.client.status()
+            troubles = tuple(sanitise_line(problem, 400) for problem in status.problems)
+            if troubles != self.feed.troubles:
+                self._publish(replace(self.feed, troubles=troubles))
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         if isinstance(renderable, ChopsUpdate):
@@ -211,6 +258,9 @@ class HwdashApp(App[None]):
         if len(self.screen_stack) == 1:
             if mode != self.current_mode:
                 await self.switch_mode(mode)
+            if mode == "events" and self._announcer.unseen:
+                self._announcer.unseen = 0
+                self._publish(replace(self.feed, unseen=0))
             if isinstance(self.screen, FrameScreen):
                 self.screen.enter()
 
@@ -223,6 +273,38 @@ class HwdashApp(App[None]):
         """Open the prompt screen on the device that was asked for."""
         await self.open_prompt(message.device)
 
+    async def open_device(self, key: str, name: str) -> None:
+        """Show the device with the stable *key* among all devices; *name* is for saying that it is not there."""
+        if self.snapshot is None or all(status.device.key != key for status in self.snapshot.devices):
+            self.notify(f"{name} is not there any more", severity="warning", markup=False)
+            return
+        await self.action_show("overview")
+        if isinstance(self.screen, OverviewScreen):
+            self.screen.select(key)
+
+    async def on_event_list_device_wanted(self, message: EventList.DeviceWanted) -> None:
+        """Show the device of an event."""
+        await self.open_device(message.key, message.device)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The keys of a replay do nothing, and are not told of, while hardware is watched."""
+        return action != "replay" or self.replay is not None
+
+    def action_replay(self, what: str) -> None:
+        """Steer the replay."""
+        if (state := self.replay) is not None:
+            self._steer(replay.steering(what, state))
+
+    @work(group="replay", exit_on_error=False)
+    async def _steer(self, request: ReplayRequest) -> None:
+        try:
+            state = await self.client.replay(request)
+        except HwdashError as error:
+            self.notify(sanitise_line(error.message), title="Replay", severity="error", markup=False)
+            return
+        if self.snapshot is not None and self.replay is not None:
+            self._publish(replace(self.feed, snapshot=replace(self.snapshot, replay=state)))
+
     def action_help(self) -> None:
         """Open the help, or close it."""
         from hwdash.tui.help import HelpScreen
@@ -230,7 +312,7 @@ class HwdashApp(App[None]):
         if isinstance(self.screen, HelpScreen):
             self.pop_screen()
         else:
-            self.push_screen(HelpScreen(type(self.screen).__dict__.get("BINDINGS", ())))
+            self.push_screen(HelpScreen(type(self.screen).__dict__.get("BINDINGS", ()), replay=self.replay is not None))
 
     async def action_interrupt(self) -> None:
         """Let the screen stop what it does (``action_interrupt`` of the screen returns True when it did), else quit."""
@@ -243,10 +325,16 @@ class HwdashApp(App[None]):
         yield SystemCommand("Overview", "All devices, ranked, live", lambda: self.run_action("show('overview')"))
         yield SystemCommand("Prompt", "Send a prompt", lambda: self.run_action("show('prompt')"))
         yield SystemCommand("History", "Latency over time", lambda: self.run_action("show('history')"))
+        yield SystemCommand("Events", "What happened", lambda: self.run_action("show('events')"))
         for status in self.snapshot.devices if self.snapshot else ():
             device = status.device.id
             yield SystemCommand(f"Prompt {device}", status.device.name, lambda name=device: self.open_prompt(name))
         for name in self.available_themes:
             yield SystemCommand(f"Theme {name}", "Colours", lambda name=name: setattr(self, "theme", name))
+        for binding in replay.BINDINGS if self.replay is not None else ():
+            action = binding.action
+            yield SystemCommand(
+                f"Replay {binding.description}", binding.tooltip, lambda act=action: self.run_action(act)
+            )
         yield SystemCommand("Help", "All keys, badges and colours", self.action_help)
         yield SystemCommand("Quit", "Leave the dashboard", self.action_quit)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from hwdash.core.format import absent_text, bytes_text, clock_text, rate_text, seconds_text
@@ -106,10 +107,20 @@ def _absent(row: Row) -> Iterator[Fact]:
 
 def fact_lines(row: Row, width: int, glyphs: Glyphs) -> list[Line]:
     """The facts as lines of at most *width* cells, wrapped at blanks."""
+    return laid_out(facts(row), width, glyphs)
+
+
+def laid_out(found: Iterable[Fact], width: int, glyphs: Glyphs) -> list[Line]:
+    """Facts as lines of at most *width* cells: a column of labels, the words wrapped at blanks."""
     room = max(8, width - _LABEL_WIDTH - 1)
-    lines: list[Line] = []
-    for label, words, style in facts(row):
-        for number, part in enumerate(wrapped(glyphs.text(words.replace("°C", glyphs.degrees)), room)):
-            head = fit(label if number == 0 else "", _LABEL_WIDTH, right=True)
-            lines.append((Span(f"{head} ", "label"), Span(part, style)))
-    return lines
+    return [line for fact in found for line in _lines(fact, room, glyphs)]
+
+
+@lru_cache(maxsize=512)
+def _lines(fact: Fact, room: int, glyphs: Glyphs) -> tuple[Line, ...]:
+    """One fact. Most facts stand still from tick to tick."""
+    label, words, style = fact
+    return tuple(
+        (Span(f"{fit(label if number == 0 else '', _LABEL_WIDTH, right=True)} ", "label"), Span(part, style))
+        for number, part in enumerate(wrapped(glyphs.text(words.replace("°C", glyphs.degrees)), room))
+    )

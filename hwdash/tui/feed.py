@@ -5,16 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwdash.core.health import STALE_AFTER_INTERVALS
+from hwdash.core.replay import ReplayState
 from hwdash.core.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What the app knows. ``problem`` is empty while snapshots come in; ``age_s`` is the snapshot's age on this machine's clock."""
+    """What the app knows. ``problem`` is empty while snapshots come in; ``age_s`` is the snapshot's age on this machine's clock.
+
+    ``troubles`` are the daemon's own sentences about what is degraded; ``unseen`` counts warnings and worse since the
+    events were last looked at.
+    """
 
     snapshot: Snapshot | None = None
     problem: str = ""
     age_s: float = 0.0
+    troubles: tuple[str, ...] = ()
+    unseen: int = 0
 
     @property
     def is_old(self) -> bool:
@@ -22,3 +29,8 @@ class Feed:
         if self.snapshot is None:
             return False
         return bool(self.problem) or self.age_s > max(STALE_AFTER_INTERVALS * self.snapshot.interval_s, 2.0)
+
+    @property
+    def replay(self) -> ReplayState | None:
+        """Where the replay stands; None while hardware is watched."""
+        return self.snapshot.replay if self.snapshot is not None else None

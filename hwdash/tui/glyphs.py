@@ -45,7 +45,7 @@ class Glyphs:
     """One set. ``partial_bars`` are the steps between an empty and a full bar cell; ``braille`` allows dot patterns.
 
     ``levels`` are the steps of a trace cell from empty to full where there is no braille. Every member but
-    ``degrees`` and ``flow`` is one cell wide.
+    ``degrees``, ``flow`` and ``pause`` is one cell wide.
     """
 
     ascii: bool
@@ -66,6 +66,11 @@ class Glyphs:
     alert: str
     degrees: str
     flow: str
+    play: str
+    pause: str
+    stop: str
+    branch: str
+    lost: str
 
     def text(self, text: str) -> str:
         """*text* as this set can show it, with the same number of characters; foreign scripts become ``?`` in ASCII."""
@@ -93,6 +98,11 @@ UNICODE = Glyphs(
     alert="▲",
     degrees="°C",
     flow="→",
+    play="▶",
+    pause="❚❚",
+    stop="■",
+    branch="└",
+    lost="×",
 )
 ASCII = Glyphs(
     ascii=True,
@@ -113,6 +123,11 @@ ASCII = Glyphs(
     alert="!",
     degrees="C",
     flow="->",
+    play=">",
+    pause="||",
+    stop="#",
+    branch="`",
+    lost="x",
 )
 
 

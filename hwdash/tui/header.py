@@ -14,7 +14,7 @@ from hwdash.tui.line import Line, Span, line_width, sized
 
 _WARNING_LEAST = 30
 """The fewest cells of a warning that are worth a pointer to the rest of it."""
-_TABS = (("overview", "Overview"), ("prompt", "Prompt"), ("history", "History"))
+_TABS = (("overview", "Overview"), ("prompt", "Prompt"), ("history", "History"), ("events", "Events"))
 
 
 class HeaderBar(Canvas):
@@ -45,24 +45,40 @@ class HeaderBar(Canvas):
         """Left and right part, from everything to the least."""
         title = Span(" hwdash ", "title")
         host = (Span(f" {self._host} ", "label"), Span(" "))
-        tabs = tuple(
-            Span(f" {number} {name} ", "strong" if mode == self._mode else "label")
-            for number, (mode, name) in enumerate(_TABS, start=1)
-        )
         feed = self._feed
+        tabs = self._tabs(feed.unseen)
+        news, short_news = news_spans(feed.unseen)
         states = state_spans(feed.snapshot)
         count = count_spans(feed.snapshot)
         summary = (*count, *((Span(" · ", "faint"), *states) if states else ()))
         clock = clock_spans(feed)
         interval = interval_spans(feed)
         yield (title, *tabs, *host, *summary), (*interval, *clock)
-        yield (title, *host, *summary), (*interval, *clock)
-        yield (title, *summary), (*interval, *clock)
-        yield (title, *summary), clock
+        yield (title, *host, *summary, *news), (*interval, *clock)
+        yield (title, *summary, *news), (*interval, *clock)
+        yield (title, *summary, *news), clock
+        yield (title, *summary, *short_news), clock
         for shown in range(len(states), 0, -2):
-            yield (title, *states[:shown]), clock
+            yield (title, *states[:shown], *short_news), clock
+        yield (title, *short_news), clock
         yield (title,), clock
         yield (title,), ()
+
+    def _tabs(self, unseen: int) -> Line:
+        spans: list[Span] = []
+        for number, (mode, name) in enumerate(_TABS, start=1):
+            spans.append(Span(f" {number} {name} ", "strong" if mode == self._mode else "label"))
+            if mode == "events" and unseen:
+                spans.append(Span(f"{unseen} new ", "warm"))
+        return tuple(spans)
+
+
+def news_spans(unseen: int) -> tuple[Line, Line]:
+    """How many warnings nobody has looked at, long and short, for where the tabs have no room."""
+    if not unseen:
+        return (), ()
+    words = f"{unseen} new event{'' if unseen == 1 else 's'}"
+    return (Span(" · ", "faint"), Span(words, "warm")), (Span(" · ", "faint"), Span(f"{unseen} new", "warm"))
 
 
 def count_spans(snapshot: Snapshot | None) -> Line:
@@ -85,26 +101,32 @@ def state_spans(snapshot: Snapshot | None) -> Line:
 
 
 def interval_spans(feed: Feed) -> Line:
-    """How often a snapshot is due; nothing while none comes."""
+    """How often a snapshot is due, or that what is shown was recorded; nothing while none comes."""
     if feed.snapshot is None or feed.is_old:
         return ()
+    if feed.replay is not None:
+        return (Span("recorded  ", "warm"),)
     return (Span(f"every {feed.snapshot.interval_s:g} s  ", "label"),)
 
 
 def clock_spans(feed: Feed) -> Line:
-    """The local time of the snapshot, or its age when it is old."""
+    """The local time of the snapshot, that of the recording while one is played; its age when it is old."""
     snapshot = feed.snapshot
     if snapshot is None:
         return (Span("waiting ", "label"),)
     if feed.is_old:
         return (Span(f"OLD: {duration_text(feed.age_s)} ", "lost"),)
-    return (Span(f"{snapshot.taken_at.astimezone():%H:%M:%S} "),)
+    moment = snapshot.taken_at if snapshot.replay is None else snapshot.replay.at
+    return (Span(f"{moment.astimezone():%H:%M:%S} "),)
 
 
-def source_problem(snapshot: Snapshot | None) -> str:
-    """What sources cannot read although they should, in words; empty while all is well."""
-    sources = snapshot.sources if snapshot is not None else ()
-    return "; ".join(f"{source.name}: {source.problem}" for source in sources if source.problem)
+def troubles(feed: Feed) -> str:
+    """What sources cannot read although they should, and what else the daemon calls degraded; empty while all is well."""
+    sources = feed.snapshot.sources if feed.snapshot is not None else ()
+    found = [f"{source.name}: {source.problem}" for source in sources if source.problem]
+    # The daemon's own list has the sources too, as they were some seconds ago.
+    names = tuple(f"{source.name}: " for source in sources)
+    return "; ".join([*found, *(item for item in feed.troubles if not item.startswith(names))])
 
 
 def warning_line(alert: str, problem: str, width: int) -> Line:
@@ -118,7 +140,7 @@ def warning_line(alert: str, problem: str, width: int) -> Line:
 
 
 class Banner(Canvas):
-    """One line that says what is wrong with the connection or with a source; not there while all is well."""
+    """One line that says what is wrong with the connection, a source or the daemon; not there while all is well."""
 
     DEFAULT_CSS = """
     Banner { height: 1; display: none; }
@@ -132,13 +154,13 @@ class Banner(Canvas):
     def show(self, feed: Feed) -> None:
         """Take *feed* as the state to show."""
         self._feed = feed
-        self.set_class(bool(feed.problem or source_problem(feed.snapshot)), "-shown")
+        self.set_class(bool(feed.problem or troubles(feed)), "-shown")
         self.redraw()
 
     def draw(self, width: int, height: int) -> Sequence[Line]:
         """The banner's one line."""
         feed = self._feed
         if not feed.problem:
-            return [warning_line(self.glyphs.alert, source_problem(feed.snapshot), width)]
+            return [warning_line(self.glyphs.alert, troubles(feed), width)]
         old = f", data {duration_text(feed.age_s)} old" if feed.snapshot is not None else ""
         return [(Span(f" {self.glyphs.alert} {feed.problem}{old}", "lost"),)]

@@ -12,17 +12,21 @@ from textual.screen import ModalScreen
 from hwdash.tui.app import HwdashApp
 from hwdash.tui.canvas import Canvas
 from hwdash.tui.detail import FactPane
+from hwdash.tui.event_list import EventList
 from hwdash.tui.keybar import KEY_NAMES
 from hwdash.tui.line import Line, Span, line_width, wrapped
+from hwdash.tui.replay import BINDINGS
 from hwdash.tui.table import DeviceTable
 
 _STATES = (
     ("ok", "ok", "healthy"),
     ("warm", "warm 7 °C left", "10 °C or less to the slowdown temperature"),
     ("throttled", "THROTTLED power cap", "the driver holds the clock down, and this is why"),
+    ("throttled", "THROTTLED? clock", "suspected: no flag says so, but the device is slower than it was"),
     ("stale", "stale 12 s", "no sample for three intervals; the numbers are old and dimmed"),
     ("lost", "LOST", "the device is gone; it is asked again, slowly"),
     ("muted", "ok, excluded", "healthy, but not suitable; the detail says why"),
+    ("muted", "asleep", "powered down by the system; it is not woken up for its readings"),
 )
 _WORDS = (
     ("#", "place in the ranking; - is excluded"),
@@ -30,6 +34,8 @@ _WORDS = (
     ("CLK", "clock as a share of its maximum"),
     ("TOK/S, TTFT", "decode speed and time to first token of the last request"),
     ("n/a", "not available; the detail says why, and it is never drawn as 0"),
+    ("BW, TC", "memory bandwidth and tensor cores, share in use"),
+    ("n new", "warnings and worse since Events was open last"),
     ("traces", "two points a cell, newest right; a gap is a time without readings"),
 )
 
@@ -126,18 +132,22 @@ class HelpScreen(ModalScreen[None]):
     HelpText { width: 84; max-width: 100%; height: 100%; background: $panel; }
     """
 
-    def __init__(self, behind: Sequence[BindingType] = ()) -> None:
+    def __init__(self, behind: Sequence[BindingType] = (), *, replay: bool = False) -> None:
         super().__init__()
         self._behind = behind
+        self._replay = BINDINGS if replay else ()
 
     def compose(self) -> ComposeResult:
         """One text."""
         focus = Binding("tab,shift+tab", "", "Focus", tooltip="To the next part of the screen, and back")
-        groups = [
-            ("Everywhere", [*HwdashApp.BINDINGS, focus]),
+        everywhere = [binding for binding in HwdashApp.BINDINGS if binding not in BINDINGS]
+        groups: list[tuple[str, Sequence[BindingType]]] = [
+            ("Everywhere", [*everywhere, focus]),
+            ("Replay", self._replay),
             ("This screen", self._behind),
             ("Device table", DeviceTable.BINDINGS),
             ("Detail", FactPane.BINDINGS),
+            ("List of events", EventList.BINDINGS),
         ]
         yield HelpText(key_groups(groups))
 

@@ -90,21 +90,23 @@ class HistoryScreen(FrameScreen):
         Binding("m", "figure", "Metric", tooltip="TTFT, between tokens, or whole answer", id="history.figure"),
         Binding("d", "device", "Device", tooltip="All devices, or one after the other", id="history.device"),
         Binding(
-            "left_square_bracket,left,minus",
-            "window(-1)",
+            "left_square_bracket,minus",
+            "span(-1)",
             "Shorter",
             key_display="[",
             tooltip="A shorter stretch of time",
             id="history.shorter",
         ),
         Binding(
-            "right_square_bracket,right,plus,equals_sign",
-            "window(1)",
+            "right_square_bracket,plus,equals_sign",
+            "span(1)",
             "Longer",
             key_display="]",
             tooltip="A longer stretch of time",
             id="history.longer",
         ),
+        Binding("left", "window(-1)", "Shorter", show=False, tooltip="A shorter stretch of time", id="history.left"),
+        Binding("right", "window(1)", "Longer", show=False, tooltip="A longer stretch of time", id="history.right"),
         Binding("up,k", "row(-1)", "Up", show=False, tooltip="Chart the series above", id="history.up"),
         Binding("down,j", "row(1)", "Down", show=False, tooltip="Chart the series below", id="history.down"),
         Binding("enter", "prompt", "Prompt it", show=False, tooltip="Prompt this device", id="history.prompt"),
@@ -146,9 +148,12 @@ class HistoryScreen(FrameScreen):
         """Rest while hidden."""
         self._timer.pause()
 
-    def on_resize(self) -> None:
-        """Share out the rows anew, then ask for as many stretches of time as there are columns."""
+    def frame_resized(self) -> None:
+        """Share out the rows anew."""
         self._lay_out()
+
+    def on_resize(self) -> None:
+        """Ask for as many stretches of time as there are columns."""
         if self.is_current:
             self._timer.reset()
             self.call_after_refresh(self._reload)
@@ -201,7 +206,7 @@ class HistoryScreen(FrameScreen):
     # ------------------------------------------------------------------ show
 
     def _lay_out(self) -> None:
-        body = self.size.height - 2
+        body = self.body_height
         rows = len(self._history.series) if self._history else 0
         table = min(rows + 1, max(body // 4, 2)) if rows and body >= 8 else 0
         self.query_one(Head).styles.height = 2 if body >= 6 else 1
@@ -279,6 +284,14 @@ class HistoryScreen(FrameScreen):
         if WINDOWS[place] != self._window:
             self._window = WINDOWS[place]
             self._reload()
+
+    def action_span(self, step: int) -> None:
+        """The same, by the keys that steer a recording while one is played."""
+        self.action_window(step)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a recording is played its keys steer the recording."""
+        return not (action == "span" and self.dashboard.replay is not None)
 
     def action_device(self) -> None:
         """Change to the next device; after the last one to all."""

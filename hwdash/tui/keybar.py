@@ -83,6 +83,16 @@ KEY_NAMES = {
     "tab": "Tab",
     "shift+tab": "Shift-Tab",
     "question_mark": "?",
+    "slash": "/",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
+    "plus": "+",
+    "minus": "-",
+    "equals_sign": "=",
+    "left": "Left",
+    "right": "Right",
 }
 """What people call the keys that Textual names in its own way."""
 

@@ -92,16 +92,21 @@ class OverviewScreen(FrameScreen):
         self._facts.show(row)
         self._traces.show(row)
 
-    def on_resize(self) -> None:
+    def frame_resized(self) -> None:
         """Share the new size out."""
         self._arrange(self.size)
+
+    def select(self, key: str) -> None:
+        """Put the cursor on the device with this stable key."""
+        self._table.select(key)
+        self._table.focus()
 
     def _arrange(self, size: Size) -> None:
         try:
             body = self.query_one("#body")
         except NoMatches:
             return
-        room = size.height - 2
+        room = self.body_height
         wanted = self._table.wanted_height
         beside = size.width >= _SIDE_WIDTH and room - wanted < _DETAIL_ROWS
         with_detail = beside or room >= _DETAIL_ROWS + 3

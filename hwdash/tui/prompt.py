@@ -71,6 +71,7 @@ class PromptScreen(FrameScreen):
         Binding("enter,i", "write", "Write", tooltip="Back into the field", id="prompt.write"),
         Binding("f1", "app.show('overview')", "Overview", show=False, tooltip="All devices", id="prompt.overview"),
         Binding("f3", "app.show('history')", "History", show=False, tooltip="Latency over time", id="prompt.history"),
+        Binding("f4", "app.show('events')", "Events", show=False, tooltip="What happened", id="prompt.events"),
     ]
 
     DEFAULT_CSS = "PromptScreen { overflow: hidden; }"

@@ -10,6 +10,7 @@ from textual.screen import Screen
 from hwdash.tui.feed import Feed
 from hwdash.tui.header import Banner, HeaderBar
 from hwdash.tui.keybar import KeyBar
+from hwdash.tui.replay import ReplayBar
 
 if TYPE_CHECKING:
     from hwdash.tui.app import HwdashApp
@@ -26,6 +27,13 @@ class FrameScreen(Screen[None]):
     MODE = ""
     """The app's mode that this is the screen of."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._header = HeaderBar(self.dashboard.host, self.MODE)
+        self._banner = Banner()
+        self._replay_bar = ReplayBar()
+        self._body_height = 0
+
     @property
     def dashboard(self) -> HwdashApp:
         """The app, as the type it is."""
@@ -33,10 +41,25 @@ class FrameScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """The frame around the body."""
-        yield HeaderBar(self.dashboard.host, self.MODE)
-        yield Banner()
+        yield self._header
+        yield self._banner
         yield from self.compose_body()
+        yield self._replay_bar
         yield KeyBar()
+
+    @property
+    def body_height(self) -> int:
+        """The rows between header and keys that banner and replay leave."""
+        taken = 2 + self._banner.has_class("-shown") + self._replay_bar.has_class("-shown")
+        return max(0, self.size.height - taken)
+
+    def frame_resized(self) -> None:
+        """The body has another size now; called before the layout of it."""
+
+    def on_resize(self) -> None:
+        """Tell the body."""
+        self._body_height = self.body_height
+        self.frame_resized()
 
     def compose_body(self) -> ComposeResult:
         """What stands between banner and keys."""
@@ -59,6 +82,10 @@ class FrameScreen(Screen[None]):
     def _take_feed(self, feed: Feed) -> None:
         if not self.is_current:
             return
-        self.query_one(HeaderBar).show(feed)
-        self.query_one(Banner).show(feed)
+        self._header.show(feed)
+        self._banner.show(feed)
+        self._replay_bar.show(feed.replay)
+        if self._body_height != (height := self.body_height):
+            self._body_height = height
+            self.frame_resized()
         self.show_feed(feed)

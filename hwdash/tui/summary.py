@@ -38,16 +38,21 @@ def throttled_share(
     return throttled / total
 
 
+def with_windows(left: Line, window: Window, width: int) -> Line | None:
+    """*left*, and at the right all windows with *window* marked; None where they have no room."""
+    tabs = tuple(
+        Span(f"[{item.title}]" if item == window else f" {item.title} ", "key" if item == window else "label")
+        for item in WINDOWS
+    )
+    room = width - line_width(left) - line_width(tabs)
+    return (*left, Span(" " * room), *tabs) if room >= 0 else None
+
+
 def window_line(figure: Figure, window: Window, device: str, width: int) -> Line:
     """What is shown: the figure, the device, and all windows with the chosen one marked."""
     spans = [Span(f" {figure.words}", "title"), Span("  "), Span(device, "strong"), Span("  ")]
-    tabs = [
-        Span(f"[{item.title}]" if item == window else f" {item.title} ", "key" if item == window else "label")
-        for item in WINDOWS
-    ]
-    room = width - line_width(tuple(spans))
-    if line_width(tuple(tabs)) <= room:
-        return (*spans, Span(" " * (room - line_width(tuple(tabs)))), *tabs)
+    if (line := with_windows(tuple(spans), window, width)) is not None:
+        return line
     short = "TTFT" if figure is Figure.TTFT else "ITL" if figure is Figure.ITL else "total"
     return (Span(f" {short} ", "title"), Span(device, "strong"), Span(f" [{window.title}]", "key"))
 

@@ -60,6 +60,11 @@ class DeviceTable(Canvas, can_focus=True):
             self._select(min(place, len(rows) - 1))
         self.redraw()
 
+    def select(self, key: str) -> None:
+        """Put the cursor on the device with this stable key, if it is there."""
+        if (place := next((index for index, row in enumerate(self._rows) if row.key == key), None)) is not None:
+            self._select(place)
+
     @property
     def _cursor(self) -> int:
         return next((index for index, row in enumerate(self._rows) if row.key == self._selected), 0)
