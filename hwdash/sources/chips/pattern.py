@@ -1,0 +1,231 @@
+r"""Regular expressions of a profile, held to a subset whose time is bounded.
+
+The subset: literals, ``.``, classes, ``\d \w \s \D \W \S \b``, ``^ $``, groups, alternatives, ``* + ? {m,n}``, the
+flags ``(?i) (?m) (?s)`` in front. Refused: what looks around or back; a repeat within a repeat; two repeats that can
+match the same text with nothing between that tells them apart. What is left takes at most quadratic time, and no more
+than `MAX_TEXT` characters are ever searched.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_PATTERN = 200
+"""The most characters of one expression."""
+MAX_TEXT = 4096
+"""The most characters that one expression is matched against."""
+
+_MAX_COUNT = 100
+_ALL = frozenset(range(129))
+"""The characters of ASCII, and 128 for all others."""
+_CLASSES = {
+    "d": frozenset(range(48, 58)),
+    "w": frozenset(code for code in range(128) if chr(code).isalnum() or chr(code) == "_"),
+    "s": frozenset(b" \t\n\r\f\v"),
+}
+_ESCAPES = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
+_QUANTIFIER = re.compile(r"([*+?]|\{(\d{1,4})?(,)?(\d{1,4})?\})\??")
+
+
+class BadPattern(Exception):
+    """The expression is not of the subset. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Atom:
+    """One thing that consumes text. ``branches`` are the optional groups and alternatives around it."""
+
+    characters: frozenset[int]
+    least: int
+    most: float
+    branches: tuple[tuple[int, int], ...]
+
+    @property
+    def varies(self) -> bool:
+        return self.most != self.least
+
+
+def compile_pattern(text: str) -> re.Pattern[str]:
+    """The compiled expression *text*. Raises `BadPattern`."""
+    if len(text) > MAX_PATTERN:
+        raise BadPattern(f"is longer than {MAX_PATTERN} characters")
+    try:
+        compiled = re.compile(text, re.ASCII)  # \\d is 0 to 9
+    except (re.error, OverflowError, RecursionError) as error:
+        raise BadPattern(f"is not a regular expression: {error}") from None
+    _check(_Scanner(text, ignore_case=bool(compiled.flags & re.IGNORECASE)).scan())
+    return compiled
+
+
+def _check(atoms: list[_Atom]) -> None:
+    for last, second in enumerate(atoms):
+        for first in range(last):
+            if _can_trade(atoms, first, last) and second.varies:
+                raise BadPattern(
+                    "has two repeats that can match the same text: put a character that neither takes between"
+                )
+
+
+def _can_trade(atoms: list[_Atom], first: int, last: int) -> bool:
+    """True when a text could be shared out between two repeats in many ways."""
+    one, other = atoms[first], atoms[last]
+    if not one.varies or not one.characters & other.characters or _exclusive(one, other):
+        return False
+    around = {*one.branches, *other.branches}
+    return not any(
+        atom.least > 0
+        and set(atom.branches) <= around
+        and (not atom.characters & one.characters or not atom.characters & other.characters)
+        for atom in atoms[first + 1 : last]
+    )
+
+
+def _exclusive(one: _Atom, other: _Atom) -> bool:
+    """True when the two stand in different alternatives of one group."""
+    groups = dict(one.branches)
+    return any(group in groups and groups[group] != branch for group, branch in other.branches)
+
+
+class _Scanner:
+    """The atoms of an expression that `re` has accepted already."""
+
+    def __init__(self, text: str, *, ignore_case: bool) -> None:
+        self._text = text
+        self._at = 0
+        self._ignore_case = ignore_case
+        self._atoms: list[_Atom] = []
+        self._groups = 0
+
+    def scan(self) -> list[_Atom]:
+        if flags := re.match(r"\(\?[ims]+\)", self._text):
+            self._at = flags.end()
+        self._alternatives(())
+        return self._atoms
+
+    def _alternatives(self, around: tuple[tuple[int, int], ...]) -> None:
+        """Up to the end of a group or of the text."""
+        self._groups += 1
+        group, branch, start = self._groups, 0, len(self._atoms)
+        while self._at < len(self._text) and self._text[self._at] != ")":
+            if self._text[self._at] == "|":
+                self._at += 1
+                branch += 1
+            else:
+                self._piece((*around, (group, branch)))
+        if branch == 0:  # no alternatives: the group itself is no branch
+            self._atoms[start:] = [
+                _Atom(atom.characters, atom.least, atom.most, tuple(item for item in atom.branches if item[0] != group))
+                for atom in self._atoms[start:]
+            ]
+
+    def _piece(self, branches: tuple[tuple[int, int], ...]) -> None:
+        if self._text[self._at] == "(":
+            self._group(branches)
+            return
+        characters = self._characters()
+        if characters is None:
+            return
+        least, most = self._quantifier()
+        self._atoms.append(_Atom(characters, least, most, branches))
+
+    def _group(self, branches: tuple[tuple[int, int], ...]) -> None:
+        opening = re.compile(r"\((\?:|\?P<\w+>)?").match(self._text, self._at)
+        assert opening is not None
+        self._at = opening.end()
+        if self._text.startswith("?", self._at):
+            raise BadPattern("uses a group that looks around or back, or is conditional: not allowed here")
+        start = len(self._atoms)
+        self._groups += 1
+        mark = (self._groups, 0)
+        self._alternatives((*branches, mark))
+        self._at += 1
+        least, most = self._quantifier()
+        inner = self._atoms[start:]
+        if most > 1:
+            if any(atom.varies or len(atom.branches) > len(branches) + 1 for atom in inner):
+                raise BadPattern("has a repeat or alternatives within a repeated group: not allowed here")
+            union = frozenset(code for atom in inner for code in atom.characters)
+            self._atoms[start:] = [_Atom(union, least, most, branches)]
+        elif least == 1:
+            self._atoms[start:] = [
+                _Atom(atom.characters, atom.least, atom.most, tuple(item for item in atom.branches if item != mark))
+                for atom in inner
+            ]
+
+    def _quantifier(self) -> tuple[int, float]:
+        """How often what stands before may occur."""
+        match = _QUANTIFIER.match(self._text, self._at)
+        if match is None or match[1] in ("{}", "{,}"):
+            return 1, 1
+        self._at = match.end()
+        if self._text[self._at : self._at + 1] == "+":
+            raise BadPattern("has a possessive repeat: not allowed here")
+        if match[1] in "*+?":
+            return (1 if match[1] == "+" else 0), (1 if match[1] == "?" else float("inf"))
+        least = int(match[2] or 0)
+        most = float(match[4]) if match[4] else float("inf") if match[3] else float(least)
+        if least > _MAX_COUNT or (most > _MAX_COUNT and most != float("inf")):
+            raise BadPattern(f"counts further than {_MAX_COUNT}")
+        return least, most
+
+    def _characters(self) -> frozenset[int] | None:
+        """What the next element of one character can be; None for one that consumes nothing."""
+        character = self._text[self._at]
+        self._at += 1
+        if character in "^$":
+            return None
+        if character == ".":
+            return _ALL
+        if character == "[":
+            return self._class()
+        if character == "\\":
+            return self._escaped()
+        return self._folded(frozenset({min(ord(character), 128)}))
+
+    def _escaped(self) -> frozenset[int] | None:
+        letter = self._text[self._at]
+        self._at += 1
+        if letter in "bBAZ":
+            return None
+        if letter.isdigit():
+            raise BadPattern("refers back to a group, or names a character by its number: not allowed here")
+        if letter in "dws":
+            return _CLASSES[letter]
+        if letter in "DWS":
+            return _ALL - _CLASSES[letter.lower()]
+        if letter in _ESCAPES:
+            return frozenset({_ESCAPES[letter]})
+        if letter.isalpha():
+            raise BadPattern(f"has \\{letter}: not allowed here")
+        return self._folded(frozenset({min(ord(letter), 128)}))
+
+    def _class(self) -> frozenset[int]:
+        found: set[int] = set()
+        negated = self._text.startswith("^", self._at)
+        self._at += 1 if negated else 0
+        first = True
+        while first or self._text[self._at] != "]":
+            first = False
+            if self._text[self._at] == "\\":
+                self._at += 1
+                inside = self._escaped()
+                found |= _ALL if inside is None else inside
+                continue
+            low = ord(self._text[self._at])
+            self._at += 1
+            high = low
+            if self._text[self._at] == "-" and self._text[self._at + 1] not in "]\\":
+                high = ord(self._text[self._at + 1])
+                self._at += 2
+            found |= {min(code, 128) for code in range(low, min(high, 128) + 1)} | ({128} if high > 127 else set())
+        self._at += 1
+        if negated:
+            return (_ALL - found) | {128}
+        return self._folded(frozenset(found))
+
+    def _folded(self, characters: frozenset[int]) -> frozenset[int]:
+        if not self._ignore_case:
+            return characters
+        letters = {ord(chr(code).swapcase()) for code in characters if code < 128}
+        return characters | letters
