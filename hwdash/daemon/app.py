@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,7 +15,7 @@ from hwdash.core.errors import HwdashError
 from hwdash.core.text import sanitise_line
 from hwdash.core.wire import error_to_wire
 from hwdash.daemon import routes_history, routes_model, routes_prompt, routes_watch
-from hwdash.daemon.body import usage_error
+from hwdash.daemon.body import check_query, usage_error
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import error_response, json_response
 
@@ -24,7 +24,13 @@ log = logging.getLogger(__name__)
 
 def create_app(service: Service, stop: Callable[[], None]) -> FastAPI:
     """The application that answers for *service*; *stop* is called when a client asks the daemon to end."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(check_query)],
+    )
     app.state.service = service
     app.state.stop = stop
     app.state.frame = routes_watch.Frame()

@@ -1,4 +1,4 @@
-"""What a client may send: request bodies, bounded and checked, with messages that name the field."""
+"""What a client may send: request bodies and query parameters, bounded and checked, with messages that name the field."""
 
 from __future__ import annotations
 
@@ -102,6 +102,19 @@ async def read_body(request: Request, kind: type[B]) -> B:
         if len(data) > MAX_REQUEST_BYTES:
             raise _too_large()
     return parse_body(bytes(data), kind)
+
+
+async def check_query(request: Request) -> None:
+    """Raise `UsageError` for a query parameter that a path below ``/api/`` does not take: it may be a slip of the pen."""
+    path = request.scope["path"]
+    if not request.query_params or not path.startswith("/api/"):
+        return
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            shown = sanitise_line(name, 60)
+            choices = f"there are: {', '.join(known)}" if known else "this path takes none"
+            raise UsageError(f"{shown}: unknown query parameter; {choices}", param=shown)
 
 
 def parse_body(data: bytes, kind: type[B]) -> B:

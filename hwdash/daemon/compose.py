@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hwdash.core.config import Config
 from hwdash.core.paths import Paths
+from hwdash.daemon.events import EventLog
 from hwdash.daemon.hardware import machine_sources
 from hwdash.daemon.parts import Parts
 from hwdash.daemon.service import Identity, Service
@@ -20,12 +21,14 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
     """
     sources = machine_sources(paths) if parts.sources is None else parts.sources
     store = await Store.open(paths.database, config.store)
+    events = EventLog(store.add_event)
     models = ModelStore(paths.models)
     return Service(
-        monitor=Monitor(sources, config.monitor.interval_s, config.monitor.deadline_s, on_event=store.add_event),
+        monitor=Monitor(sources, config.monitor.interval_s, config.monitor.deadline_s, on_event=events.add),
         engine=parts.engine or WorkerEngine(models, config.engine, paths.state),
         store=store,
         models=parts.models or models,
         config=config,
         identity=identity,
+        events=events,
     )

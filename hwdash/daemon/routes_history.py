@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hwdash.core.duration import parse_duration
+from hwdash.core.event import EventKind
 from hwdash.core.wire import to_wire
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import json_response
@@ -26,3 +27,16 @@ async def latency(
     """Latency over time per device and model, as ``hwdash history latency --json``."""
     service: Service = request.app.state.service
     return json_response(to_wire(await service.latency(parse_duration(since, "since"), device, buckets)))
+
+
+@router.get("/api/v1/events")
+async def events(
+    request: Request,
+    since: Annotated[str, Query()] = "1h",
+    device: Annotated[str | None, Query(min_length=1, max_length=512)] = None,
+    kind: Annotated[EventKind | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> Response:
+    """The newest events, oldest first, as ``hwdash history events --format json``."""
+    service: Service = request.app.state.service
+    return json_response(to_wire(await service.events(parse_duration(since, "since"), device, kind, limit)))

@@ -14,7 +14,8 @@ from hwdash import __version__
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import Config
 from hwdash.core.errors import EngineError, HwdashError, UnknownDevice, UsageError
-from hwdash.core.history import LatencyHistory
+from hwdash.core.event import AlertAction, EventKind
+from hwdash.core.history import EventHistory, LatencyHistory
 from hwdash.core.inference import (
     AUTO,
     FinishedEvent,
@@ -29,8 +30,11 @@ from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.daemon.account import Account
+from hwdash.daemon.alert import AlertBook
 from hwdash.daemon.bracket import Bracket
+from hwdash.daemon.events import RECENT_S, EventLog
 from hwdash.daemon.parts import Models, Player
+from hwdash.daemon.webhook import Webhook
 from hwdash.monitor.broadcast import Broadcast
 from hwdash.routing.choose import choose
 from hwdash.routing.rank import rank
@@ -61,7 +65,8 @@ class Identity:
 class Service:
     """Everything that a client can ask for. ``snapshots`` carries ranked snapshots; ``stopping`` ends all streams.
 
-    ``failure`` is done, with its exception, when a background task has crashed.
+    ``failure`` is done, with its exception, when a background task has crashed. *events* is what the monitor tells;
+    alerts are added to it here. While a *player* plays a recording, no alert leaves the machine.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Service:
         models: Models,
         config: Config,
         identity: Identity,
+        events: EventLog,
         clock: Clock = SYSTEM_CLOCK,
         player: Player | None = None,
     ) -> None:
@@ -84,8 +90,12 @@ class Service:
         self._models = models
         self._config = config
         self._identity = identity
+        self._events = events
         self._clock = clock
         self._player = player
+        self._alerts = AlertBook(config.alerts.rules)
+        webhook = config.alerts.webhook if player is None else None
+        self._webhook = None if webhook is None else Webhook(webhook, clock)
         self._started = clock.monotonic()
         self._prewarm_problems: list[str] = []
         self._brackets: dict[str, set[Bracket]] = {}
@@ -109,6 +119,8 @@ class Service:
         for task in self._background:
             task.cancel()
         await asyncio.gather(self._engine.close(), self._monitor.stop(), return_exceptions=True)
+        if self._webhook is not None:
+            await self._webhook.close()
         if self._conclusions:
             await asyncio.wait(self._conclusions, timeout=_LAST_RECORDS_S)
         await self._store.close()
@@ -130,6 +142,7 @@ class Service:
             f"{source.name}: {source.problem}" for source in (latest.sources if latest else ()) if source.problem
         ]
         problems += [*self._store.problems, *self._prewarm_problems]
+        problems += self._webhook.problems if self._webhook is not None else ()
         if self._identity.problem:
             problems.append(self._identity.problem)
         return DaemonStatus(
@@ -191,9 +204,14 @@ class Service:
 
         Raises `UnknownDevice` when neither the machine nor history knows it.
         """
-        latest = self.snapshots.latest
-        ids = {status.device.key: status.device.id for status in (latest.devices if latest else ())}
-        return await self._store.latency(since_s, await self._key_of(device), buckets, ids)
+        return await self._store.latency(since_s, await self._key_of(device), buckets, self._ids())
+
+    async def events(self, since_s: float, device: str | None, kind: EventKind | None, limit: int) -> EventHistory:
+        """The newest *limit* events of the last *since_s* seconds, of a device (id or key) or all, of a *kind* or all.
+
+        Raises `UnknownDevice` as `latency` does.
+        """
+        return await self._store.events(since_s, await self._key_of(device), kind, limit, self._ids())
 
     def replay(self, request: ReplayRequest) -> ReplayState:
         """Steer the recording that is played. Raises `UsageError` when there is none, and for what cannot be."""
@@ -212,6 +230,11 @@ class Service:
     async def remove_model(self, model: str) -> None:
         """Delete *model* from the store. Raises `UnknownModel`."""
         await asyncio.to_thread(self._models.remove, model)
+
+    def _ids(self) -> dict[str, str]:
+        """Today's short id of each device by its key."""
+        latest = self.snapshots.latest
+        return {status.device.key: status.device.id for status in (latest.devices if latest else ())}
 
     async def _key_of(self, device: str | None) -> str | None:
         if device is None:
@@ -243,9 +266,18 @@ class Service:
         async for snapshot in self._monitor.snapshots.subscribe():
             before = self.snapshots.latest.ranking if self.snapshots.latest else None
             replayed = None if self._player is None else self._player.state
-            ranked = replace(snapshot, ranking=settle(rank(snapshot), before), replay=replayed)
+            self._raise_alerts(snapshot)
+            # At a slow interval the last ten seconds could be over before a client gets the next snapshot.
+            recent = self._events.recent(max(RECENT_S, 2.0 * snapshot.interval_s))
+            ranked = replace(snapshot, ranking=settle(rank(snapshot), before), replay=replayed, events=recent)
             self.snapshots.publish(ranked)
             self._store.add_snapshot(ranked)
+
+    def _raise_alerts(self, snapshot: Snapshot) -> None:
+        for found in self._alerts.advance(snapshot, self._clock.monotonic()):
+            event = self._events.number(found)
+            if self._webhook is not None and AlertAction.WEBHOOK in event.actions:
+                self._webhook.offer(event)
 
     async def _prepare(self) -> None:
         """Once devices are known: give them their last requests back, and load what the configuration asks for."""

@@ -16,6 +16,7 @@ from hwdash.client.http import HttpClient
 from hwdash.core.config import Config, StoreConfig
 from hwdash.core.inference import Message, PromptRequest
 from hwdash.daemon.app import create_app
+from hwdash.daemon.events import EventLog
 from hwdash.daemon.server import SocketServer
 from hwdash.daemon.service import Identity, Service
 from hwdash.daemon.socket import listening
@@ -82,14 +83,16 @@ async def living(
     source = source or FakeSource([fake_gpu(0)])
     with short_directory() as directory, listening(directory / "run" / "s") as listener:
         store = await Store.open(directory / "hwdash.db", StoreConfig())
+        events = EventLog(store.add_event)
         models = FakeModels()
         service = Service(
-            Monitor([source], interval_s, on_event=store.add_event),
+            Monitor([source], interval_s, on_event=events.add),
             engine or FakeEngine(),
             store,
             models,
             config or Config(),
             Identity(str(directory / "run" / "s")),
+            events,
         )
         socket = directory / "run" / "s"
         daemon = Living(service, HttpClient(Endpoint(socket=socket)), socket, store, models)
