@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hwdash.core.device import Device
 from hwdash.core.reading import Absent, Reading, is_present, present
@@ -12,6 +13,8 @@ from hwdash.core.throttle import ThrottleActivity, ThrottleClass, ThrottleReason
 
 _SEVERITY = {category: rank for rank, category in enumerate(ThrottleClass)}
 _ORDER = {reason: (_SEVERITY[reason.category], rank) for rank, reason in enumerate(ThrottleReason)}
+_NONE: frozenset[ThrottleReason] = frozenset()
+_UNKNOWN = frozenset({ThrottleReason.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,10 @@ class View:
     throttle: tuple[ThrottleActivity, ...]
 
 
-def derive(previous: Sample | None, sample: Sample, device: Device) -> View:
+def derive(previous: Sample | None, sample: Sample, device: Device, known: View | None = None) -> View:
     """The view of *sample*, with rates against *previous* (None: the first one, or the first after a gap).
+
+    *known* is the view before, for what has not changed since.
 
     Power comes from the energy counter where the device does not tell it: ΔE/Δt in watts. The margin to slowdown
     comes from the threshold: slowdown - temperature in °C. A throttle duty is Δcounter/Δt, 0 to 1. A counter that
@@ -39,31 +44,50 @@ def derive(previous: Sample | None, sample: Sample, device: Device) -> View:
     slowdown, temperature = device.limits.temperature_slowdown_c, present(readings.get("temperature_c"))
     if slowdown is not None and temperature is not None and not is_present(readings.get("temperature_margin_c")):
         changes["temperature_margin_c"] = slowdown - temperature
-    return View({**readings, **changes} if changes else readings, throttling(previous, sample))
-
-
-def throttling(previous: Sample | None, sample: Sample) -> tuple[ThrottleActivity, ...]:
-    """Every reason that the device tells of: thermal, power, current, reliability, then others."""
-    active = sample.throttle_flags or frozenset()
-    elapsed = _elapsed(previous, sample)
-    duties: dict[ThrottleReason, float] = {}
-    for reason, seconds in sample.throttle_seconds.items():
-        before = previous.throttle_seconds.get(reason) if previous is not None else None
-        if (rate := _rate(before, seconds, elapsed)) is not None:
-            duties[reason] = min(1.0, rate)
-    found = sample.throttle_known | sample.throttle_seconds.keys() | active
-    if sample.unknown_flags:
-        found |= {ThrottleReason.UNKNOWN}
-    return tuple(
-        ThrottleActivity(
-            reason,
-            reason in active or (reason is ThrottleReason.UNKNOWN and bool(sample.unknown_flags)),
-            duties.get(reason),
-            sample.unknown_flags if reason is ThrottleReason.UNKNOWN else None,
-            sample.throttle_seconds.get(reason),
-        )
-        for reason in sorted(found, key=_ORDER.__getitem__)
+    return View(
+        {**readings, **changes} if changes else readings,
+        throttling(previous, sample, known.throttle if known is not None else ()),
     )
+
+
+def throttling(
+    previous: Sample | None, sample: Sample, known: tuple[ThrottleActivity, ...] = ()
+) -> tuple[ThrottleActivity, ...]:
+    """Every reason that the device tells of: thermal, power, current, reliability, then others.
+
+    *known* is what was found of the sample before: what has not changed since is not made again.
+    """
+    active = sample.throttle_flags or _NONE
+    elapsed = _elapsed(previous, sample)
+    counted = sample.throttle_seconds
+    earlier = previous.throttle_seconds if previous is not None else counted
+    found = sample.throttle_known.union(counted, active)
+    if sample.unknown_flags:
+        found |= _UNKNOWN
+    activities = []
+    for place, reason in enumerate(_ordered(found)):
+        flag, detail, duty = reason in active, None, None
+        if reason is ThrottleReason.UNKNOWN:
+            flag, detail = flag or bool(sample.unknown_flags), sample.unknown_flags
+        seconds = counted.get(reason)
+        if seconds is not None and (rate := _rate(earlier.get(reason), seconds, elapsed)) is not None:
+            duty = min(1.0, rate)
+        same = known[place] if place < len(known) else None
+        if same is None or (same.reason, same.active, same.duty, same.detail, same.seconds) != (
+            reason,
+            flag,
+            duty,
+            detail,
+            seconds,
+        ):
+            same = ThrottleActivity(reason, flag, duty, detail, seconds)
+        activities.append(same)
+    return tuple(activities)
+
+
+@lru_cache(maxsize=256)
+def _ordered(reasons: frozenset[ThrottleReason]) -> tuple[ThrottleReason, ...]:
+    return tuple(sorted(reasons, key=_ORDER.__getitem__))
 
 
 def _elapsed(previous: Sample | None, sample: Sample) -> float:

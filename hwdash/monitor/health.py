@@ -8,30 +8,30 @@ from datetime import datetime
 from types import MappingProxyType
 
 from hwdash.core.device import Limits
-from hwdash.core.format import clock_text, duration_text
+from hwdash.core.format import duration_text
 from hwdash.core.health import WARM_MARGIN_C, Health, HealthState
-from hwdash.core.reading import Reading, present
-from hwdash.core.throttle import ThrottleActivity, ThrottleReason
+from hwdash.core.reading import Absent, Reading, is_present, present
+from hwdash.core.sample import Fault, FaultLevel
+from hwdash.core.throttle import ThrottleActivity
+from hwdash.monitor.episode import Throttling, proceed, throttle_words
 
 WARM_UNTIL_C = 12.0
 """A warm device is warm until its margin is above this."""
-THROTTLED_FROM_DUTY = 0.05
-"""The share of an interval from which a reason without a flag counts; shorter bursts are control noise."""
-CLEAN_SAMPLES = 3
-"""A reason has ended after this many samples without it …"""
-CLEAN_SECONDS = 2.0
-"""… that reach over at least this time."""
-HARMLESS = frozenset({ThrottleReason.SYNC_BOOST})
-"""Reasons that alone do not make a device throttled: clocks that are kept in step are a setting."""
+ASLEEP = "asleep"
+"""The reason of a device that its driver suspended: it is well, and not to be woken."""
+
+_SIGNS_OF_LIFE = ("utilization", "power_w", "temperature_c", "clock_hz")
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What is known of a device at one tick.
 
-    ``at_s`` is monotonic time, ``at`` the same in UTC. ``fresh`` tells that readings and throttling are of a sample
-    that was not observed before. ``lost`` holds the driver's words when the device is gone. ``silence`` is why there
-    is no sample, when the last one is too old (or never came); ``age_s`` its age.
+    ``at_s`` is the monotonic time of the sample (of the tick, where it is not a new one), ``at`` the time of the tick
+    in UTC. ``fresh`` tells that readings and throttling are of a sample that was not observed before. ``lost`` holds
+    the driver's words when the device is gone. ``silence`` is why there is no sample, when the last one is too old
+    (or never came); ``age_s`` its age. ``suspicions`` are the words of `hwdash.monitor.suspicion.Suspicion`.
     """
 
     at_s: float
@@ -39,19 +39,12 @@ class Observation:
     fresh: bool = True
     readings: Mapping[str, Reading] = field(default_factory=lambda: MappingProxyType({}))
     throttle: tuple[ThrottleActivity, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = _NO_LIMITS
     lost: str = ""
     silence: str = ""
     age_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """A throttle reason from its first sample on; ``clean`` counts the samples without it since ``last_s``."""
-
-    since_s: float
-    last_s: float
-    clean: int = 0
+    faults: tuple[Fault, ...] = ()
+    suspicions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +52,9 @@ class Condition:
     """A health and what the machine has to remember for the next one."""
 
     health: Health
-    episodes: Mapping[ThrottleReason, Episode] = field(default_factory=lambda: MappingProxyType({}))
+    throttling: Throttling | None = None
     warm: bool = False
+    memory_warm: bool = False
 
 
 def advance(before: Condition | None, seen: Observation) -> Condition:
@@ -71,76 +65,80 @@ def advance(before: Condition | None, seen: Observation) -> Condition:
         return Condition(_health(before, HealthState.STALE, (_silence(seen),), seen.at))
     if before is not None and not seen.fresh:
         return before
-    episodes = _episodes(before.episodes if before is not None else {}, seen)
-    margin = present(seen.readings.get("temperature_margin_c"))
-    was_warm = before is not None and before.warm
-    warm = margin is not None and (margin <= WARM_MARGIN_C or (was_warm and margin <= WARM_UNTIL_C))
+    if seen.faults and (broken := _broken(before, seen)) is not None:
+        return broken
+    warnings = tuple(fault.words for fault in seen.faults)
+    if asleep(seen.readings):
+        return Condition(_health(before, HealthState.OK, (ASLEEP, *warnings), seen.at))
+    throttling = proceed(None if before is None else before.throttling, seen.at_s, seen.throttle)
+    margin, memory = present(seen.readings.get("temperature_margin_c")), memory_margin(seen.readings, seen.limits)
+    warm = _is_warm(margin, before is not None and before.warm)
+    memory_warm = _is_warm(memory, before is not None and before.memory_warm)
     reasons: tuple[str, ...] = ()
-    if throttled := not HARMLESS.issuperset(episodes):
-        reasons = _throttle_words(episodes, seen)
+    suspected = False
+    state = HealthState.WARM if warm or memory_warm else HealthState.OK
+    if throttling.counts:
+        state, reasons = HealthState.THROTTLED, throttle_words(throttling, seen.throttle, seen.readings, seen.limits)
+    elif seen.suspicions:
+        state, reasons, suspected = HealthState.THROTTLED, seen.suspicions, True
     if warm and margin is not None:
         reasons += (_warm_words(margin, seen.limits),)
-    state = HealthState.THROTTLED if throttled else HealthState.WARM if warm else HealthState.OK
-    return Condition(_health(before, state, reasons, seen.at), episodes, warm)
+    if memory_warm and memory is not None:
+        reasons += (_memory_words(memory, seen.limits),)
+    return Condition(_health(before, state, reasons + warnings, seen.at, suspected), throttling, warm, memory_warm)
 
 
-def _health(before: Condition | None, state: HealthState, reasons: tuple[str, ...], at: datetime) -> Health:
+def asleep(readings: Mapping[str, Reading]) -> bool:
+    """True when the driver suspended the device: nothing that only a running device has can be read."""
+    signs = [readings.get(name) for name in _SIGNS_OF_LIFE]
+    return Absent.SUSPENDED in signs and not any(is_present(sign) for sign in signs)
+
+
+def memory_margin(readings: Mapping[str, Reading], limits: Limits) -> float | None:
+    """°C that the memory has left to its limit; None where either is unknown."""
+    temperature = present(readings.get("memory_temperature_c"))
+    if temperature is None or limits.memory_temperature_max_c is None:
+        return None
+    return limits.memory_temperature_max_c - temperature
+
+
+def _health(
+    before: Condition | None, state: HealthState, reasons: tuple[str, ...], at: datetime, suspected: bool = False
+) -> Health:
     if before is None or before.health.state is not state:
-        return Health(state, reasons, at)
-    if before.health.reasons == reasons:
-        return before.health
-    return Health(state, reasons, before.health.since)
+        return Health(state, reasons, at, suspected)
+    known = before.health
+    if known.reasons == reasons and known.suspected == suspected:
+        return known
+    return Health(state, reasons, known.since, suspected)
 
 
-def _episodes(before: Mapping[ThrottleReason, Episode], seen: Observation) -> Mapping[ThrottleReason, Episode]:
-    if not before and not seen.throttle:
-        return before
-    now = seen.at_s
-    limiting = {
-        activity.reason
-        for activity in seen.throttle
-        if activity.active or (activity.duty is not None and activity.duty >= THROTTLED_FROM_DUTY)
-    }
-    episodes: dict[ThrottleReason, Episode] = {}
-    # In the order of the sample, which is by severity; what has just ended comes last.
-    for activity in seen.throttle:
-        if activity.reason in limiting:
-            known = before.get(activity.reason)
-            episodes[activity.reason] = Episode(known.since_s if known else now, now)
-    for reason, episode in before.items():
-        clean = episode.clean + 1
-        if reason not in limiting and not (clean >= CLEAN_SAMPLES and now - episode.last_s >= CLEAN_SECONDS):
-            episodes[reason] = Episode(episode.since_s, episode.last_s, clean)
-    return episodes
+def _broken(before: Condition | None, seen: Observation) -> Condition | None:
+    """The condition of a device that cannot be used or does not move, by its own word; None for any other."""
+    for level, state, word in (
+        (FaultLevel.FAILED, HealthState.LOST, "failed"),
+        (FaultLevel.STALLED, HealthState.STALE, "stalled"),
+    ):
+        if any(fault.level is level for fault in seen.faults):
+            first = [f"{word}: {fault.words}" for fault in seen.faults if fault.level is level]
+            others = [fault.words for fault in seen.faults if fault.level is not level]
+            return Condition(_health(before, state, (*first, *others), seen.at))
+    return None
 
 
-def _throttle_words(episodes: Mapping[ThrottleReason, Episode], seen: Observation) -> tuple[str, ...]:
-    details = {activity.reason: activity for activity in seen.throttle}
-    words = [_episode_words(reason, episode, details.get(reason), seen.at_s) for reason, episode in episodes.items()]
-    clock, limit = present(seen.readings.get("clock_hz")), seen.limits.clock_hz
-    if clock is not None and limit is not None:
-        words[0] += f": clock {clock / 1e6:.0f} of {clock_text(limit)}"
-    return tuple(words)
-
-
-def _episode_words(reason: ThrottleReason, episode: Episode, activity: ThrottleActivity | None, now_s: float) -> str:
-    words = reason.words
-    if activity is not None and activity.detail is not None:
-        words += f" {activity.detail}"
-    if episode.clean:
-        ended = now_s - episode.last_s
-        return f"{words} until {duration_text(ended)} ago" if ended >= 0.5 else f"{words} until just now"
-    if (lasted := now_s - episode.since_s) >= 0.5:
-        words += f" for {duration_text(lasted)}"
-    if activity is not None and activity.duty is not None and not activity.active:
-        words += f", {activity.duty:.0%} of the time"
-    return words
+def _is_warm(margin: float | None, was_warm: bool) -> bool:
+    return margin is not None and (margin <= WARM_MARGIN_C or (was_warm and margin <= WARM_UNTIL_C))
 
 
 def _warm_words(margin: float, limits: Limits) -> str:
     words = f"{margin:.0f} °C to slowdown" if margin >= 0 else f"{-margin:.0f} °C above slowdown"
     slowdown = limits.temperature_slowdown_c
     return words if slowdown is None else f"{words} at {slowdown:.0f} °C"
+
+
+def _memory_words(margin: float, limits: Limits) -> str:
+    words = f"memory {margin:.0f} °C below" if margin >= 0 else f"memory {-margin:.0f} °C above"
+    return f"{words} its limit of {limits.memory_temperature_max_c:.0f} °C"
 
 
 def _silence(seen: Observation) -> str:

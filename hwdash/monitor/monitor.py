@@ -14,7 +14,7 @@ from hwdash.core.device import Device
 from hwdash.core.event import Event
 from hwdash.core.health import STALE_AFTER_INTERVALS
 from hwdash.core.sample import Sample
-from hwdash.core.snapshot import LastRequest, Snapshot
+from hwdash.core.snapshot import DeviceStatus, LastRequest, Snapshot
 from hwdash.monitor.broadcast import Broadcast
 from hwdash.monitor.complaint import Complaints
 from hwdash.monitor.mailbox import Bell
@@ -29,6 +29,8 @@ GRACE_SHARE = 0.25
 """The share of an interval that a tick waits for the answers of its own reads …"""
 GRACE_MOST_S = 0.25
 """… and never longer than this."""
+LEAST_PERIOD_S = 0.02
+"""Ticks are never closer together than this, however fast a recording is played."""
 
 
 def next_tick(due_s: float, now_s: float, interval_s: float) -> float:
@@ -43,6 +45,10 @@ class Monitor:
     A read may take *deadline_s*; a device whose driver does not answer goes stale alone. *on_event* is told every
     event, on the loop, before the snapshot that shows it. Sources are searched again every *rescan_s*; a
     lost device is asked again every *lost_retry_s*, at most once a tick.
+
+    *clock* is what samples are stamped with: ages, rescans and snapshots follow it, and it may be that of a recording,
+    which stands, jumps (then call `rewind`) or runs at another speed (then set `pace`). Ticks and the deadlines of
+    reads follow the machine's own time.
     """
 
     def __init__(
@@ -68,7 +74,9 @@ class Monitor:
         self._last_requests: dict[str, LastRequest] = {}
         self._poll: Poll | None = None
         self._task: asyncio.Task[None] | None = None
-        self._pace = Bell()
+        self._pace = 1.0
+        self._bell = Bell()
+        self._ticking = asyncio.Lock()
         self._sequence = 0
 
     @property
@@ -79,7 +87,26 @@ class Monitor:
     @interval_s.setter
     def interval_s(self, value: float) -> None:
         self._interval_s = check_interval(value)
-        self._pace.ring()
+        self._bell.ring()
+
+    @property
+    def pace(self) -> float:
+        """Ticks an interval: the speed of a recording, 1 for hardware. Setting it changes the rhythm at once.
+
+        Snapshots go on to name `interval_s`, the recorded one. There is at most one tick every 20 ms.
+        """
+        return self._pace
+
+    @pace.setter
+    def pace(self, value: float) -> None:
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"a pace must be a positive number, not {value!r}")
+        self._pace = value
+        self._bell.ring()
+
+    @property
+    def _period_s(self) -> float:
+        return max(self._interval_s / self._pace, LEAST_PERIOD_S)
 
     async def start(self) -> None:
         """Start the threads and the tick. Returns at once; `ready` waits for the first snapshot."""
@@ -115,7 +142,29 @@ class Monitor:
 
     def note_request(self, key: str, last: LastRequest) -> None:
         """Show *last* with the device *key* from the next snapshot on, also when the device is found only later."""
+        if self._last_requests.get(key) == last:
+            return
         self._last_requests[key] = last
+        if (track := self._registry.get(key)) is not None:
+            track.note_request(self._clock.monotonic(), last)
+
+    async def rewind(self, catch_up: Callable[[], bool] | None = None) -> None:
+        """The clock has jumped: forget all samples, conditions, suspicions and last requests (not the ids).
+
+        Then, while *catch_up* moves the recording one frame on and returns True, each frame is read in silence: no
+        snapshot, no event. At the end one tick shows where that led; its snapshot is published before this returns.
+        """
+        if self._task is None or self._poll is None:
+            return
+        async with self._ticking:
+            self._poll.rewind()
+            self._last_requests.clear()
+            for track in self._registry.admit():
+                track.forget()
+            while catch_up is not None and catch_up():
+                await self._look(self._poll, self._deadline_s)
+            await self._tick(self._poll, self._deadline_s)
+        self._bell.ring()
 
     async def _run(self, poll: Poll) -> None:
         loop = asyncio.get_running_loop()
@@ -123,38 +172,46 @@ class Monitor:
         while True:
             ticked_s = loop.time()
             try:
-                await self._tick(poll)
+                async with self._ticking:
+                    await self._tick(poll, self._deadline_s if self._sequence == 0 else self._grace_s)
             except Exception:
                 log.exception("a tick of the monitor failed")
-            due_s = next_tick(due_s, loop.time(), self._interval_s)
-            while await self._pace.wait(due_s):
-                due_s = max(loop.time(), ticked_s + self._interval_s)
+            due_s = next_tick(due_s, loop.time(), self._period_s)
+            while await self._bell.wait(due_s):
+                due_s = max(loop.time(), ticked_s + self._period_s)
 
-    async def _tick(self, poll: Poll) -> None:
+    @property
+    def _grace_s(self) -> float:
+        return min(GRACE_SHARE * self._period_s, GRACE_MOST_S)
+
+    async def _tick(self, poll: Poll, patience_s: float) -> None:
+        moment, statuses, events = await self._look(poll, patience_s)
+        self._sequence += 1
+        sources = tuple(watch.status(moment) for watch in poll.watches)
+        for event in events:
+            self._tell(event)
+        self.snapshots.publish(Snapshot(self._sequence, moment.at, self._interval_s, statuses, sources))
+
+    async def _look(self, poll: Poll, patience_s: float) -> tuple[Moment, tuple[DeviceStatus, ...], list[Event]]:
+        """One cycle: the time, the row of every device, and what happened."""
         first = self._sequence == 0
         started_s = self._clock.monotonic()
-        await poll.cycle(self._deadline_s if first else min(GRACE_SHARE * self._interval_s, GRACE_MOST_S))
+        await poll.cycle(patience_s)
         moment = self._moment(started_s)
         statuses = []
         events: list[Event] = []
         for track in self._registry.admit():
             # A device that was just plugged in gets its row with its first answer, or when that is overdue.
-            if not (track.shown or track.lost or first or track.overdue(moment)):
-                continue
-            track.shown = True
-            status, happened = track.observe(moment, self._last_requests.get(track.device.key))
-            statuses.append(status)
-            events += happened
-        self._sequence += 1
-        sources = tuple(watch.status(moment) for watch in poll.watches)
-        for event in events:
-            self._tell(event)
-        self.snapshots.publish(Snapshot(self._sequence, moment.at, self._interval_s, tuple(statuses), sources))
+            if first or track.visible(moment):
+                status, happened = track.observe(moment, self._last_requests.get(track.device.key))
+                statuses.append(status)
+                events += happened
+        return moment, tuple(statuses), events
 
     def _moment(self, started_s: float) -> Moment:
         now_s = self._clock.monotonic()
         # What a tick waited for one device does not make the samples of the others old.
-        oldest_s = max(STALE_AFTER_INTERVALS * self._interval_s, self._deadline_s) + (now_s - started_s)
+        oldest_s = max(STALE_AFTER_INTERVALS * self._interval_s, self._deadline_s) + max(0.0, now_s - started_s)
         return Moment(now_s, self._clock.now(), self._deadline_s, oldest_s)
 
     def _tell(self, event: Event) -> None:

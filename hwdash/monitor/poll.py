@@ -72,13 +72,19 @@ class Poll:
         self._mailbox.deliver()
         return complete
 
+    def rewind(self) -> None:
+        """The clock has jumped: take in the answers of before, and search all sources in the next cycle."""
+        self._mailbox.deliver()
+        for watch in self.watches:
+            watch.rescan_at_s = float("-inf")
+
     async def refresh(self, track: Track, timeout_s: float, deadline_s: float) -> Sample | None:
         """A sample that is read after this call began; None when there is none within *timeout_s*.
 
         None at once when the device is lost, or when a call to its driver has hung for *deadline_s*.
         """
         with self._mailbox.eager():
-            if track.lost or track.line.reader.busy_for(self._clock.monotonic()) > deadline_s:
+            if track.lost or track.line.reader.busy_for() > deadline_s:
                 return None
             answer: asyncio.Future[Sample | None] = asyncio.get_running_loop().create_future()
             track.wanted.append(answer)
@@ -112,7 +118,7 @@ class Poll:
             pass
 
     def _new_reader(self, name: str) -> Reader:
-        return Reader(name, self._mailbox, self._clock)
+        return Reader(name, self._mailbox)
 
     def _discover(self, watch: Watch, now_s: float) -> None:
         """Search *watch* on its thread. Waited for only where nothing can be read before: the first time, or a shared thread."""
@@ -150,7 +156,7 @@ class Poll:
         keys = tuple(track.device.key for track in due)
         self._pending.add(reader)
         reader.order(
-            partial(self._turn.take, partial(read, line.source, keys, self._clock)),
+            partial(self._turn.take, partial(read, line.source, keys)),
             partial(self._answered, line),
             self._mailbox.expect(),
         )
@@ -174,11 +180,13 @@ class Poll:
             if track.wanted:
                 wanted[track.device.key], track.wanted = track.wanted, []
         if wanted:
-            work = partial(read, line.source, tuple(wanted), self._clock)
+            work = partial(read, line.source, tuple(wanted))
             line.reader.order(work, partial(self._refreshed, line, wanted), refreshing=True)
 
     def _refreshed(self, line: Line, wanted: Wanted, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
+            if outcome.sample is not None and (track := self._registry.get(outcome.key)) is not None:
+                track.hear(outcome.sample)
             for answer in wanted[outcome.key]:
                 if not answer.done():
                     answer.set_result(outcome.sample)

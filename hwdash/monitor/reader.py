@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar
 
-from hwdash.core.clock import Clock
+from hwdash.core.clock import SYSTEM_CLOCK
 from hwdash.core.device import Device
 from hwdash.core.sample import Sample
 from hwdash.core.text import sanitise_line
@@ -69,9 +69,9 @@ class Turn:
                 self._lock.release()
 
 
-def read(source: Source, keys: Sequence[str], clock: Clock) -> tuple[Outcome, ...]:
+def read(source: Source, keys: Sequence[str]) -> tuple[Outcome, ...]:
     """One read of each of *keys*, in turn. Blocks, and never raises."""
-    return tuple(_read_one(source, key, clock) for key in keys)
+    return tuple(_read_one(source, key) for key in keys)
 
 
 def discover(source: Source) -> Discovery:
@@ -93,15 +93,15 @@ def close(source: Source) -> None:
         log.exception("closing source %s failed", source.name)
 
 
-def _read_one(source: Source, key: str, clock: Clock) -> Outcome:
-    started = clock.monotonic()
+def _read_one(source: Source, key: str) -> Outcome:
+    started = SYSTEM_CLOCK.monotonic()
     try:
         sample = source.read(key)
     except DeviceLost as loss:
-        return Outcome(key, clock.monotonic() - started, lost=sanitise_line(str(loss)) or "the device is gone")
+        return Outcome(key, SYSTEM_CLOCK.monotonic() - started, lost=sanitise_line(str(loss)) or "the device is gone")
     except Exception as error:  # noqa: BLE001 - a driver may raise anything; logged where it is received
-        return Outcome(key, clock.monotonic() - started, error=_words(error))
-    return Outcome(key, clock.monotonic() - started, sample)
+        return Outcome(key, SYSTEM_CLOCK.monotonic() - started, error=_words(error))
+    return Outcome(key, SYSTEM_CLOCK.monotonic() - started, sample)
 
 
 def _words(error: Exception) -> str:
@@ -111,15 +111,14 @@ def _words(error: Exception) -> str:
 class Reader:
     """One daemon thread that carries out one order at a time, without ever queueing a second one.
 
-    All methods are called on the loop; ``busy_since`` is the monotonic time of the order that was not answered yet,
-    None while there is none.
+    All methods are called on the loop; ``busy_since`` is the time of the machine's monotonic clock (also while a
+    recording is played at another one) of the order that was not answered yet, None while there is none.
     """
 
-    def __init__(self, name: str, mailbox: Mailbox, clock: Clock) -> None:
+    def __init__(self, name: str, mailbox: Mailbox) -> None:
         self.busy_since: float | None = None
         self.refreshing = False
         self._mailbox = mailbox
-        self._clock = clock
         self._orders: SimpleQueue[tuple[Callable[[], Letter], int | None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"hwdash-{name}", daemon=True)
         self._thread.start()
@@ -133,7 +132,7 @@ class Reader:
         turn.
         """
         assert self.busy_since is None, "a reader takes one order at a time"
-        self.busy_since = self._clock.monotonic()
+        self.busy_since = SYSTEM_CLOCK.monotonic()
         self.refreshing = refreshing
 
         def carry_out() -> Letter:
@@ -147,9 +146,9 @@ class Reader:
 
         self._orders.put((carry_out, ticket))
 
-    def busy_for(self, now_s: float) -> float:
+    def busy_for(self) -> float:
         """Seconds since the order that is not answered yet; 0 while idle."""
-        return 0.0 if self.busy_since is None else now_s - self.busy_since
+        return 0.0 if self.busy_since is None else SYSTEM_CLOCK.monotonic() - self.busy_since
 
     def end(self) -> None:
         """Let the thread end after its present order. Does not wait."""

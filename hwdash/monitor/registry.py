@@ -37,7 +37,7 @@ class Watch:
     def status(self, moment: Moment) -> SourceStatus:
         """What `SourceStatus` says of this source at *moment*."""
         problem = self.problem
-        waited_s = self.line.reader.busy_for(moment.at_s)
+        waited_s = self.line.reader.busy_for()
         if self.discovering and waited_s > moment.deadline_s:
             problem = f"no answer to finding devices for {duration_text(waited_s)}; its driver hangs"
         devices = sum(not track.vanished for track in self.tracks)
@@ -51,7 +51,8 @@ class Registry:
     def __init__(self, complaints: Complaints) -> None:
         self._complaints = complaints
         self._tracks: dict[str, Track] = {}
-        self._new: list[tuple[tuple[int, bool, str, int], Track]] = []
+        self._new: list[tuple[tuple[int, bool, str, int], Watch, Track]] = []
+        self._claims: dict[str, Watch] = {}
         self._counts: dict[DeviceKind, int] = {}
         self._ordered: tuple[Track, ...] = ()
 
@@ -76,10 +77,12 @@ class Registry:
             return
         own = {track.device.key: track for track in watch.tracks}
         for position, device in enumerate(discovery.devices):
+            if self._belongs_to_another(watch, device):
+                continue
             track = own.pop(device.key, None)
             if track is not None:
                 if (renewed := replace(device, id=track.device.id)) != track.device:
-                    track.device = renewed
+                    track.learn(renewed)
                 if track.vanished:
                     track.reappear()
             elif device.key in self._tracks:
@@ -93,7 +96,11 @@ class Registry:
     def admit(self) -> tuple[Track, ...]:
         """All devices, by kind and number, after new ones got their ids: by source, PCI address, order of finding."""
         if self._new:
-            for _, track in sorted(self._new, key=lambda entry: entry[0]):
+            for _, watch, track in sorted(self._new, key=lambda entry: entry[0]):
+                if self._belongs_to_another(watch, track.device):
+                    self._dismiss(watch, track)
+                    continue
+                self._claims[slot(track.device.pci)] = watch
                 kind = track.device.kind
                 number = self._counts.get(kind, 0)
                 self._counts[kind] = number + 1
@@ -111,4 +118,35 @@ class Registry:
             watch.lines.append(line)
         track = self._tracks[device.key] = Track(device, line)
         line.tracks.append(track)
-        self._new.append(((watch.number, device.pci is None, device.pci or "", position), track))
+        self._new.append(((watch.number, device.pci is None, device.pci or "", position), watch, track))
+
+    def _belongs_to_another(self, watch: Watch, device: Device) -> bool:
+        """True, with a complaint, while another source shows what sits at the PCI address of *device*."""
+        place = slot(device.pci)
+        owner = self._claims.get(place)
+        if not place or owner is None or owner is watch:
+            return False
+        if not any(slot(track.device.pci) == place and not track.vanished for track in owner.tracks):
+            self._claims[place] = watch
+            return False
+        self._complaints.say(
+            f"{watch.source.name} names {device.key} at PCI address {device.pci}, "
+            f"which {owner.source.name} shows already; it is left out"
+        )
+        return True
+
+    def _dismiss(self, watch: Watch, track: Track) -> None:
+        line = track.line
+        del self._tracks[track.device.key]
+        line.tracks.remove(track)
+        if line is not watch.line:
+            watch.lines.remove(line)
+            line.reader.end()
+
+
+def slot(pci: str | None) -> str:
+    """One spelling of a PCI address: drivers write its domain with four digits or eight, or leave it out."""
+    parts = (pci or "").strip().lower().split(":")
+    if len(parts) == 2:
+        parts.insert(0, "")
+    return ":".join((parts[0].lstrip("0"), *parts[1:]))

@@ -7,20 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from hwdash.core.device import Device, MemoryPool
-from hwdash.core.event import SEVERITY_OF, Event, EventKind
-from hwdash.core.health import Health, HealthState
+from hwdash.core.device import Device
+from hwdash.core.event import Event
+from hwdash.core.health import Health
 from hwdash.core.reading import Absent, Reading
-from hwdash.core.sample import Sample
+from hwdash.core.sample import FaultLevel, Notice, Sample
 from hwdash.core.snapshot import DeviceStatus, LastRequest
 from hwdash.core.throttle import ThrottleActivity
+from hwdash.monitor.chronicle import Chronicle
 from hwdash.monitor.derive import View, derive
 from hwdash.monitor.health import Condition, Observation, advance
 from hwdash.monitor.reader import Outcome, Reader
+from hwdash.monitor.suspicion import Suspicion
 from hwdash.sources.source import Source
 
 EXPECTED = ("utilization", "memory_used_bytes", "memory_total_bytes", "temperature_c", "power_w", "clock_hz")
 """What any device should tell: the metrics that are absent while it has never answered."""
+
+_MOST_NOTICES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,15 @@ class Track:
         self.device = device
         self.line = line
         self.asked = 0
+        self.wanted: list[asyncio.Future[Sample | None]] = []
+        self._chronicle = Chronicle()
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as one that was just found, except for the id: no sample, no condition, nothing learned."""
         self.vanished = False
         self.shown = False
         self.lost = ""
-        self.wanted: list[asyncio.Future[Sample | None]] = []
         self._retry_at_s = 0.0
         self._error = ""
         self._sample: Sample | None = None
@@ -61,10 +70,25 @@ class Track:
         self._view: View | None = None
         self._fresh = False
         self._condition: Condition | None = None
+        self._suspicion = Suspicion(self.device.kind)
+        self._suspicions: tuple[str, ...] = ()
+        self._notices: list[Notice] = []
+        self._chronicle.forget()
 
     def due(self, cycle: int, now_s: float) -> bool:
         """True when this cycle should read the device and has not asked for it yet."""
         return self.asked != cycle and not self.vanished and (not self.lost or now_s >= self._retry_at_s)
+
+    def learn(self, device: Device) -> None:
+        """Its source tells these facts of it now. Under a known key there may be another device than before."""
+        before = self.device
+        self.device = device
+        if (before.vendor, before.name, before.pci) != (device.vendor, device.name, device.pci):
+            self._base = None
+            self._condition = None
+            self._suspicion = Suspicion(device.kind)
+            self._suspicions = ()
+            self._chronicle.replace(before)
 
     def vanish(self, words: str) -> None:
         """Its source finds it no more: lost with *words* until `reappear`."""
@@ -76,99 +100,134 @@ class Track:
         self.vanished = False
         self._retry_at_s = 0.0
 
+    def visible(self, moment: Moment) -> bool:
+        """True for a device that answered, is lost, or should have answered by now. One just plugged in may wait."""
+        return self.shown or (bool(self.lost) and not self.vanished) or self.overdue(moment)
+
     def accept(self, outcome: Outcome, retry_at_s: float) -> None:
         """Take in what a read came to; a lost device is asked again at *retry_at_s*."""
-        self.shown = True
         if self.vanished:
             return
+        self.shown = True
         if outcome.lost:
             self._retry_at_s = retry_at_s
             self._lose(outcome.lost)
         elif outcome.sample is not None:
-            self._view = derive(self._base, outcome.sample, self.device)
-            self._sample = self._base = outcome.sample
-            self._fresh = True
+            self._take(outcome.sample)
             self.lost = self._error = ""
         else:
             self._error = outcome.error
 
+    def hear(self, sample: Sample) -> None:
+        """Keep the notices of *sample*, which is shown to somebody else: a source tells each of them once."""
+        self._notices += sample.notices[: _MOST_NOTICES - len(self._notices)]
+
+    def note_request(self, now_s: float, last: LastRequest) -> None:
+        """A request has finished on the device at *now_s*."""
+        self._suspicion.note(now_s, last)
+
     def observe(self, moment: Moment, last_request: LastRequest | None) -> tuple[DeviceStatus, tuple[Event, ...]]:
         """The device's row in the snapshot of *moment*, and what happened to it."""
+        self.shown = True
         overdue = self.overdue(moment)
-        age_s = None if self._sample is None else max(0.0, moment.at_s - self._sample.monotonic_s)
+        sample = self._sample
+        age_s = None if sample is None else max(0.0, moment.at_s - sample.monotonic_s)
         silence = ""
         if age_s is None or age_s > moment.max_age_s:
             silence = self._silence(overdue)
-        readings, throttle, pools = self._now(overdue)
-        before = self._condition
-        after = self._condition = advance(
-            before,
-            Observation(
-                moment.at_s, moment.at, self._fresh, readings, throttle, self.device.limits, self.lost, silence, age_s
-            ),
-        )
-        self._fresh = False
+            self._suspicion.pause()
+        absent = self._absent(overdue)
+        current = None if absent is not None else sample
+        readings, throttle = self._now(absent)
+        health = self._health(moment, readings, throttle, silence, age_s)
         status = DeviceStatus(
             self.device,
             readings,
-            pools,
+            () if current is None else current.pools,
             throttle,
-            after.health,
-            None if self._sample is None else self._sample.taken_at,
+            health,
+            None if sample is None else sample.taken_at,
             age_s,
             last_request,
+            None if current is None else current.processes,
+            () if current is None else current.faults,
+            current is not None and current.clock_is_set,
         )
-        if before is not None and before.health.state is after.health.state:
-            return status, ()
-        return status, (_change(status, None if before is None else before.health.state),)
+        notices, self._notices = self._notices, []
+        return status, self._chronicle.follow(status, moment.at, None if current is None else current.faults, notices)
 
     def overdue(self, moment: Moment) -> bool:
         """True when a driver call for this device has taken longer than a read may take."""
-        return self.line.reader.busy_for(moment.at_s) > moment.deadline_s
+        return self.line.reader.busy_for() > moment.deadline_s
+
+    def _take(self, sample: Sample) -> None:
+        known = self._sample
+        if known is not None and not self.lost and (known is sample or known.monotonic_s == sample.monotonic_s):
+            return  # the very same state again, of a clock that stands or a chip that has nothing new
+        self._view = derive(self._base, sample, self.device, self._view)
+        self._sample = self._base = sample
+        self._fresh = True
+        if sample.notices:
+            self.hear(sample)
+        if any(fault.level is not FaultLevel.WARNING for fault in sample.faults):
+            self._suspicion.pause()
+            self._suspicions = ()
+        else:
+            self._suspicions = self._suspicion.observe(sample, self._view.readings, self._view.throttle, self.device)
+
+    def _health(
+        self,
+        moment: Moment,
+        readings: Mapping[str, Reading],
+        throttle: tuple[ThrottleActivity, ...],
+        silence: str,
+        age_s: float | None,
+    ) -> Health:
+        sample = self._sample
+        if self._condition is None or self._fresh or self.lost or silence:
+            self._condition = advance(
+                self._condition,
+                Observation(
+                    sample.monotonic_s if self._fresh and sample is not None else moment.at_s,
+                    moment.at,
+                    self._fresh,
+                    readings,
+                    throttle,
+                    self.device.limits,
+                    self.lost,
+                    silence,
+                    age_s,
+                    () if sample is None else sample.faults,
+                    self._suspicions,
+                ),
+            )
+            self._fresh = False
+        return self._condition.health
 
     def _lose(self, words: str) -> None:
         self.lost = words
         self._error = ""
         self._base = None  # a device that comes back may have been reset: its counters start anew
         self._fresh = False
+        self._suspicion.pause()
 
     def _silence(self, overdue: bool) -> str:
         if self._error:
             return f"reading fails: {self._error}"
         return "the driver does not answer" if overdue or self._sample is None else "the driver answers too slowly"
 
-    def _now(self, overdue: bool) -> tuple[Mapping[str, Reading], tuple[ThrottleActivity, ...], tuple[MemoryPool, ...]]:
-        """Readings, throttling and pools that may be shown now; an old number is not shown as if it were of today."""
-        absent = (
-            Absent.DEVICE_LOST
-            if self.lost
-            else Absent.TIMED_OUT
-            if overdue
-            else Absent.ERROR
-            if self._error
-            else Absent.TIMED_OUT
-            if self._view is None
-            else None
-        )
-        if absent is None and self._view is not None and self._sample is not None:
-            return self._view.readings, self._view.throttle, self._sample.pools
+    def _absent(self, overdue: bool) -> Absent | None:
+        """Why nothing may be shown now; an old number is not shown as if it were of today."""
+        if self.lost:
+            return Absent.DEVICE_LOST
+        if overdue:
+            return Absent.TIMED_OUT
+        if self._error:
+            return Absent.ERROR
+        return Absent.TIMED_OUT if self._view is None else None
+
+    def _now(self, absent: Absent | None) -> tuple[Mapping[str, Reading], tuple[ThrottleActivity, ...]]:
+        if absent is None and self._view is not None:
+            return self._view.readings, self._view.throttle
         names = EXPECTED if self._view is None else self._view.readings
-        return dict.fromkeys(names, absent or Absent.TIMED_OUT), (), ()
-
-
-def _change(status: DeviceStatus, before: HealthState | None) -> Event:
-    health: Health = status.health
-    words = f"{health.state}: {', '.join(health.reasons)}" if health.reasons else health.state.value
-    return Event(
-        health.since,
-        status.device.key,
-        EventKind.HEALTH,
-        SEVERITY_OF[health.state],
-        words,
-        device=status.device.id,
-        before=before,
-        after=health.state,
-        reasons=health.reasons,
-        throttle=tuple(activity.reason.value for activity in status.limiting),
-        suspected=health.suspected,
-    )
+        return dict.fromkeys(names, absent or Absent.TIMED_OUT), ()

@@ -95,13 +95,16 @@ def test_throttling_is_told_with_its_time_and_clock() -> None:
     assert found[-1].health.reasons == ("power cap for 38 s: clock 1395 of 1980 MHz",)
     assert found[-1].health.since == START
     after = advance(found[-1], seen(39))
-    assert after.health.reasons == ("power cap until 1 s ago: clock 1395 of 1980 MHz",)
+    assert after.health.reasons == ("power cap 38 s of the last 39 s, until 1 s ago, clock 1395 of 1980 MHz",)
 
 
 def test_a_burst_between_samples_is_told_with_its_share() -> None:
     burst = ThrottleActivity(ThrottleReason.THERMAL_SW, False, 0.45)
     found = run([seen(n, throttle=(burst,)) for n in range(4)])
-    assert found[-1].health.reasons == ("thermal slowdown for 3 s, 45% of the time: clock 1395 of 1980 MHz",)
+    assert found[0].health.reasons == ("thermal slowdown, 45% of the time: clock 1395 of 1980 MHz",)
+    assert found[-1].health.reasons == ("thermal slowdown 1 s of the last 3 s, clock 1395 of 1980 MHz",)
+    found = run([seen(n, throttle=(burst,)) for n in range(200)])
+    assert found[-1].health.reasons == ("thermal slowdown 27 s of the last 60 s, clock 1395 of 1980 MHz",)
 
 
 def test_an_unknown_bit_is_named() -> None:

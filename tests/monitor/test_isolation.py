@@ -223,7 +223,7 @@ async def test_devices_that_a_source_leaves_out_are_its_problem() -> None:
 async def test_a_discovery_that_hangs_is_told_and_holds_up_nobody_else() -> None:
     slow = BrokenSource(gpus(1))
     slow.open.clear()
-    cpu = fake_gpu(key="fake:cpu", kind=DeviceKind.CPU)
+    cpu = fake_gpu(key="fake:cpu", kind=DeviceKind.CPU, pci=None)
     async with watching(slow, FakeSource([cpu], name="host", per_device=False), deadline_s=SHORT_S) as monitor:
         stuck: Snapshot = await until(monitor, lambda found: "driver hangs" in found.sources[0].problem)
         assert stuck.sources[0].problem.startswith("no answer")
@@ -237,7 +237,7 @@ async def test_a_discovery_that_hangs_is_told_and_holds_up_nobody_else() -> None
 
 async def test_a_shared_thread_that_hangs_in_a_rescan_makes_its_own_devices_stale() -> None:
     shared = BrokenSource(gpus(2), per_device=False)
-    cpu = fake_gpu(key="fake:cpu", kind=DeviceKind.CPU)
+    cpu = fake_gpu(key="fake:cpu", kind=DeviceKind.CPU, pci=None)
     async with watching(shared, FakeSource([cpu], name="host"), deadline_s=SHORT_S, rescan_s=0.1) as monitor:
         shared.open.clear()
         stale = await until(monitor, has_state("gpu0", "stale"))

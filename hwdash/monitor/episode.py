@@ -1,0 +1,193 @@
+"""Throttle reasons over time: since when each holds, and for how much of the last minute. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Never
+
+from hwdash.core.device import Limits
+from hwdash.core.format import clock_text, duration_text
+from hwdash.core.reading import Reading, present
+from hwdash.core.throttle import ThrottleActivity, ThrottleReason
+
+WINDOW_S = 60.0
+"""How far back the time under a reason is counted."""
+THROTTLED_FROM_DUTY = 0.05
+"""The share of an interval from which a reason without a flag counts; shorter bursts are control noise."""
+CLEAN_SAMPLES = 3
+"""A reason has ended after this many samples without it …"""
+CLEAN_SECONDS = 2.0
+"""… that reach over at least this time."""
+HARMLESS = frozenset({ThrottleReason.SYNC_BOOST})
+"""Reasons that alone do not make a device throttled: clocks that are kept in step are a setting."""
+
+_GRAIN_S = 1.0
+_SAME_DENSITY = 0.01
+_SLACK_S = 0.5
+_SLACK_SHARE = 0.05
+
+_NOTHING: Mapping[ThrottleReason, Never] = MappingProxyType({})
+
+Span = tuple[float, float, float]
+"""From, to, and the seconds between them under a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A reason that holds: without a break since ``since_s``; ``clean`` counts the samples without it after ``last_s``."""
+
+    since_s: float
+    last_s: float
+    clean: int = 0
+
+
+def _nothing() -> Mapping[ThrottleReason, Never]:
+    return _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """The episodes of a device, worst first, and the spans of the last minute by reason.
+
+    ``from_s`` is the first sample of this account, ``at_s`` the newest.
+    """
+
+    from_s: float
+    at_s: float
+    episodes: Mapping[ThrottleReason, Episode] = field(default_factory=_nothing)
+    spans: Mapping[ThrottleReason, tuple[Span, ...]] = field(default_factory=_nothing)
+
+    @property
+    def counts(self) -> bool:
+        """True while a reason holds that makes a device throttled."""
+        return not HARMLESS.issuperset(self.episodes)
+
+    def seconds(self, reason: ThrottleReason) -> float:
+        """Seconds under *reason* within the window; a span that reaches out of it counts by its share."""
+        start = self.at_s - WINDOW_S
+        return sum(
+            seconds if begin >= start else seconds * (end - start) / (end - begin)
+            for begin, end, seconds in self.spans.get(reason, ())
+        )
+
+
+def in_force(activity: ThrottleActivity) -> bool:
+    """The reason holds at this sample, or held for a part of the time before it that counts."""
+    return activity.active or (activity.duty is not None and activity.duty >= THROTTLED_FROM_DUTY)
+
+
+def proceed(before: Throttling | None, now_s: float, throttle: Sequence[ThrottleActivity]) -> Throttling:
+    """The account after a sample at *now_s*.
+
+    Time under a reason is its duty where there is a counter; else a flag is held to stand from one sample to the next.
+    """
+    limiting = {activity.reason for activity in throttle if in_force(activity)}
+    if before is None:
+        return Throttling(now_s, now_s, {reason: Episode(now_s, now_s) for reason in _in_order(throttle, limiting)})
+    if not limiting and not before.episodes and not before.spans:
+        return Throttling(before.from_s, now_s)
+    return Throttling(
+        before.from_s,
+        now_s,
+        _episodes(before.episodes, now_s, _in_order(throttle, limiting)),
+        _spans(before, now_s, throttle),
+    )
+
+
+def _in_order(throttle: Sequence[ThrottleActivity], limiting: set[ThrottleReason]) -> list[ThrottleReason]:
+    return [activity.reason for activity in throttle if activity.reason in limiting]
+
+
+def _episodes(
+    before: Mapping[ThrottleReason, Episode], now_s: float, limiting: Sequence[ThrottleReason]
+) -> Mapping[ThrottleReason, Episode]:
+    # In the order of the sample, which is by severity; what has just ended comes last.
+    episodes: dict[ThrottleReason, Episode] = {}
+    for reason in limiting:
+        known = before.get(reason)
+        episodes[reason] = Episode(known.since_s if known is not None and not known.clean else now_s, now_s)
+    for reason, episode in before.items():
+        clean = episode.clean + 1
+        if reason not in episodes and not (clean >= CLEAN_SAMPLES and now_s - episode.last_s >= CLEAN_SECONDS):
+            episodes[reason] = Episode(episode.since_s, episode.last_s, clean)
+    return episodes
+
+
+def _spans(
+    before: Throttling, now_s: float, throttle: Sequence[ThrottleActivity]
+) -> Mapping[ThrottleReason, tuple[Span, ...]]:
+    elapsed = now_s - before.at_s
+    start = now_s - WINDOW_S
+    spans = {reason: kept for reason, old in before.spans.items() if (kept := _since(old, start))}
+    if elapsed <= 0:
+        return spans
+    for activity in throttle:
+        held = before.episodes.get(activity.reason)
+        share = activity.duty
+        if share is None:
+            share = 1.0 if held is not None and not held.clean else 0.0
+        if share > 0:
+            spans[activity.reason] = _joined(spans.get(activity.reason, ()), before.at_s, now_s, share * elapsed)
+    return spans
+
+
+def _since(spans: tuple[Span, ...], start: float) -> tuple[Span, ...]:
+    if spans[0][1] > start:
+        return spans
+    return tuple(span for span in spans if span[1] > start)
+
+
+def _joined(spans: tuple[Span, ...], begin: float, end: float, seconds: float) -> tuple[Span, ...]:
+    """*spans* with one more. A last one that is still short, or as dense, grows instead: there are never many."""
+    if spans:
+        first, last, before = spans[-1]
+        same = last == begin and abs(before / (last - first) - seconds / (end - begin)) < _SAME_DENSITY
+        if same or end - first <= _GRAIN_S:
+            return (*spans[:-1], (first, end, before + seconds))
+    return (*spans, (begin, end, seconds))
+
+
+def throttle_words(
+    account: Throttling, throttle: Sequence[ThrottleActivity], readings: Mapping[str, Reading], edges: Limits
+) -> tuple[str, ...]:
+    """Each reason that holds, with its time; the first one with the clock that the device is left with."""
+    details = {activity.reason: activity for activity in throttle}
+    clock = ""
+    if (now := present(readings.get("clock_hz"))) is not None and edges.clock_hz is not None:
+        clock = f"clock {now / 1e6:.0f} of {clock_text(edges.clock_hz)}"
+    words = []
+    for reason, episode in account.episodes.items():
+        text, colon = _episode_words(account, reason, episode, details.get(reason))
+        if clock:
+            text += f"{': ' if colon else ', '}{clock}"
+            clock = ""
+        words.append(text)
+    return tuple(words)
+
+
+def _episode_words(
+    account: Throttling, reason: ThrottleReason, episode: Episode, activity: ThrottleActivity | None
+) -> tuple[str, bool]:
+    """The words, and whether a colon may follow (they are not a list of figures already)."""
+    words = reason.words
+    if activity is not None and activity.detail is not None:
+        words += f" {activity.detail}"
+    window = min(WINDOW_S, account.at_s - account.from_s)
+    inside = min(account.seconds(reason), window)
+    lasted = account.at_s - episode.since_s
+    if not episode.clean and abs(inside - min(lasted, WINDOW_S)) <= max(_SLACK_S, _SLACK_SHARE * inside):
+        if lasted >= 0.5:
+            return f"{words} for {duration_text(lasted)}", True
+        if activity is not None and activity.duty is not None and not activity.active:
+            return f"{words}, {activity.duty:.0%} of the time", True
+        return words, True
+    counted = window >= 0.5 and inside >= 0.05
+    if counted:
+        words += f" {inside:{'.0f' if inside >= 0.95 else '.1f'}} s of the last {window:.0f} s"
+    if episode.clean:
+        ended = account.at_s - episode.last_s
+        words += ", " if counted else " "
+        words += f"until {duration_text(ended)} ago" if ended >= 0.5 else "until just now"
+    return words, not counted
