@@ -8,7 +8,7 @@ from hwdash.core.format import NOT_AVAILABLE, seconds_text
 from hwdash.core.health import HOT_MARGIN_C, WARM_MARGIN_C, HealthState
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, fit
-from hwdash.tui.row import Row, state_words
+from hwdash.tui.row import Row, is_asleep, state_words
 
 _GIB = 1024.0**3
 
@@ -38,8 +38,9 @@ def rank(row: Row, width: int, glyphs: Glyphs) -> Line:
 
 
 def identity(row: Row, width: int, glyphs: Glyphs) -> Line:
-    """The short id."""
-    return (Span(fit(row.status.device.id, width, ellipsis=glyphs.ellipsis), "strong"),)
+    """The short id; that of a partition hangs below the one of its device."""
+    words = f"{glyphs.branch}{row.status.device.id}" if row.parent else row.status.device.id
+    return (Span(fit(words, width, ellipsis=glyphs.ellipsis), "strong"),)
 
 
 def name(row: Row, width: int, glyphs: Glyphs) -> Line:
@@ -56,6 +57,23 @@ def utilisation(row: Row, width: int, glyphs: Glyphs) -> Line:
     share = row.status.number("utilization")
     figure = _number(None if share is None else f"{share:.0%}", 4)
     return figure if width < 8 else (*bar(share, width - 5, "bar", glyphs), Span(" "), *figure)
+
+
+def bandwidth(row: Row, width: int, glyphs: Glyphs) -> Line:
+    """The share of its memory's bandwidth that the device uses."""
+    return _share(row, "memory_bandwidth_utilization", width)
+
+
+def tensor(row: Row, width: int, glyphs: Glyphs) -> Line:
+    """The share of time in which its tensor cores worked."""
+    return _share(row, "tensor_utilization", width)
+
+
+def _share(row: Row, metric: str, width: int) -> Line:
+    if metric not in row.status.readings:
+        return (Span(" " * width),)
+    share = row.status.number(metric)
+    return _number(None if share is None else f"{share:.0%}", width)
 
 
 def memory(row: Row, width: int, glyphs: Glyphs) -> Line:
@@ -114,7 +132,7 @@ def clock(row: Row, width: int, glyphs: Glyphs) -> Line:
 def state(row: Row, width: int, glyphs: Glyphs) -> Line:
     """The health badge in words."""
     health = row.status.health.state
-    style = "muted" if health is HealthState.OK and row.excluded else health.value
+    style = "muted" if health is HealthState.OK and (row.excluded or is_asleep(row.status)) else health.value
     words = state_words(row).replace("°C", glyphs.degrees)
     if cell_len(words) > width and health is HealthState.THROTTLED:
         words = state_words(row, short=True)

@@ -10,15 +10,19 @@ from enum import StrEnum
 from threading import Lock
 from typing import Any
 
+from hwdash.core.event import Event
 from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, Percentiles
 from hwdash.core.throttle import reason_words
 from hwdash.tui.axis import Mark, Scale, latency_scale, time_marks
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, joined
+from hwdash.tui.note import Note, is_suspected, legend, noted_events, placed
 from hwdash.tui.palette import ON_BAND
 
 _MIN_COLUMNS = 8
 _MIN_ROWS = 1
+_NOTED_FROM = 7
+"""Rows from which on events are marked: their legend takes one."""
 _LABELS = ("p50", "p95", "p99")
 _MARGIN = 4
 STYLES = ("trace-1", "trace-2", "trace-3")
@@ -56,18 +60,23 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A throttled period: the columns from ``start`` up to, not including, ``end``, and the reason in words."""
+    """A throttled period: the columns from ``start`` up to, not including, ``end``, and the reason in words.
+
+    ``suspected``: no flag of the driver said so.
+    """
 
     start: int
     end: int
     words: str
+    suspected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that decides how a chart looks but its colours; equal plans are equal pictures.
 
-    ``runs`` are the buckets with data; within a run they follow each other without a gap.
+    ``runs`` are the buckets with data; within a run they follow each other without a gap. ``notes`` are the events on
+    the axis of time: their columns, at most one a column.
     """
 
     width: int
@@ -78,6 +87,7 @@ class Plan:
     times: tuple[Mark, ...]
     runs: tuple[tuple[Point, ...], ...]
     bands: tuple[Band, ...]
+    notes: tuple[tuple[int, Note], ...] = ()
 
 
 def symbols(glyphs: Glyphs) -> tuple[str, ...]:
@@ -92,13 +102,21 @@ def plan(
     width: int,
     height: int,
     zone: tzinfo | None = None,
+    events: Sequence[Event] = (),
 ) -> Plan | None:
-    """The chart of one device and model in *width* x *height* cells; None where there is no data or no room."""
+    """The chart of one device and model in *width* x *height* cells; None where there is no data or no room.
+
+    Of *events* those of the device are marked.
+    """
     if series is None:
         return None
     buckets = [(bucket, found) for bucket in series.buckets if (found := _finite(figure.of(bucket))) is not None]
     periods = [period for period in history.throttled if period.device_key == series.device_key]
-    rows = height - 2 - bool(periods)
+    events = [
+        event for event in events if event.key == series.device_key and history.since <= event.at <= history.until
+    ]
+    noted = noted_events(events) if height >= _NOTED_FROM else []
+    rows = height - 2 - bool(periods) - bool(noted)
     scale = latency_scale(max((max(found) for _, found in buckets), default=0.0), rows)
     columns = width - len(scale.marks[0].label) - 1 - _MARGIN
     if not buckets or columns < _MIN_COLUMNS or rows < _MIN_ROWS:
@@ -117,13 +135,16 @@ def plan(
         Band(
             *_clipped(column(period.start), column(period.end or history.until), columns),
             ", ".join(map(reason_words, period.throttle)),
+            is_suspected(period, events),
         )
         for period in periods
         if period.start < history.until and (period.end or history.until) >= history.since
     ]
     times = time_marks(history.since, history.until, columns, zone)
     runs = _runs(points, starts, history.bucket_s)
-    return Plan(width, height, columns, rows, scale, times, runs, tuple(sorted(bands, key=lambda band: band.start)))
+    bands.sort(key=lambda band: band.start)
+    notes = placed((min(int(column(event.at)), columns - 1), note) for event, note in noted)
+    return Plan(width, height, columns, rows, scale, times, runs, tuple(bands), notes)
 
 
 def _finite(found: Percentiles | None) -> tuple[float, float, float] | None:
@@ -160,8 +181,10 @@ def draw(chart: Plan, glyphs: Glyphs) -> tuple[Line, ...]:
     left = chart.width - _MARGIN - chart.columns
     in_band = [any(band.start <= column < band.end for band in chart.bands) for column in range(chart.columns)]
     ends = _end_labels(chart)
+    for column, note in chart.notes:
+        cells[chart.rows][left + column] = (note.mark(glyphs), note.style)
     lines: list[Line] = []
-    if chart.bands or chart.height - 2 > chart.rows:
+    if chart.bands or chart.height - 2 - bool(chart.notes) > chart.rows:
         lines.append(_band_line(chart, left, glyphs))
     for row, line in enumerate(cells):
         spans = []
@@ -171,6 +194,8 @@ def draw(chart: Plan, glyphs: Glyphs) -> tuple[Line, ...]:
         label = ends.get(row)
         spans.append(Span(f" {_LABELS[label]}", STYLES[label]) if label is not None else Span(" " * _MARGIN))
         lines.append(joined(spans))
+    if chart.notes:
+        lines.append(legend(chart.notes, left, glyphs))
     return tuple(lines)
 
 
@@ -259,11 +284,13 @@ def _band_line(chart: Plan, left: int, glyphs: Glyphs) -> Line:
     """The row above the canvas: a mark over each throttled column, and the reason where there is room."""
     cells = [" "] * (chart.columns + _MARGIN)
     for band in chart.bands:
-        cells[band.start : band.end] = glyphs.down * (band.end - band.start)
+        cells[band.start : band.end] = ("?" if band.suspected else glyphs.down) * (band.end - band.start)
     for number, band in enumerate(chart.bands):
         until = chart.bands[number + 1].start - 1 if number + 1 < len(chart.bands) else len(cells)
-        for words in (f" throttled: {band.words} ", f" {band.words} "):
-            if not band.words:
+        why = f": {band.words}" if band.words else ""
+        head = "throttling suspected" if band.suspected else "throttled"
+        for words in (f" {head}{why} ", " suspected " if band.suspected else f" {band.words} "):
+            if not band.words and not band.suspected:
                 break
             inside = band.end - band.start - 2
             if len(words) <= inside:

@@ -40,6 +40,8 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         "name": _Kind(("NAME",), False, cell.name, SortOrder.NAME),
         "util": _Kind(("UTILISATION", "UTIL"), True, cell.utilisation, SortOrder.UTILISATION),
         "memory": _Kind(("MEMORY GiB", "MEM GiB"), True, cell.memory, SortOrder.MEMORY),
+        "bandwidth": _Kind(("BW",), True, cell.bandwidth),
+        "tensor": _Kind(("TC",), True, cell.tensor),
         "temp": _Kind(("°C",), True, cell.temperature, SortOrder.TEMPERATURE),
         "left": _Kind(("LEFT",), True, cell.margin),
         "power": _Kind(("POWER W",), True, cell.power),
@@ -73,6 +75,8 @@ _GROWTH = (
     ("state", 26),
     ("memory", 20),
     ("why", 16),
+    ("bandwidth", 4),
+    ("tensor", 4),
     ("gap", 2),
     ("name", 30),
     ("why", 44),
@@ -81,6 +85,8 @@ _GROWTH = (
 )
 """What the table grows by as it gets wider, the most wanted first. A step that does not fit ends the growth."""
 
+_OPTIONAL = {"bandwidth": "memory_bandwidth_utilization", "tensor": "tensor_utilization"}
+"""Columns that are there only where a device has the metric."""
 
 _WHY_WIDTH = 70
 """Cells left over go to the reasons, up to this; a wider table is not easier to read."""
@@ -96,8 +102,11 @@ def plan(width: int, rows: Sequence[Row]) -> tuple[tuple[Column, ...], int]:
                 break
             gap = wanted
             continue
+        if name in _OPTIONAL and all(_OPTIONAL[name] not in row.status.readings for row in rows):
+            continue
         if name == "id":
-            wanted = min(8, max((len(row.status.device.id) for row in rows), default=wanted))
+            lengths = (len(row.status.device.id) + bool(row.parent) for row in rows)
+            wanted = min(8 + any(row.parent for row in rows), max(lengths, default=wanted))
         elif name == "power":
             wanted = 9 if any((row.status.device.limits.power_w or 0) >= 1000 for row in rows) else 7
         grown = widths | {name: wanted}

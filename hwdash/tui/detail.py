@@ -145,13 +145,16 @@ class TracePane(Canvas):
 
     def _axis(self, points: Sequence[TracePoint | None], cells: int) -> Line:
         glyphs = self.glyphs
-        marks = [
-            any(point is not None and point.throttled for point in points[2 * cell : 2 * cell + 2])
-            for cell in range(cells)
+        pairs = [points[2 * cell : 2 * cell + 2] for cell in range(cells)]
+        throttled = [any(point is not None and point.throttled for point in pair) for pair in pairs]
+        flagged = [
+            any(point is not None and point.throttled and not point.suspected for point in pair) for pair in pairs
         ]
+        marks = [glyphs.alert if flag else "?" if mark else "" for flag, mark in zip(flagged, throttled, strict=True)]
         ago = f"-{duration_text(2 * cells * self._history.step_s)} "
-        legend = f" {glyphs.alert} throttled " if any(marks) else ""
-        spans = [Span(glyphs.alert if mark else glyphs.rule, "throttled" if mark else "faint") for mark in marks]
+        legend = f" {glyphs.alert} throttled " if any(flagged) else ""
+        legend += f" ? suspected{'' if legend else ' throttling'} " if "?" in marks else ""
+        spans = [Span(mark or glyphs.rule, "throttled" if mark else "faint") for mark in marks]
         del spans[: len(ago)]
         if legend and not any(marks[: len(ago) + len(legend)]):
             del spans[: len(legend)]

@@ -11,7 +11,8 @@ from rich.cells import cell_len
 from hwdash.core.event import Event, EventKind, Severity
 from hwdash.core.health import HealthState
 from hwdash.core.throttle import reason_words
-from hwdash.tui.fact import Fact, laid_out
+from hwdash.tui.fact import laid_out
+from hwdash.tui.gauge import Fact
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, fit, sized
 

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
-from hwdash.core.format import absent_text, bytes_text, clock_text, rate_text, seconds_text
+from hwdash.core.device import Device, Runtime
+from hwdash.core.format import absent_text, clock_text, rate_text, seconds_text
 from hwdash.core.health import HealthState
 from hwdash.core.metric import METRICS
 from hwdash.core.reading import Absent
+from hwdash.core.sample import FaultLevel
+from hwdash.core.snapshot import DeviceStatus
+from hwdash.tui.gauge import Fact, errors, gauges, pools, programs
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, fit, wrapped
-from hwdash.tui.row import Row, state_words
-
-
-class Fact(NamedTuple):
-    """One labelled statement; ``style`` is that of the words."""
-
-    label: str
-    words: str
-    style: str = "text"
-
+from hwdash.tui.row import Row, is_asleep, state_words
 
 _LABEL_WIDTH = 9
+_FAULT_STYLES = {FaultLevel.WARNING: "warm", FaultLevel.STALLED: "stale", FaultLevel.FAILED: "lost"}
 
 
 def facts(row: Row) -> Iterator[Fact]:
     """Everything there is to say about the device of *row*, in order."""
     status, device = row.status, row.status.device
-    state = status.health.state
-    yield Fact("state", state_words(row), "muted" if state is HealthState.OK and row.excluded else state.value)
-    for reason in status.health.reasons:
-        yield Fact("", reason)
-    yield from _throttle(row)
+    yield from _state(row)
+    yield from _throttle(status)
     if row.rank is not None:
         yield Fact("rank", f"{row.rank}, score {row.score:.2f}: {', '.join(row.why)}")
     elif row.excluded:
@@ -43,25 +35,62 @@ def facts(row: Row) -> Iterator[Fact]:
         parts += [] if last.tokens_per_s is None else [rate_text(last.tokens_per_s)]
         parts += [] if last.ttft_s is None else [f"first token {seconds_text(last.ttft_s)}"]
         yield Fact("last", ", ".join(parts))
-    for pool in status.pools:
-        free, total = bytes_text(pool.free_bytes), bytes_text(pool.total_bytes)
-        yield Fact("memory", f"{pool.id}: {free} free of {total}")
-    yield from _limits(row)
+    yield from pools(status)
+    yield from programs(status)
+    yield from gauges(status)
+    yield from errors(status)
+    yield from _limits(device)
     yield Fact("device", f"{device.name} ({device.vendor})")
-    yield from _identity(row)
-    yield from _absent(row)
+    yield from _family(row)
+    yield from _identity(device)
+    yield from _absent(status)
 
 
-def _throttle(row: Row) -> Iterator[Fact]:
-    for item in row.status.limiting:
+def _state(row: Row) -> Iterator[Fact]:
+    status = row.status
+    state = status.health.state
+    calm = state is HealthState.OK and (row.excluded or is_asleep(status))
+    yield Fact("state", state_words(row), "muted" if calm else state.value)
+    for fault in status.faults:
+        yield Fact("fault", fault.words, _FAULT_STYLES[fault.level])
+    told = tuple(fault.words for fault in status.faults)
+    for reason in status.health.reasons:
+        if not (told and reason.endswith(told)) and reason != "asleep":
+            yield Fact("", reason)
+    if status.health.suspected:
+        yield Fact("", "suspected: no flag of the driver says so", "muted")
+
+
+def _throttle(status: DeviceStatus) -> Iterator[Fact]:
+    for item in status.limiting:
         duty = "" if item.duty is None else f", {item.duty:.0%} of the time"
         detail = f" ({item.detail})" if item.detail else ""
         now = "now" if item.active else "not now"
         yield Fact("throttle", f"{item.reason.words}{detail}: {now}{duty}", "throttled" if item.active else "text")
+    counted = [
+        f"{item.reason.words} {item.seconds:,.0f} s" for item in status.throttle if item.seconds and item.seconds >= 0.5
+    ]
+    if counted:
+        yield Fact("so far", f"{', '.join(counted)} since driver start", "muted")
 
 
-def _limits(row: Row) -> Iterator[Fact]:
-    limits = row.status.device.limits
+def _family(row: Row) -> Iterator[Fact]:
+    if row.parent:
+        yield Fact("part of", row.parent)
+    if row.partitions:
+        yield Fact("parts", ", ".join(row.partitions))
+
+
+def _runtime(runtime: Runtime) -> str:
+    if runtime.url:
+        return f"the vendor's server at {runtime.url}"
+    module = f", registered by {runtime.module}" if runtime.module else ""
+    pinned = f", pinned by {runtime.visible_variable}" if runtime.visible_variable else ""
+    return f"torch device {runtime.torch_device}{module}{pinned}"
+
+
+def _limits(device: Device) -> Iterator[Fact]:
+    limits = device.limits
     parts = []
     if limits.power_w is not None:
         parts.append(f"{limits.power_w:.0f} W")
@@ -75,8 +104,7 @@ def _limits(row: Row) -> Iterator[Fact]:
         yield Fact("limits", ", ".join(parts))
 
 
-def _identity(row: Row) -> Iterator[Fact]:
-    device = row.status.device
+def _identity(device: Device) -> Iterator[Fact]:
     able = device.capabilities
     if able.dtypes:
         yield Fact("computes", ", ".join(able.dtypes))
@@ -87,20 +115,26 @@ def _identity(row: Row) -> Iterator[Fact]:
         parts.append(f"{able.compute_units} units")
     if parts:
         yield Fact("", ", ".join(parts))
+    if device.runtime is not None:
+        yield Fact("runtime", _runtime(device.runtime))
     if not able.inference:
         yield Fact("", "cannot run the built-in engine")
     if device.driver:
         yield Fact("driver", f"{device.driver}, read by {device.source}")
+    if device.firmware:
+        yield Fact("firmware", device.firmware)
     if device.pci:
-        yield Fact("pci", device.pci)
+        yield Fact("address", device.pci)
     yield Fact("key", device.key, "muted")
 
 
-def _absent(row: Row) -> Iterator[Fact]:
+def _absent(status: DeviceStatus) -> Iterator[Fact]:
     by_reason: dict[Absent, list[str]] = {}
-    for name, reading in row.status.readings.items():
+    for name, reading in status.readings.items():
         if isinstance(reading, Absent):
             by_reason.setdefault(reading, []).append(METRICS[name].title if name in METRICS else name)
+    if isinstance(status.processes, Absent):
+        by_reason.setdefault(status.processes, []).append("programs")
     for reason, names in by_reason.items():
         yield Fact("n/a", f"{', '.join(names)}: {absent_text(reason)}", "muted")
 

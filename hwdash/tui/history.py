@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from hwdash.core.errors import HwdashError, UnknownDevice
+from hwdash.core.event import Event
 from hwdash.core.history import LatencyHistory, LatencySeries
 from hwdash.core.text import sanitise_line
 from hwdash.tui import chart, summary
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 REFRESH_S = 5.0
 """Seconds between two looks at history while the screen is visible."""
 ALL = "all devices"
+_EVENTS = 500
+"""Events that are looked at for marks; the newest, when there are more."""
 
 
 class Picture(Canvas):
@@ -121,6 +124,7 @@ class HistoryScreen(FrameScreen):
         self._device: str | None = None
         self._wanted: tuple[str, str] | None = None
         self._history: LatencyHistory | None = None
+        self._events: tuple[Event, ...] = ()
         self._problem = ""
         self._answered: datetime | None = None
         self._plan: Plan | None = None
@@ -191,7 +195,9 @@ class HistoryScreen(FrameScreen):
     async def _reload(self) -> None:
         columns = max(self.query_one(Picture).size.width - 12, 20)
         try:
-            self._history = await self.dashboard.client.latency(self._window.seconds, self._device, min(columns, 240))
+            client = self.dashboard.client
+            self._history = await client.latency(self._window.seconds, self._device, min(columns, 240))
+            self._events = (await client.events(self._window.seconds, self._device, limit=_EVENTS)).events
             self._problem = ""
         except UnknownDevice:
             self._device = None
@@ -244,7 +250,7 @@ class HistoryScreen(FrameScreen):
         if history is None:
             picture.say("no history to show: the daemon does not answer" if self._problem else "")
             return
-        planned = chart.plan(history, series, self._figure, *picture.size)
+        planned = chart.plan(history, series, self._figure, *picture.size, events=self._events)
         if planned is None:
             self._plan = None
             picture.say(summary.empty_words(history, series, self._figure, self._window))

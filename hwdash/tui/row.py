@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hwdash.core.format import duration_text
 from hwdash.core.health import HealthState
+from hwdash.core.reading import Absent
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.throttle import ThrottleActivity
 
@@ -30,13 +31,19 @@ class SortOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One device. ``rank`` counts from 1; None when the device is excluded or nothing was ranked. ``why`` explains it."""
+    """One device. ``rank`` counts from 1; None when the device is excluded or nothing was ranked. ``why`` explains it.
+
+    ``parent`` is the id of the device that it is a partition of, empty for a whole one; ``partitions`` are the ids of
+    its own parts.
+    """
 
     status: DeviceStatus
     rank: int | None = None
     score: float | None = None
     excluded: bool = False
     why: tuple[str, ...] = ()
+    parent: str = ""
+    partitions: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -59,7 +66,10 @@ class Row:
 
 
 def rows_of(snapshot: Snapshot, order: SortOrder = SortOrder.RANK) -> tuple[Row, ...]:
-    """All devices of *snapshot* in *order*; by rank, the excluded ones come last, best health first."""
+    """All devices of *snapshot* in *order*; by rank, the excluded ones come last, best health first.
+
+    Partitions stand below the device that they are parts of, which takes the place of the foremost of them all.
+    """
     ranked: dict[str, Row] = {}
     by_id = {status.device.id: status for status in snapshot.devices}
     if snapshot.ranking is not None:
@@ -70,7 +80,25 @@ def rows_of(snapshot: Snapshot, order: SortOrder = SortOrder.RANK) -> tuple[Row,
             if left_out.device in by_id:
                 ranked[left_out.device] = Row(by_id[left_out.device], excluded=True, why=left_out.why)
     rows = [ranked.get(status.device.id) or Row(status) for status in snapshot.devices]
-    return tuple(_sorted(rows, order))
+    rows = _sorted(rows, order)
+    return tuple(rows) if all(status.device.parent is None for status in snapshot.devices) else _families(rows)
+
+
+def _families(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """*rows* with partitions below their parents; one whose parent is not there stands for itself."""
+    ids = {row.key: row.status.device.id for row in rows}
+    families: dict[str, list[Row]] = {}
+    for row in rows:
+        parent = row.status.device.parent
+        families.setdefault(parent if parent in ids and parent is not None else row.key, []).append(row)
+    ordered: list[Row] = []
+    for key, family in families.items():
+        parts = [row for row in family if row.key != key]
+        whole = [row for row in family if row.key == key]
+        names = tuple(row.status.device.id for row in parts)
+        ordered += [replace(row, partitions=names) for row in whole]
+        ordered += [replace(row, parent=ids[key]) for row in parts]
+    return tuple(ordered)
 
 
 def _sorted(rows: Sequence[Row], order: SortOrder) -> list[Row]:
@@ -95,18 +123,36 @@ def active_throttle(status: DeviceStatus) -> tuple[ThrottleActivity, ...]:
     return tuple(sorted((item for item in status.throttle if item.active), key=lambda item: -(item.duty or 0.0)))
 
 
+_SIGNS_OF_LIFE = ("utilization", "power_w", "temperature_c", "clock_hz")
+
+
+def is_asleep(status: DeviceStatus) -> bool:
+    """The system powered the device down, and nothing of it is read so that it stays so."""
+    signs = [status.readings.get(metric) for metric in _SIGNS_OF_LIFE]
+    return Absent.SUSPENDED in signs and all(sign is None or isinstance(sign, Absent) for sign in signs)
+
+
+def suspicion(status: DeviceStatus) -> str:
+    """What is suspicious about a device that is called throttled without a flag, in one word; empty when unclear."""
+    words = " ".join(status.health.reasons).removeprefix("suspected: ")
+    marks = (("clock ", "clock"), (" a token", "latency"), ("memory", "memory"))
+    return next((word for mark, word in marks if mark in words), "")
+
+
 def state_words(row: Row, *, short: bool = False) -> str:
     """The health of a device as a badge in words: ``ok``, ``warm 7 °C left``, ``THROTTLED power cap``, ``LOST``.
 
-    With *short*, throttling is named by its class (``THROTTLED thermal``).
+    With *short*, throttling is named by its class (``THROTTLED thermal``). What is only suspected has a question mark.
     """
     status = row.status
     match status.health.state:
         case HealthState.OK:
-            return "ok, excluded" if row.excluded else "ok"
+            return "asleep" if is_asleep(status) else "ok, excluded" if row.excluded else "ok"
         case HealthState.WARM:
             margin = status.number("temperature_margin_c")
             return "warm" if margin is None else f"warm {margin:.0f} °C left"
+        case HealthState.THROTTLED if status.health.suspected:
+            return f"THROTTLED? {'' if short else 'suspected '}{suspicion(status)}".rstrip()
         case HealthState.THROTTLED:
             active = active_throttle(status)
             if not active:

@@ -24,11 +24,12 @@ _NOTHING: tuple[float | None, ...] = (None,) * len(METRICS)
 
 
 class TracePoint(NamedTuple):
-    """The newest values of one step; None where there was no fresh reading."""
+    """The newest values of one step; None where there was no fresh reading. ``suspected``: no flag said so."""
 
     step: int
     values: tuple[float | None, ...]
     throttled: bool
+    suspected: bool = False
 
 
 class TraceHistory:
@@ -39,19 +40,24 @@ class TraceHistory:
         self._step_s = STEP_S
 
     def add(self, snapshot: Snapshot) -> None:
-        """Take the values of *snapshot*; of a second one in the same step only that a device throttled or went."""
+        """Take the values of *snapshot*; of a second one in the same step only that a device throttled or went.
+
+        A snapshot from before the newest one (a replay that went back) takes the place of all that came after it.
+        """
         if snapshot.interval_s > self._step_s:
             self._step_s = snapshot.interval_s
             self._points.clear()
         step = int(snapshot.taken_at.timestamp() / self._step_s)
         for status in snapshot.devices:
             points = self._points.setdefault(status.device.key, deque(maxlen=int(TRACE_S / STEP_S)))
+            while points and points[-1].step > step:
+                points.pop()
             if not points or points[-1].step < step:
                 points.append(_point(step, status))
             elif status.health.state in _SILENT:
                 points[-1] = points[-1]._replace(values=_NOTHING)
             elif not points[-1].throttled and _throttled(status):
-                points[-1] = points[-1]._replace(throttled=True)
+                points[-1] = points[-1]._replace(throttled=True, suspected=status.health.suspected)
 
     @property
     def step_s(self) -> float:
@@ -78,7 +84,8 @@ class TraceHistory:
 def _point(step: int, status: DeviceStatus) -> TracePoint:
     if status.health.state in _SILENT:
         return TracePoint(step, _NOTHING, False)
-    return TracePoint(step, tuple(status.number(metric) for metric in METRICS), _throttled(status))
+    values = tuple(status.number(metric) for metric in METRICS)
+    return TracePoint(step, values, _throttled(status), status.health.suspected)
 
 
 def _throttled(status: DeviceStatus) -> bool:
