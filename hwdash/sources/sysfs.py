@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from hwdash.core.order import natural_key
@@ -42,11 +43,14 @@ class ReadFailure(Exception):
 class Tree:
     """The files below *root*, which is ``/`` on a live machine. Paths are given without a leading slash.
 
-    A link that leads out of *root* is an error, so that a tree made by hand never shows the machine it lies on.
+    A link that leads out of *root* is an error, so that a tree made by hand never shows the machine it lies on. With
+    *within* nothing is read, listed or found but what lies in those folders after every link has been followed.
     """
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), within: Sequence[str] = ()) -> None:
         self._root = os.path.realpath(root)
+        self._base = self._root.rstrip(os.sep)
+        self._within = tuple(f"{self._base}/{folder}" for folder in within)
 
     @property
     def live(self) -> bool:
@@ -105,6 +109,28 @@ class Tree:
         except (OSError, ValueError):
             return None
 
+    def exists(self, path: str) -> bool:
+        """True when there is something at *path*; a link that leads nowhere is nothing."""
+        try:
+            return Path(self._inside(path)).exists()
+        except (OSError, ValueError):
+            return False
+
+    def is_folder(self, path: str) -> bool:
+        """True when *path* is a directory that is there."""
+        try:
+            return stat.S_ISDIR(os.stat(self._inside(path)).st_mode)  # noqa: PTH116  asked at every tick
+        except (OSError, ValueError):
+            return False
+
+    def real(self, path: str) -> str | None:
+        """*path* with every link followed, without a leading slash; None when that leads out or is no path."""
+        try:
+            full = os.path.realpath(f"{self._base}/{path}")
+            return self._checked(full, path)[len(self._base) + 1 :]
+        except (OSError, ValueError):
+            return None
+
     def _bytes(self, path: str, limit: int) -> bytes:
         # Without O_NONBLOCK the opening of a named pipe would wait for a writer.
         descriptor = os.open(self._inside(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -119,9 +145,13 @@ class Tree:
             os.close(descriptor)
 
     def _inside(self, path: str) -> str:
-        if self.live:
+        if self.live and not self._within:
             return f"/{path}"
-        full = os.path.realpath(f"{self._root}/{path}")
-        if full != self._root and not full.startswith(self._root + os.sep):
+        return self._checked(os.path.realpath(f"{self._base}/{path}"), path)
+
+    def _checked(self, full: str, path: str) -> str:
+        if full != self._root and not full.startswith(self._base + os.sep):
             raise OSError(errno.EXDEV, "leads out of the tree", path)
+        if self._within and not any(full == folder or full.startswith(folder + os.sep) for folder in self._within):
+            raise OSError(errno.EXDEV, "leads out of the folders that may be read", path)
         return full

@@ -86,3 +86,36 @@ def test_names_come_in_their_natural_order(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert Tree(tmp_path).names("") == ["a!b", "hwmon", "hwmon2", "hwmon10", "x y"]
     assert Tree(tmp_path).names("none") == []
+
+
+def test_a_tree_can_be_held_within_folders(tmp_path: Path) -> None:
+    (tmp_path / "sys/class/chip/chip0").mkdir(parents=True)
+    (tmp_path / "sysadmin").mkdir()
+    (tmp_path / "sysadmin/secret").write_text("42")
+    (tmp_path / "sys/class/chip/chip0/good").write_text("7")
+    (tmp_path / "sys/link").symlink_to("class/chip/chip0")
+    (tmp_path / "sys/bad").symlink_to("../sysadmin/secret")
+    (tmp_path / "sys/far").symlink_to("../sysadmin")
+    (tmp_path / "sys/gone").symlink_to("nowhere")
+    tree = Tree(tmp_path, ["sys", "proc/driver"])
+    assert tree.number("sys/link/good", 0, 10) == 7.0
+    assert tree.real("sys/link/good") == "sys/class/chip/chip0/good"
+    assert tree.is_folder("sys/link")
+    assert not tree.is_folder("sys/link/good")
+    assert tree.exists("sys/link/good")
+    assert not tree.exists("sys/gone")
+    for name in ("sys/bad", "sysadmin/secret", "sys/../sysadmin/secret", "sys/far/secret"):
+        assert reason_of(tree, name) is Absent.ERROR, name
+        assert not tree.exists(name)
+        assert tree.real(name) is None
+    assert tree.names("sys/far") == []
+    assert tree.names("sysadmin") == []
+
+
+def test_the_machine_itself_can_be_held_within_folders() -> None:
+    tree = Tree(Path("/"), ["sys", "proc/driver"])
+    assert tree.live
+    assert reason_of(tree, "etc/hostname") is Absent.ERROR
+    assert reason_of(tree, "proc/self/status") is Absent.ERROR
+    assert tree.is_folder("sys")
+    assert tree.names("etc") == []
