@@ -14,7 +14,7 @@ from starlette.responses import Response
 from hwdash.core.errors import HwdashError
 from hwdash.core.text import sanitise_line
 from hwdash.core.wire import error_to_wire
-from hwdash.daemon import routes_history, routes_model, routes_prompt, routes_watch
+from hwdash.daemon import routes_history, routes_model, routes_prompt, routes_replay, routes_watch
 from hwdash.daemon.body import check_query, usage_error
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import error_response, json_response
@@ -34,7 +34,7 @@ def create_app(service: Service, stop: Callable[[], None]) -> FastAPI:
     app.state.service = service
     app.state.stop = stop
     app.state.frame = routes_watch.Frame()
-    for routes in (routes_watch, routes_prompt, routes_history, routes_model):
+    for routes in (routes_watch, routes_prompt, routes_history, routes_model, routes_replay):
         app.include_router(routes.router)
     app.add_exception_handler(HwdashError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

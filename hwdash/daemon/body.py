@@ -19,6 +19,7 @@ from hwdash.core.inference import (
     Message,
     PromptRequest,
 )
+from hwdash.core.replay import ReplayRequest
 from hwdash.core.text import sanitise_line
 
 B = TypeVar("B", bound=BaseModel)
@@ -86,6 +87,20 @@ class PullBody(_Body):
     """A model to fetch."""
 
     model: _Name
+
+
+class ReplayBody(_Body):
+    """What to change of a replay; what is left out stays as it is."""
+
+    paused: bool | None = None
+    seek_s: float | None = Field(None, allow_inf_nan=False)
+    skip_s: float | None = Field(None, allow_inf_nan=False)
+    speed: float | None = Field(None, allow_inf_nan=False)
+    loop: bool | None = None
+
+    def to_request(self) -> ReplayRequest:
+        """The request."""
+        return ReplayRequest(self.paused, self.seek_s, self.skip_s, self.speed, self.loop)
 
 
 async def read_body(request: Request, kind: type[B]) -> B:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.replay import ReplayRequest, ReplayState
+from hwdash.core.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from hwdash.engine.engine import Engine
+    from hwdash.monitor.monitor import Monitor
     from hwdash.sources.source import Source
 
 
@@ -42,11 +45,33 @@ class Player(Protocol):
         """Do what *request* asks for; gives the new state. Raises `UsageError` for what cannot be."""
         ...
 
+    def attach(self, stage: Monitor) -> None:
+        """Steer *stage* from now on. To be called before its first snapshot is made."""
+        ...
+
+    def follow(self, snapshot: Snapshot) -> Snapshot:
+        """*snapshot*, just made, with the state of the replay and what else the recording has of it; time moves on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """A recording to play: the file, recorded seconds per second, whether it begins anew at its end, and where."""
+
+    path: Path
+    speed: float = 1.0
+    loop: bool = False
+    from_s: float = 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What to put in the place of this machine's own sources, engine and models; None keeps the real one."""
+    """What to put in the place of this machine's own sources, engine and models; None keeps the real one.
+
+    *playback* puts a recording in the place of all three.
+    """
 
     sources: Sequence[Source] | None = None
     engine: Engine | None = None
     models: Models | None = None
+    playback: Playback | None = None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwdash import __version__
 from hwdash.core.config import Config
-from hwdash.core.errors import UsageError
+from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.paths import Paths
 from hwdash.daemon.lock import held_lock
 from hwdash.daemon.logfile import start_logging
@@ -54,20 +54,33 @@ def run_daemon(
 ) -> int:
     """Run the daemon until a signal, a client's stop, or (*owned*) the end of stdin; gives the exit code.
 
-    An *owned* daemon waits two seconds for one that is just ending to release its lock. Raises `DaemonUnreachable`
+    An *owned* daemon waits two seconds for one that is just ending to release its lock. One that plays a recording
+    has a state directory and, without *socket*, a socket of its own. Raises `DaemonUnreachable`
     when another daemon runs or a place cannot be used, `UsageError` when an owned daemon has no pipe on stdin.
     """
     if owned and not stat.S_ISFIFO(os.fstat(0).st_mode) and not stat.S_ISSOCK(os.fstat(0).st_mode):
         raise UsageError("--owned needs a pipe on stdin; to keep a daemon running use: hwdash daemon")
-    path = socket or paths.socket
+    if parts.playback is not None:
+        from hwdash.daemon.replay import private_home
+
+        home: contextlib.AbstractContextManager[Paths] = private_home(paths)
+    else:
+        home = contextlib.nullcontext(paths)
+    with home as paths:
+        code = _serve(config, paths, socket or paths.socket, owned, verbose, parts)
+    _leave(code)
+    return code
+
+
+def _serve(config: Config, paths: Paths, path: Path, owned: bool, verbose: bool, parts: Parts) -> int:
+    """Hold the lock and the socket *path* and run the daemon; gives the exit code."""
     with held_lock(paths.lock, _OWNED_LOCK_WAIT_S if owned else 0.0), listening(path) as listener:
         problem = start_logging(paths.log, verbose=verbose, foreground=not owned)
         log.info("hwdash %s starts, pid %d, socket %s", __version__, os.getpid(), path)
         daemon = _Daemon(config, paths, path, listener, owned, problem, parts)
         code = _run(daemon)
         log.info("ended with code %d", code)
-    _leave(code)
-    return code
+        return code
 
 
 class _Daemon:
@@ -171,6 +184,8 @@ def _run(daemon: _Daemon) -> int:
     loop.set_default_executor(executor)
     try:
         return loop.run_until_complete(daemon.live())
+    except HwdashError:
+        raise
     except Exception:
         log.critical("the daemon has failed", exc_info=True)
         raise

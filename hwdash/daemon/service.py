@@ -96,7 +96,7 @@ class Service:
         self._alerts = AlertBook(config.alerts.rules)
         webhook = config.alerts.webhook if player is None else None
         self._webhook = None if webhook is None else Webhook(webhook, clock)
-        self._started = clock.monotonic()
+        self._started = SYSTEM_CLOCK.monotonic()
         self._prewarm_problems: list[str] = []
         self._brackets: dict[str, set[Bracket]] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -109,6 +109,8 @@ class Service:
 
     async def start(self) -> None:
         """Start watching; returns at once. The first snapshot comes when all devices were read, or their deadline passed."""
+        if self._player is not None:
+            self._player.attach(self._monitor)
         await self._monitor.start()
         self._keep(self._background, self._publish()).add_done_callback(self._crashed)
         self._keep(self._background, self._prepare()).add_done_callback(self._crashed)
@@ -148,7 +150,7 @@ class Service:
         return DaemonStatus(
             pid=os.getpid(),
             version=__version__,
-            uptime_s=self._clock.monotonic() - self._started,
+            uptime_s=SYSTEM_CLOCK.monotonic() - self._started,
             interval_s=self._monitor.interval_s,
             socket=self._identity.socket,
             listen=None,
@@ -265,11 +267,12 @@ class Service:
     async def _publish(self) -> None:
         async for snapshot in self._monitor.snapshots.subscribe():
             before = self.snapshots.latest.ranking if self.snapshots.latest else None
-            replayed = None if self._player is None else self._player.state
             self._raise_alerts(snapshot)
+            if self._player is not None:
+                snapshot = self._player.follow(snapshot)
             # At a slow interval the last ten seconds could be over before a client gets the next snapshot.
             recent = self._events.recent(max(RECENT_S, 2.0 * snapshot.interval_s))
-            ranked = replace(snapshot, ranking=settle(rank(snapshot), before), replay=replayed, events=recent)
+            ranked = replace(snapshot, ranking=settle(rank(snapshot), before), events=recent)
             self.snapshots.publish(ranked)
             self._store.add_snapshot(ranked)
 
