@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hwdash.cli.devices import show_devices
+from hwdash.cli.playback import add_playback, playing
 from hwdash.cli.service import with_interval
 from hwdash.cli.settings import client_for, load_config, with_client
 from hwdash.client.client import Client
@@ -26,13 +27,20 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--interval", type=float, metavar="SEC", help="seconds between two samples, 0.1 to 60")
     group.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
     group.add_argument("--once", action="store_true", help="print one table as text, then exit")
+    add_playback(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(parsed: argparse.Namespace) -> int:
+    with playing(parsed) as arguments:
+        return _show(parsed, arguments)
+
+
+def _show(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """The dashboard or the table, of a daemon that is started with *arguments*, those of a replay, if need be."""
     paths = paths_from(os.environ)
     config = with_interval(load_config(parsed.config, paths), parsed.interval)
-    arguments = ["--interval", f"{config.monitor.interval_s:g}"]
+    arguments = arguments or ["--interval", f"{config.monitor.interval_s:g}"]
     if parsed.interval is not None:
         _check_rhythm(parsed, parsed.interval)
     if parsed.once:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hwdash.cli.output import print_json, table_text
+from hwdash.cli.playback import add_playback, playback_of
 from hwdash.cli.settings import load_config, with_client
 from hwdash.client.client import Client
 from hwdash.core.config import Config, check_interval
@@ -21,6 +22,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     """Add ``daemon``, ``status`` and ``stop``."""
     parser = command("daemon", "run the monitoring daemon in the foreground, until Ctrl-C or `hwdash stop`")
     parser.add_argument("--interval", type=float, metavar="SEC", help="seconds between two samples, 0.1 to 60")
+    add_playback(parser)
     parser.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=_run_daemon)
     parser = command("status", "the daemon's pid, uptime, interval, socket and workers")
@@ -40,12 +42,15 @@ def with_interval(config: Config, interval_s: float | None) -> Config:
 
 
 def _run_daemon(parsed: argparse.Namespace) -> int:
+    from hwdash.daemon.parts import Parts
     from hwdash.daemon.process import run_daemon
 
+    playback = playback_of(parsed)
     paths = paths_from(os.environ)
     config = with_interval(load_config(parsed.config, paths), parsed.interval)
     socket = Path(parsed.socket).absolute() if parsed.socket else None
-    return run_daemon(config, paths, socket=socket, owned=parsed.owned, verbose=parsed.verbose)
+    parts = Parts(playback=playback)
+    return run_daemon(config, paths, socket=socket, owned=parsed.owned, verbose=parsed.verbose, parts=parts)
 
 
 async def show_status(client: Client, as_json: bool) -> int:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from hwdash.cli.playback import playing
 from hwdash.client.client import Client
 from hwdash.client.launch import connect
 from hwdash.core.config import Config, override_from_environment, parse_config
@@ -69,10 +70,11 @@ def with_client(
     load_config(parsed.config, paths_from(os.environ))
 
     async def run() -> int:
-        client = client_for(parsed, launch=launch, daemon_arguments=daemon_arguments)
+        client = client_for(parsed, launch=launch or bool(replay), daemon_arguments=[*daemon_arguments, *replay])
         try:
             return await command(client)
         finally:
             await client.close()
 
-    return asyncio.run(run())
+    with playing(parsed) as replay:
+        return asyncio.run(run())

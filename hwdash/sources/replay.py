@@ -1,0 +1,138 @@
+"""A recording in the place of hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hwdash.core.device import Device
+from hwdash.core.health import HealthState
+from hwdash.core.reading import is_present
+from hwdash.core.recording import Frame
+from hwdash.core.sample import Notice, Sample
+from hwdash.core.snapshot import DeviceStatus
+from hwdash.core.throttle import ThrottleReason
+from hwdash.sources.replay_clock import ReplayClock
+from hwdash.sources.replay_reel import Reel
+from hwdash.sources.source import DeviceLost
+
+_MAX_SKIPPED = 1000
+
+
+class NoAnswer(Exception):
+    """The device did not answer, at that place of the recording."""
+
+
+class ReplaySource:
+    """The devices that the recorded session had from the source *name*, as they were at the time of *clock*.
+
+    What was derived when it was recorded (power from energy, rates) is taken as it is; throttling is given as the
+    flags and counters that were recorded. While the clock has not reached the next snapshot, or the device had not
+    been read anew, the sample is the same object, which ages. What was lost is lost, with the recorded words; what
+    did not answer until it was stale does not answer here either.
+    """
+
+    per_device = False
+
+    def __init__(self, reel: Reel, clock: ReplayClock, name: str, *, others: frozenset[str] | None = None) -> None:
+        """With *others*, the names of all other sources, it also takes the devices that belong to none of them."""
+        self.name = name
+        self._reel = reel
+        self._clock = clock
+        self._others = others
+        self._samples: dict[str, tuple[int, Sample]] = {}
+        self._problem = ""
+
+    @property
+    def problem(self) -> str:
+        """What the source said when it was recorded, and what is wrong with the recording itself."""
+        return self._problem
+
+    def discover(self) -> Sequence[Device]:
+        """The devices of the present snapshot, in the recorded order."""
+        frame = self._frame()[1]
+        problems = [source.problem for source in frame.snapshot.sources if source.name == self.name and source.problem]
+        if self._others is not None and self._reel.problem:
+            problems.append(self._reel.problem)
+        self._problem = "; ".join(problems)
+        return tuple(replace(status.device, id="") for status in frame.snapshot.devices if self._is_own(status.device))
+
+    def read(self, key: str) -> Sample:
+        """The sample of *key* at the present place. Raises `DeviceLost` where it was lost, or not there (any more)."""
+        number, frame = self._frame()
+        known_at, known = self._samples.get(key, (-1, None))
+        if known is not None and known_at == number:
+            return known
+        status = next((status for status in frame.snapshot.devices if status.device.key == key), None)
+        if status is None:
+            raise DeviceLost("not in the recording at this time")
+        if status.health.state is HealthState.LOST:
+            raise DeviceLost(_after(status, "lost: ") or "the device is gone")
+        if status.sampled_at is None or (status.health.state is HealthState.STALE and not _has_numbers(status)):
+            raise NoAnswer(_after(status, ": ") or "no sample")
+        if known is None or known_at > number or known.taken_at != status.sampled_at:
+            known = self._sample(status, frame, self._notices(key, known_at, number))
+        self._samples[key] = (number, known)
+        return known
+
+    def close(self) -> None:
+        """Let the recording go, also while it is still being read."""
+        self._reel.close()
+
+    def _frame(self) -> tuple[int, Frame]:
+        number = self._reel.at(self._clock.time_s)
+        return number, self._reel.frame(number)
+
+    def _is_own(self, device: Device) -> bool:
+        return device.source == self.name or (self._others is not None and device.source not in self._others)
+
+    def _notices(self, key: str, known_at: int, number: int) -> tuple[Notice, ...]:
+        """What the device reported since the snapshot that was read last, or with this one after a jump."""
+        first = known_at + 1 if 0 <= known_at < number <= known_at + _MAX_SKIPPED else number
+        return tuple(
+            Notice(event.words, event.severity)
+            for passed in range(first, number + 1)
+            for event in self._reel.events(passed)
+            if event.key == key
+        )
+
+    def _sample(self, status: DeviceStatus, frame: Frame, notices: tuple[Notice, ...]) -> Sample:
+        assert status.sampled_at is not None
+        unknown = next((item for item in status.throttle if item.reason is ThrottleReason.UNKNOWN), None)
+        return Sample(
+            key=status.device.key,
+            monotonic_s=self._clock.monotonic_at(frame.position_s) - (status.age_s or 0.0),
+            taken_at=status.sampled_at,
+            readings=status.readings,
+            pools=status.pools,
+            throttle_flags=frozenset(item.reason for item in status.throttle if item.active),
+            throttle_seconds={item.reason: item.seconds for item in status.throttle if item.seconds is not None},
+            unknown_flags=None if unknown is None else unknown.detail,
+            throttle_known=frozenset(item.reason for item in status.throttle),
+            clock_is_set=status.clock_is_set,
+            processes=status.processes,
+            faults=status.faults,
+            notices=notices,
+        )
+
+
+def replay_sources(reel: Reel, clock: ReplayClock) -> tuple[ReplaySource, ...]:
+    """A source for each one that the recorded session had, in its order."""
+    snapshot = reel.frame(0).snapshot
+    names = dict.fromkeys(source.name for source in snapshot.sources)
+    names |= dict.fromkeys(status.device.source for status in snapshot.devices)
+    first, *rest = list(names) or ["replay"]
+    return (
+        ReplaySource(reel, clock, first, others=frozenset(rest)),
+        *(ReplaySource(reel, clock, name) for name in rest),
+    )
+
+
+def _has_numbers(status: DeviceStatus) -> bool:
+    return any(is_present(reading) for reading in status.readings.values())
+
+
+def _after(status: DeviceStatus, mark: str) -> str:
+    """The driver's words in the first reason of the recorded health."""
+    reason = next(iter(status.health.reasons), "")
+    return reason.partition(mark)[2] or reason

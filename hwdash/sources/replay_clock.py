@@ -1,0 +1,139 @@
+"""Recorded time, for everything that watches a recording as if it were hardware."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timedelta
+
+from hwdash.core.clock import SYSTEM_CLOCK, Clock
+from hwdash.sources.replay_reel import Reel
+
+PRE_ROLL_S = 60.0
+"""Before the place that is jumped to, so many seconds are gone through, for what looks back as far."""
+
+_ZERO_S = 1000.0
+_OVERDUE_S = 2.0
+
+
+class ReplayClock:
+    """The time of the snapshot on show; a `hwdash.core.clock.Clock`. Safe to use from several threads.
+
+    It stands still while one snapshot is made of what was recorded, and moves to the next place in `turn`: by then
+    ``speed`` recorded seconds have passed for each second, none while it is paused or at the end. Within half an
+    interval of a recorded snapshot it shows that snapshot's very time, so that ages are the recorded ones. The
+    monotonic time goes on growing when the recording is wound back.
+    """
+
+    def __init__(self, reel: Reel, *, speed: float = 1.0, paused: bool = False, real: Clock = SYSTEM_CLOCK) -> None:
+        self._reel = reel
+        self._real = real
+        self._lock = threading.Lock()
+        self._speed = speed
+        self._paused = paused
+        self._offset_s = _ZERO_S
+        self._anchor_s = 0.0  # the place at the real time beside it
+        self._anchor_real_s = self._turned_real_s = real.monotonic()
+        self._shown_s = 0.0
+        self._step_s: float | None = None
+
+    @property
+    def speed(self) -> float:
+        """Recorded seconds per second."""
+        return self._speed
+
+    @property
+    def paused(self) -> bool:
+        """It was told to stand still."""
+        return self._paused
+
+    @property
+    def position_s(self) -> float:
+        """The place on show, in seconds from the start of the recording."""
+        with self._lock:
+            real_s = self._real.monotonic()
+            if not self._paused and self._step_s is None and real_s - self._turned_real_s > _OVERDUE_S:
+                # Nobody turns it: whatever failed there, time goes on.
+                self._turn(real_s, 0.0)
+            return self._shown_s
+
+    @property
+    def time_s(self) -> float:
+        """The place that time stands at: the one on show, or one on the way there after a jump."""
+        step_s = self._step_s
+        return self.position_s if step_s is None else step_s
+
+    @property
+    def ended(self) -> bool:
+        """It stands at the end of a recording that is read to its end."""
+        return self._reel.complete and self._shown_s >= self._reel.duration_s
+
+    def monotonic(self) -> float:
+        """Recorded seconds that never run backwards."""
+        return self._offset_s + self.time_s
+
+    def now(self) -> datetime:
+        """The recorded time in UTC."""
+        return self.at(self.time_s)
+
+    def at(self, position_s: float) -> datetime:
+        """The recorded time in UTC of a place."""
+        return self._reel.header.started_at + timedelta(seconds=round(position_s, 3))
+
+    def monotonic_at(self, position_s: float) -> float:
+        """The monotonic time of a place, as long as nothing jumps."""
+        return self._offset_s + position_s
+
+    def turn(self, lead_s: float) -> None:
+        """What was on show is made: move to the place that will be reached *lead_s* real seconds from now."""
+        with self._lock:
+            if not self._paused and self._step_s is None:
+                self._turn(self._real.monotonic(), lead_s)
+
+    def jump(self, position_s: float) -> None:
+        """Go to a place at once. The monotonic time moves on far enough for what is gone through before that place."""
+        with self._lock:
+            before_s = self._offset_s + self._shown_s
+            place_s = self._snapped(min(max(0.0, position_s), self._reel.duration_s))
+            self._offset_s = before_s + PRE_ROLL_S + 1.0 - place_s
+            self._stand(place_s)
+
+    def step(self, position_s: float) -> None:
+        """Let time stand at a place before the one that was jumped to, on the way there."""
+        with self._lock:
+            self._step_s = position_s
+
+    def arrive(self) -> None:
+        """Be at the place that was jumped to; time goes on from there."""
+        with self._lock:
+            self._step_s = None
+            self._stand(self._shown_s)
+
+    def set_speed(self, speed: float) -> None:
+        """Go on from the place on show at another speed."""
+        with self._lock:
+            self._speed = speed
+            self._stand(self._shown_s)
+
+    def set_paused(self, paused: bool) -> None:
+        """Stand still at the place on show, or go on from it."""
+        with self._lock:
+            self._paused = paused
+            self._stand(self._shown_s)
+
+    def _stand(self, place_s: float) -> None:
+        self._shown_s = self._anchor_s = place_s
+        self._anchor_real_s = self._turned_real_s = self._real.monotonic()
+
+    def _turn(self, real_s: float, lead_s: float) -> None:
+        self._turned_real_s = real_s
+        place_s = self._anchor_s + (real_s + lead_s - self._anchor_real_s) * self._speed
+        if place_s >= self._reel.duration_s:
+            # No time passes at the end, nor while the rest of a long recording is still being read.
+            place_s = self._anchor_s = self._reel.duration_s
+            self._anchor_real_s = real_s + lead_s
+        self._shown_s = max(self._shown_s, self._snapped(place_s))
+
+    def _snapped(self, place_s: float) -> float:
+        """The time of the nearest recorded snapshot, or the place itself far from any."""
+        nearest_s = self._reel.position(self._reel.at(place_s))
+        return nearest_s if abs(nearest_s - place_s) <= 0.5 * self._reel.header.interval_s else place_s
