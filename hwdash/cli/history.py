@@ -4,40 +4,74 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
 
+from hwdash.cli.history_event import events_csv, events_text
 from hwdash.cli.output import csv_text, print_json, table_text
 from hwdash.cli.settings import with_client
 from hwdash.client.client import Client
 from hwdash.core.duration import parse_duration
+from hwdash.core.errors import UsageError
+from hwdash.core.event import EventKind, Severity
 from hwdash.core.format import duration_text, seconds_text
-from hwdash.core.history import LatencyBucket, LatencyHistory, Percentiles, ThrottledPeriod
+from hwdash.core.history import EventHistory, LatencyBucket, LatencyHistory, Percentiles, ThrottledPeriod
 from hwdash.core.wire import to_wire
+
+H = TypeVar("H")
+
+_MOST_EVENTS = 10_000
 
 
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``history``."""
-    parser = command("history", "what SQLite holds: latency")
-    parser.add_argument("what", choices=["latency"], help="latency: TTFT, ITL and total of the prompts")
+    parser = command("history", "what SQLite holds: latency, events")
+    parser.add_argument(
+        "what",
+        choices=["latency", "events"],
+        help="latency: TTFT, ITL and total of the prompts; events: changes of health, faults, alerts",
+    )
     parser.add_argument("--device", metavar="ID", help="one device (id or key); default all")
     parser.add_argument("--since", default="1h", metavar="TIME", help="how far back: 30s, 5m, 1h, 7d (default 1h)")
+    parser.add_argument("--kind", choices=[kind.value for kind in EventKind], help="events of this kind only")
+    parser.add_argument(
+        "--severity", choices=[severity.value for severity in Severity], help="events of this severity or worse only"
+    )
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
     parser.set_defaults(run=_run)
 
 
 def _run(parsed: argparse.Namespace) -> int:
     since_s = parse_duration(parsed.since, "--since")
+    if parsed.what != "events" and (parsed.kind or parsed.severity):
+        raise UsageError("--kind and --severity go with: hwdash history events", param="kind")
 
     async def show(client: Client) -> int:
-        history = await client.latency(since_s, parsed.device)
-        if parsed.format == "json":
-            print_json(to_wire(history))
-        elif parsed.format == "csv":
-            print(latency_csv(history), end="")
+        if parsed.what == "events":
+            events = await _events(client, since_s, parsed)
+            _print(parsed.format, events, events_text, events_csv)
         else:
-            print(latency_text(history))
+            latency = await client.latency(since_s, parsed.device)
+            _print(parsed.format, latency, latency_text, latency_csv)
         return 0
 
     return with_client(parsed, show)
+
+
+async def _events(client: Client, since_s: float, parsed: argparse.Namespace) -> EventHistory:
+    kind = EventKind(parsed.kind) if parsed.kind else None
+    history = await client.events(since_s, parsed.device, kind, _MOST_EVENTS)
+    least = Severity(parsed.severity or Severity.INFO).weight
+    return replace(history, events=tuple(event for event in history.events if event.severity.weight >= least))
+
+
+def _print(form: str, history: H, text: Callable[[H], str], as_csv: Callable[[H], str]) -> None:
+    if form == "json":
+        print_json(to_wire(history))
+    elif form == "csv":
+        print(as_csv(history), end="")
+    else:
+        print(text(history))
 
 
 def latency_text(history: LatencyHistory) -> str:
