@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.device import Device
@@ -15,23 +16,46 @@ from hwdash.core.reading import Absent
 from hwdash.core.sample import Sample
 from hwdash.core.text import sanitise_line
 from hwdash.sources.nvml_card import METRICS, Card
+from hwdash.sources.nvml_event import EventWatch
 from hwdash.sources.nvml_facts import SOURCE_NAME, Facts, text_of
+from hwdash.sources.nvml_mig import INSTANCE_METRICS, Instance, slices_of
+from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import judge
 from hwdash.sources.nvml_session import GPU_NOT_FOUND, NOT_FOUND, NvmlDown, NvmlSession, SessionLost
+from hwdash.sources.nvml_throttle import Throttle
 from hwdash.sources.source import DeviceLost, SourceUnavailable
+from hwdash.sources.sysfs import Tree
 
 _logger = logging.getLogger(__name__)
+
+_SETTINGS_S = 30.0
+"""How often what only an operator changes is looked at: the power limit, and whether MIG is on."""
+
+_CLOSE_PATIENCE_S = 0.05
+"""How long a closing source waits for the thread of the events; a longer wait ends behind its back."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """A GPU found once. ``card`` belongs to the NVML run ``generation`` and is None until it is read (again)."""
+    """A GPU or MIG instance found once. ``reader`` belongs to the NVML run ``generation``; None until the next read.
+
+    ``mig`` is true for a partitioned GPU, None for one that cannot be; ``number`` is the instance's, where it is one.
+    """
 
     device: Device
     uuid: str
     pool_id: str
-    card: Card | None = None
+    mig: bool | None = False
+    number: int | None = None
+    reader: Card | Instance | None = None
     generation: int = 0
+    settings: Pace = field(default_factory=lambda: Pace(_SETTINGS_S))
+
+    def drop(self) -> None:
+        """Forget the reader: the next read makes another."""
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.close()
 
 
 class NvmlSource:
@@ -55,7 +79,11 @@ class NvmlSource:
         self._session = NvmlSession(library, self._clock, sysroot)
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
+        self._order: tuple[str, ...] = ()
+        self._driver: str | None = None
         self._failures: list[str] = []
+        self._tree = Tree(sysroot)
+        self._watch = EventWatch()
 
     @property
     def problem(self) -> str:
@@ -63,15 +91,17 @@ class NvmlSource:
         return "; ".join(self._failures)
 
     def discover(self) -> Sequence[Device]:
-        """All GPUs that answer, in the driver's order. Their facts are asked for once; the power limit every time.
+        """All GPUs that answer, in the driver's order, each followed by its MIG instances.
 
-        A GPU that does not answer is left out and named by `problem`. Raises `SourceUnavailable` with what to do when there is none.
+        Their facts are asked for once, what an operator can change every 30 s, MIG instances every time. A GPU that does not answer is
+        left out and named by `problem`. Raises `SourceUnavailable` with what to do when there is none.
         """
         while True:
             generation = self._session.start()
             try:
-                return self._enumerate()
+                return self._enumerate(generation)
             except SessionLost as lost:
+                self._watch.stop()
                 if not self._session.restart(generation):
                     raise self._session.over(lost.reason) from None
 
@@ -90,30 +120,55 @@ class NvmlSource:
             except NvmlDown as down:
                 if down.reason is Absent.ERROR:
                     raise DeviceLost(str(down) or "the NVIDIA driver is gone") from down
-                return self._absent(key, down.reason)
+                return self._absent(known, down.reason)
             try:
                 return self._read(known, generation)
             except SessionLost as lost:
+                self._watch.stop()
                 if not self._session.restart(generation):
-                    return self._absent(key, lost.reason)
-            except DeviceLost:
-                known.card = None
-                raise
+                    return self._absent(known, lost.reason)
+            except DeviceLost as lost:
+                known.drop()
+                self._order = ()
+                words = "; ".join((str(lost), *(notice.words for notice in self._watch.take(key))))
+                raise DeviceLost(words) from lost
 
     def close(self) -> None:
-        """Shut NVML down."""
-        self._session.close()
+        """Shut NVML down, once nobody waits for its events any more."""
         with self._lock:
+            known = list(self._known.values())
             self._known.clear()
+        for each in known:
+            each.drop()
+        self._watch.stop(_CLOSE_PATIENCE_S, self._session.close)
 
     def _read(self, known: _Known, generation: int) -> Sample:
-        if known.card is None or known.generation != generation:
-            known.card = Card(self._session.library, self._handle(known.uuid), known.pool_id)
+        reader = known.reader
+        if reader is None or known.generation != generation:
+            known.drop()
+            reader = known.reader = self._reader(known)
             known.generation = generation
-        return known.card.read(known.device.key, self._clock.monotonic(), self._clock.now())
+        sample = reader.read(known.device.key, self._clock.monotonic(), self._clock.now())
+        notices = self._watch.take(known.device.key)
+        return replace(sample, notices=notices) if notices else sample
 
-    def _absent(self, key: str, reason: Absent) -> Sample:
-        return Sample(key, self._clock.monotonic(), self._clock.now(), dict.fromkeys(METRICS, reason))
+    def _reader(self, known: _Known) -> Card | Instance:
+        library, phase = self._session.library, (crc32(known.uuid.encode()) + 1) / 2**32
+        handle = self._handle(known.uuid)
+        with self._lock:
+            parent = self._known.get(known.device.parent or "")
+        if parent is None:
+            return Card(library, handle, known.pool_id, self._tree, phase)
+
+        def throttle() -> Throttle:
+            return parent.reader.throttle if isinstance(parent.reader, Card) else Throttle()
+
+        handles = handle, self._handle(parent.uuid)
+        return Instance(library, handles, known.number, known.pool_id, self._tree, phase, throttle)
+
+    def _absent(self, known: _Known, reason: Absent) -> Sample:
+        names = METRICS if known.device.parent is None else INSTANCE_METRICS
+        return Sample(known.device.key, self._clock.monotonic(), self._clock.now(), dict.fromkeys(names, reason))
 
     def _handle(self, uuid: str) -> Any:
         library = self._session.library
@@ -125,7 +180,7 @@ class NvmlSource:
             judge(error.value)
             raise DeviceLost(f"the NVIDIA driver does not give the GPU out: {sanitise_line(str(error))}") from error
 
-    def _enumerate(self) -> list[Device]:
+    def _enumerate(self, generation: int) -> list[Device]:
         library = self._session.library
         try:
             count = library.nvmlDeviceGetCount()
@@ -135,41 +190,83 @@ class NvmlSource:
         if not count:
             raise self._session.no_devices()
         driver = self._driver_version()
-        found: list[Device] = []
         failures: list[str] = []
-        for index in range(count):
+        uuids = self._order
+        if len(uuids) != count or driver != self._driver:
+            uuids, failures = self._list(count)
+        found: list[Device] = []
+        watched: dict[str, str] = {}
+        for uuid in uuids:
             try:
-                found.append(self._identify(index, driver))
+                devices = self._identify(uuid, driver)
             except DeviceLost as lost:
-                failures.append(f"GPU {index}: {lost}")
-            except library.NVMLError as error:
-                failures.append(f"GPU {index}: {sanitise_line(str(error))}")
+                failures.append(f"{sanitise_line(uuid)}: {lost}")
+                continue
+            watched[devices[0].key] = uuid
+            found += devices
+        # As long as there are as many GPUs as before and none was lost, they are the same.
+        self._order, self._driver = (uuids, driver) if len(watched) == count else ((), None)
         if failures != self._failures:
             _logger.warning("NVIDIA GPUs that do not answer: %s", "; ".join(failures) or "none any more")
             self._failures = failures
         if not found:
             raise SourceUnavailable(f"no NVIDIA GPU answers ({'; '.join(failures)})")
+        self._watch.follow(library, generation, watched, self._handle)
         return found
 
-    def _identify(self, index: int, driver: str | None) -> Device:
-        """The GPU with the driver's *index*, an order that means nothing: UUID and PCI address identify it."""
+    def _list(self, count: int) -> tuple[tuple[str, ...], list[str]]:
+        """The UUIDs of all GPUs that answer, and what the others say; by the driver's index, which means nothing."""
         library = self._session.library
-        try:
-            handle = library.nvmlDeviceGetHandleByIndex(index)
-            uuid = text_of(library.nvmlDeviceGetUUID(handle))
-        except library.NVMLError as error:
-            judge(error.value)
-            raise
-        facts = Facts(library, handle)
+        uuids: list[str] = []
+        failures: list[str] = []
+        for index in range(count):
+            try:
+                handle = library.nvmlDeviceGetHandleByIndex(index)
+                uuids.append(text_of(library.nvmlDeviceGetUUID(handle)))
+            except library.NVMLError as error:
+                try:
+                    judge(error.value)
+                    failures.append(f"GPU {index}: {sanitise_line(str(error))}")
+                except DeviceLost as lost:
+                    failures.append(f"GPU {index}: {lost}")
+        return tuple(uuids), failures
+
+    def _identify(self, uuid: str, driver: str | None) -> list[Device]:
+        """The GPU with its facts, and its MIG instances."""
         with self._lock:
             known = self._known.get(f"nvidia:{uuid}")
-        if known is None or known.device.driver != driver:
-            device = facts.device(uuid, driver)
-            known = _Known(device, uuid, facts.pool_id())
-        known.device = replace(known.device, limits=replace(known.device.limits, power_w=facts.power_limit_w()))
+        fresh = known is not None and known.device.driver == driver
+        if known is not None and fresh and not known.mig and not known.settings.is_due(self._clock.monotonic()):
+            return [known.device]
+        library, handle = self._session.library, self._handle(uuid)
+        facts = Facts(library, handle)
+        if known is None or not fresh:
+            known = _Known(facts.device(uuid, driver), uuid, facts.pool_id())
+        if known.settings.due(self._clock.monotonic()):
+            known = self._look_at_settings(known, facts)
+        members = [known]
+        if known.mig:
+            pieces = slices_of(library, handle, known.device)
+            members += (_Known(piece.device, piece.uuid, known.pool_id, None, piece.number) for piece in pieces)
         with self._lock:
-            self._known[known.device.key] = known
-        return known.device
+            for member in members[1:]:
+                before = self._known.get(member.device.key)
+                if before is not None and before.number == member.number:
+                    member.reader, member.generation = before.reader, before.generation
+            self._known |= {member.device.key: member for member in members}
+        return [member.device for member in members]
+
+    def _look_at_settings(self, known: _Known, facts: Facts) -> _Known:
+        mig = None if known.mig is None else facts.is_partitioned()
+        if mig != known.mig:
+            # What a partitioned GPU does not tell is told again when the partitions are gone, and the other way round.
+            known = _Known(known.device, known.uuid, known.pool_id, mig, settings=known.settings)
+        known.device = replace(
+            known.device,
+            limits=replace(known.device.limits, power_w=facts.power_limit_w()),
+            capabilities=replace(known.device.capabilities, inference=not mig),
+        )
+        return known
 
     def _driver_version(self) -> str | None:
         library = self._session.library

@@ -28,6 +28,7 @@ _HBM_BUS_BITS = 1024
 """One HBM stack is 1024 bits wide; the widest GDDR card is 512."""
 
 _CLOCK_SM = 1
+_MIG_ON = 1
 _THRESHOLD_SHUTDOWN, _THRESHOLD_SLOWDOWN, _THRESHOLD_MEMORY = 0, 1, 2
 
 
@@ -57,13 +58,23 @@ class Facts:
                 temperature_shutdown_c=self._threshold(_THRESHOLD_SHUTDOWN),
                 memory_temperature_max_c=self._threshold(_THRESHOLD_MEMORY),
                 clock_hz=self._number("nvmlDeviceGetMaxClockInfo", _CLOCK_SM, scale=1e6),
+                pcie_link_generation=self._count("nvmlDeviceGetMaxPcieLinkGeneration", 16),
+                pcie_link_width=self._count("nvmlDeviceGetMaxPcieLinkWidth", 64),
             ),
             visible_as=uuid,
+            firmware=self._firmware(),
         )
 
     def power_limit_w(self) -> float | None:
         """The limit that is enforced now. An operator can change it at any time."""
         return self._number("nvmlDeviceGetEnforcedPowerLimit", scale=1e-3)
+
+    def is_partitioned(self) -> bool | None:
+        """True while MIG is on, False while it is off or not known, None for a GPU without MIG."""
+        answer = Query(self._library, ("nvmlDeviceGetMigMode",), (self._handle,)).ask()
+        if isinstance(answer, Absent):
+            return None if answer is Absent.NOT_SUPPORTED else False
+        return bool(answer[0] == _MIG_ON)
 
     def pool_id(self) -> str:
         """``hbm`` where the memory bus is as wide as only stacked memory is, else ``vram``."""
@@ -82,6 +93,14 @@ class Facts:
             compute_units=int(cores) // per_unit if cores and per_unit else None,
             inference=True,
         )
+
+    def _firmware(self) -> str | None:
+        version = self._text("nvmlDeviceGetVbiosVersion")
+        return f"VBIOS {version}" if version else None
+
+    def _count(self, name: str, most: int) -> int | None:
+        number = self._number(name)
+        return int(number) if number is not None and number <= most else None
 
     def _threshold(self, which: int) -> float | None:
         celsius = self._number("nvmlDeviceGetTemperatureThreshold", which)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from hwdash.core.reading import Absent, Reading
@@ -16,6 +17,9 @@ from hwdash.sources.nvml_session import (
     reason_of,
 )
 from hwdash.sources.source import DeviceLost
+
+ALL_LINKS = 0xFFFFFFFF
+"""The scope of a field that is to be the sum over all links (nvml.h, ``NVML_FI_DEV_NVLINK_*``)."""
 
 _MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 """The member of ``nvmlValue_t`` by ``nvmlValueType_t``."""
@@ -67,13 +71,23 @@ class Query:
                 del self._ways[0]
         return Absent.NOT_SUPPORTED
 
+    def give_up(self) -> None:
+        """Never again use the way that answered last: its answer was nonsense."""
+        del self._ways[:1]
+
 
 class FieldBatch:
-    """Many field values of one device in one call. A field that driver or device does not know is asked once."""
+    """Many field values of one device in one call. A field that driver or device does not know is asked once.
 
-    def __init__(self, library: Any, handle: Any, ids: Sequence[int]) -> None:
+    *scopes* holds the scope of those fields that have one (a link, `ALL_LINKS`).
+    """
+
+    def __init__(
+        self, library: Any, handle: Any, ids: Sequence[int], scopes: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
         self._query = Query(library, ("nvmlDeviceGetFieldValues",), (handle,))
-        self._ids = list(ids)
+        self._fields = {id_: (id_, scopes.get(id_, 0)) for id_ in ids}
+        self._plans: dict[frozenset[int], list[tuple[int, int]]] = {}
         self._values: dict[int, Reading] = {}
 
     def read(self, without: frozenset[int] = frozenset()) -> None:
@@ -81,27 +95,34 @@ class FieldBatch:
 
         Raises as `judge` does.
         """
-        ids = [id_ for id_ in self._ids if id_ not in without]
-        if not ids:
+        plan = self._plans.get(without)
+        if plan is None:
+            plan = self._plans[without] = [field for id_, field in self._fields.items() if id_ not in without]
+        if not plan:
             return
-        answer = self._query.ask([(id_, 0) for id_ in ids])
+        answer = self._query.ask(plan)
+        values = self._values
         if isinstance(answer, Absent):
-            self._values.update(dict.fromkeys(ids, answer))
+            values.update((id_, answer) for id_, _ in plan)
             return
-        for id_, item in zip(ids, answer, strict=True):
+        for (id_, _), item in zip(tuple(plan), answer, strict=True):
             code = item.nvmlReturn
             if code == 0:
-                self._values[id_] = _value_of(item)
+                values[id_] = _value_of(item)
             elif code in UNKNOWN_TO_DRIVER or code == INVALID_ARGUMENT:
                 self.drop(id_)
             else:
-                self._values[id_] = judge(code)
+                values[id_] = judge(code)
 
     def drop(self, id_: int) -> None:
-        """Do not ask for field *id_* again."""
-        if id_ in self._ids:
-            self._ids.remove(id_)
-            self._values.pop(id_, None)
+        """Do not ask for field *id_* again, and forget it."""
+        self.keep(id_)
+        self._values.pop(id_, None)
+
+    def keep(self, id_: int) -> None:
+        """Do not ask for field *id_* again: its value is for good."""
+        if self._fields.pop(id_, None) is not None:
+            self._plans.clear()
 
     def get(self, id_: int) -> Reading:
         """The newest value of field *id_* in the driver's unit, or why there is none."""
@@ -114,3 +135,10 @@ def _value_of(item: Any) -> Reading:
         return Absent.BAD_VALUE
     value = float(getattr(item.value, _MEMBERS[kind]))
     return value if math.isfinite(value) else Absent.BAD_VALUE
+
+
+def within(value: Any, low: float, high: float, scale: float = 1.0) -> Reading:
+    """*value* times *scale*; absent when it is, or when it lies outside what hardware can mean."""
+    if isinstance(value, Absent):
+        return value
+    return value * scale if low <= value <= high else Absent.BAD_VALUE

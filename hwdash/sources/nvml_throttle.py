@@ -6,9 +6,10 @@ Bits after nvml.h, ``nvmlClocksEventReason*`` (and ``nvmlClocksThrottleReason*``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from hwdash.core.reading import Reading, is_present
+from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.throttle import ThrottleReason
 
 _HW_SLOWDOWN = 0x8
@@ -18,8 +19,11 @@ _HW_CAUSES = 0x40 | 0x80
 HARDWARE_EVENTS = _HW_SLOWDOWN | _HW_CAUSES
 """All bits of slowdowns that the hardware imposes."""
 
-_NOT_THROTTLING = 0x1 | 0x2 | 0x100
-"""Idle, application clocks and display clocks."""
+IDLE = 0x1
+"""Nothing runs; the clocks follow."""
+
+_CLOCK_SET = 0x2 | 0x100
+"""Application clocks and display clocks."""
 
 _REASONS = MappingProxyType(
     {
@@ -33,7 +37,10 @@ _REASONS = MappingProxyType(
         0x400: ThrottleReason.RELIABILITY,
     }
 )
-_KNOWN = _NOT_THROTTLING | sum(_REASONS)
+_KNOWN = IDLE | _CLOCK_SET | sum(_REASONS)
+
+EVERY_REASON = frozenset(_REASONS.values())
+"""What is told of where the driver does not say which reasons it knows."""
 
 FIELD_THERMAL = 75
 FIELD_THERMAL_SW = 269
@@ -69,6 +76,16 @@ def flags_of(bits: int) -> tuple[frozenset[ThrottleReason], str | None]:
     return frozenset(reasons | {ThrottleReason.UNKNOWN}), f"{unknown:#x}"
 
 
+def reasons_of(supported: int) -> frozenset[ThrottleReason]:
+    """The reasons that a device tells of, from the bitmask of those it supports."""
+    return frozenset(reason for bit, reason in _REASONS.items() if supported & bit)
+
+
+def is_clock_set(bits: int) -> bool:
+    """True when somebody's setting holds the clock down."""
+    return bool(bits & _CLOCK_SET)
+
+
 def seconds_of(field: Callable[[int], Reading]) -> Mapping[ThrottleReason, float]:
     """The accumulated seconds per reason that the driver counts, from the counter *field* values in ns."""
     seconds = {reason: value / 1e9 for id_, reason in _COUNTERS.items() if is_present(value := field(id_))}
@@ -77,3 +94,21 @@ def seconds_of(field: Callable[[int], Reading]) -> Mapping[ThrottleReason, float
         if is_present(thermal):
             seconds[ThrottleReason.THERMAL_SW] = thermal / 1e9
     return MappingProxyType(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """What a GPU says of its clocks at one moment, as `hwdash.core.sample.Sample` has it."""
+
+    flags: frozenset[ThrottleReason] | None = None
+    unknown: str | None = None
+    known: frozenset[ThrottleReason] = frozenset()
+    clock_is_set: bool = False
+
+
+def throttle_of(events: int | Absent, supported: frozenset[ThrottleReason]) -> Throttle:
+    """The state that a clocks-event bitmask means on a device that tells of the *supported* reasons."""
+    if isinstance(events, Absent):
+        return Throttle()
+    flags, unknown = flags_of(events)
+    return Throttle(flags, unknown, supported | flags, is_clock_set(events))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -34,16 +35,33 @@ class FakeCard:
             "nvmlDeviceGetMemoryBusWidth": 6144,
             "nvmlDeviceGetNumGpuCores": 16896,
             "nvmlDeviceGetCudaComputeCapability": (9, 0),
+            "nvmlDeviceGetSupportedClocksEventReasons": 0x1FF,
+            "nvmlDeviceGetCurrPcieLinkGeneration": 5,
+            "nvmlDeviceGetCurrPcieLinkWidth": 16,
+            "nvmlDeviceGetMaxPcieLinkGeneration": 5,
+            "nvmlDeviceGetMaxPcieLinkWidth": 16,
+            "nvmlDeviceGetVbiosVersion": "96.00.AF.00.01",
+            "nvmlDeviceGetMigMode": [0, 0],
         }
     )
     fields: dict[int, tuple[int, float]] = field(
         default_factory=lambda: {
+            5: (ULONGLONG, 7),
             6: (ULONGLONG, 2),
             82: (UINT, 33),
             83: (ULONGLONG, 2**40),
+            94: (UINT, 4),
+            138: (ULONGLONG, 1000),
+            139: (ULONGLONG, 2000),
             142: (UINT, 1),
             143: (UINT, 2),
+            144: (UINT, 0),
+            145: (UINT, 0),
             186: (UINT, 81_000),
+            194: (SINT, -2),
+            197: (ULONGLONG, 10**9),
+            198: (ULONGLONG, 10**9),
+            230: (UINT, 0),
             **dict.fromkeys((74, 75, 76, 77, 79, 269, 270, 271), (ULONGLONG, 0)),
         }
     )
@@ -51,6 +69,19 @@ class FakeCard:
     clocks: dict[int, int] = field(default_factory=lambda: {1: 345, 2: 3201})
     memory: tuple[int, int, int] = (150754820096, 0, 150109880320)
     errors: dict[str | int, int] = field(default_factory=lambda: {"nvmlDeviceGetFanSpeed_v2": 3})
+    processes: dict[str, list[tuple[int, int | None]]] = field(default_factory=dict)
+    """What runs, by ``Compute``, ``Graphics`` and ``MPSCompute``: process ids and bytes."""
+    gpm: dict[int, float | int] | None = None
+    """Metrics by id; an integer is the code that one ends with. None: the card has no GPM."""
+    instances: list[FakeCard] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Handle:
+    """What the driver calls a card; good for one run of NVML."""
+
+    card: FakeCard
+    start: int
 
 
 class NvmlStandIn:
@@ -69,14 +100,36 @@ class NvmlStandIn:
         self.hanging: dict[str, threading.Event] = {}
         self.calls: Counter[str] = Counter()
         self.asked_fields: list[int] = []
+        self.scopes: dict[int, int] = {}
         self.running = False
         self.starts = 0
+        self.events: queue.SimpleQueue[tuple[FakeCard, int, int]] | None = None
+        self.handles: dict[str, Handle] = {}
+        self.sets = 0
+        self.gpm_samples = 0
+        self.c_nvmlGpmMetricsGet_t = pynvml.c_nvmlGpmMetricsGet_t
+        self.NVML_GPM_METRICS_GET_VERSION = pynvml.NVML_GPM_METRICS_GET_VERSION
 
     def __getattr__(self, name: str) -> Any:
         """Every number-giving function of a device."""
         if not name.startswith("nvmlDeviceGet"):
             raise AttributeError(name)
-        return lambda handle, *_: self._device(name, handle).numbers[name]
+        if "RunningProcesses" in name:
+            return lambda handle: self._processes(name, handle)
+        return lambda handle, *_: self._number(name, handle)
+
+    def _number(self, name: str, handle: Any) -> Any:
+        numbers = self._device(name, handle).numbers
+        if name not in numbers:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return numbers[name]
+
+    def _processes(self, name: str, handle: Any) -> list[Any]:
+        card = self._device(name, handle)
+        kind = name.removeprefix("nvmlDeviceGet").partition("RunningProcesses")[0]
+        version = name.rpartition("_")[2]
+        found = card.processes.get(f"{kind}_{version}", card.processes.get(kind, []))
+        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in found]
 
     def _begin(self, name: str) -> None:
         self.calls[name] += 1
@@ -89,7 +142,7 @@ class NvmlStandIn:
 
     def _device(self, name: str, handle: Any) -> FakeCard:
         self._begin(name)
-        card, start = handle
+        card, start = handle.card, handle.start
         if start != self.starts:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         if card.uuid in self.hanging:
@@ -117,16 +170,20 @@ class NvmlStandIn:
         return len(self.cards)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:
-        handle = (self.cards[index], self.starts)
-        self._device("nvmlDeviceGetHandleByIndex", handle)
+        return self._handle("nvmlDeviceGetHandleByIndex", self.cards[index])
+
+    def _handle(self, name: str, card: FakeCard) -> Handle:
+        handle = self.handles.get(card.uuid)
+        if handle is None or handle.start != self.starts or handle.card is not card:
+            handle = self.handles[card.uuid] = Handle(card, self.starts)
+        self._device(name, handle)
         return handle
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Any:
         self._begin("nvmlDeviceGetHandleByUUID")
-        for card in self.cards:
+        for card in (*self.cards, *(instance for parent in self.cards for instance in parent.instances)):
             if card.uuid == uuid:
-                self._device("nvmlDeviceGetHandleByUUID", (card, self.starts))
-                return (card, self.starts)
+                return self._handle("nvmlDeviceGetHandleByUUID", card)
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
 
     def nvmlDeviceGetUUID(self, handle: Any) -> str:
@@ -163,6 +220,7 @@ class NvmlStandIn:
     def nvmlDeviceGetFieldValues(self, handle: Any, ids: Sequence[tuple[int, int]]) -> Any:
         card = self._device("nvmlDeviceGetFieldValues", handle)
         self.asked_fields = [id_ for id_, _ in ids]
+        self.scopes |= dict(ids)
         values = (pynvml.c_nvmlFieldValue_t * len(ids))()
         for item, (id_, _) in zip(values, ids, strict=True):
             item.fieldId = id_
@@ -176,3 +234,71 @@ class NvmlStandIn:
                 if item.valueType < len(members):
                     setattr(item.value, members[item.valueType], value)
         return values
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: Any) -> int:
+        self._device("nvmlDeviceGetMaxMigDeviceCount", handle)
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: Any, index: int) -> Handle:
+        card = self._device("nvmlDeviceGetMigDeviceHandleByIndex", handle)
+        if index >= len(card.instances):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return self._handle("nvmlDeviceGetMigDeviceHandleByIndex", card.instances[index])
+
+    def nvmlGpmQueryDeviceSupport(self, handle: Any) -> Any:
+        return SimpleNamespace(isSupportedDevice=self._device("nvmlGpmQueryDeviceSupport", handle).gpm is not None)
+
+    def nvmlGpmSampleAlloc(self) -> Any:
+        self._begin("nvmlGpmSampleAlloc")
+        self.gpm_samples += 1
+        return pynvml.c_nvmlGpmSample_t(pynvml.struct_c_nvmlGpmSample_t())
+
+    def nvmlGpmSampleFree(self, _sample: Any) -> None:
+        self._begin("nvmlGpmSampleFree")
+        self.gpm_samples -= 1
+
+    def nvmlGpmSampleGet(self, handle: Any, sample: Any) -> Any:
+        self.sampled = self._device("nvmlGpmSampleGet", handle)
+        return sample
+
+    def nvmlGpmMigSampleGet(self, handle: Any, number: int, sample: Any) -> Any:
+        card = self._device("nvmlGpmMigSampleGet", handle)
+        (self.sampled,) = (each for each in card.instances if each.numbers["nvmlDeviceGetGpuInstanceId"] == number)
+        return sample
+
+    def nvmlGpmMetricsGet(self, request: Any) -> Any:
+        self._begin("nvmlGpmMetricsGet")
+        assert request.version == 1
+        values = self.sampled.gpm or {}
+        for metric in request.metrics[: request.numMetrics]:
+            value = values.get(metric.metricId, pynvml.NVML_ERROR_NOT_SUPPORTED)
+            metric.nvmlReturn, metric.value = (value, 0.0) if isinstance(value, int) else (0, value)
+        return request
+
+    def nvmlDeviceGetSupportedEventTypes(self, handle: Any) -> int:
+        self._device("nvmlDeviceGetSupportedEventTypes", handle)
+        if self.events is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return int(pynvml.nvmlEventTypeAll)
+
+    def nvmlEventSetCreate(self) -> Any:
+        self._begin("nvmlEventSetCreate")
+        self.sets += 1
+        return object()
+
+    def nvmlDeviceRegisterEvents(self, handle: Any, kinds: int, _events: Any) -> None:
+        self._device("nvmlDeviceRegisterEvents", handle)
+        assert not kinds & pynvml.nvmlEventTypeClock
+
+    def nvmlEventSetWait_v2(self, _events: Any, timeout_ms: int) -> Any:
+        self._begin("nvmlEventSetWait_v2")
+        assert self.events is not None
+        try:
+            card, kind, data = self.events.get(timeout=min(timeout_ms, 50) / 1000)
+        except queue.Empty:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_TIMEOUT) from None
+        return SimpleNamespace(device=self.handles[card.uuid], eventType=kind, eventData=data)
+
+    def nvmlEventSetFree(self, _events: Any) -> None:
+        self._begin("nvmlEventSetFree")
+        self.sets -= 1

@@ -12,33 +12,17 @@ import pytest
 from hwdash.core.clock import ManualClock
 from hwdash.core.device import DeviceKind, MemoryPool
 from hwdash.core.metric import METRICS
-from hwdash.core.reading import Absent
+from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Sample
 from hwdash.core.throttle import ThrottleReason
 from hwdash.sources import nvml_session
 from hwdash.sources.nvml import NvmlSource
 from hwdash.sources.source import DeviceLost, SourceUnavailable
+from tests.sources.nvml_rig import KEY, Rig
 from tests.sources.nvml_stand_in import SINT, ULONGLONG, FakeCard, NvmlStandIn
 
-KEY = "nvidia:GPU-0"
 NOT_SUPPORTED = pynvml.NVML_ERROR_NOT_SUPPORTED
 LOST = pynvml.NVML_ERROR_GPU_IS_LOST
-
-
-class Rig:
-    """A source over one or more scripted cards, already discovered."""
-
-    def __init__(self, *cards: FakeCard) -> None:
-        self.cards = cards or (FakeCard(),)
-        self.card = self.cards[0]
-        self.driver = NvmlStandIn(*self.cards)
-        self.clock = ManualClock()
-        self.source = NvmlSource(self.clock, self.driver)
-        self.devices = self.source.discover()
-
-    def read(self, key: str = KEY) -> Sample:
-        self.clock.advance(1.0)
-        return self.source.read(key)
 
 
 def test_a_card_and_its_fixed_facts() -> None:
@@ -55,6 +39,9 @@ def test_a_card_and_its_fixed_facts() -> None:
     limits = device.limits
     assert (limits.power_w, limits.temperature_slowdown_c, limits.temperature_shutdown_c) == (700.0, 89.0, 95.0)
     assert (limits.memory_temperature_max_c, limits.clock_hz) == (95.0, 1.98e9)
+    assert (limits.pcie_link_generation, limits.pcie_link_width) == (5, 16)
+    assert device.firmware == "VBIOS 96.00.AF.00.01"
+    assert device.parent is None
 
 
 def test_a_sample_in_base_units() -> None:
@@ -65,14 +52,22 @@ def test_a_sample_in_base_units() -> None:
         "memory_total_bytes": 150754820096.0,
         "temperature_c": 34.0,
         "memory_temperature_c": 33.0,
-        "temperature_margin_c": 53.0,
+        "temperature_margin_c": 55.0,
         "power_w": 81.0,
         "energy_j": 2**40 / 1000,
         "clock_hz": 345e6,
         "memory_clock_hz": 3201e6,
         "fan_ratio": Absent.NOT_SUPPORTED,
+        "ecc_corrected_total": 7.0,
         "ecc_uncorrected_total": 2.0,
         "remapped_rows_total": 3.0,
+        "pcie_replay_total": 4.0,
+        "pcie_link_generation": 5.0,
+        "pcie_link_width": 16.0,
+        "pcie_tx_bytes_per_s": Absent.FIRST_SAMPLE,
+        "pcie_rx_bytes_per_s": Absent.FIRST_SAMPLE,
+        "nvlink_tx_bytes_per_s": Absent.FIRST_SAMPLE,
+        "nvlink_rx_bytes_per_s": Absent.FIRST_SAMPLE,
     }
     assert set(sample.readings) <= set(METRICS)
     assert sample.pools == (MemoryPool("hbm", 150754820096, 0, 150109880320),)
@@ -117,23 +112,49 @@ def test_names_cannot_carry_escape_sequences() -> None:
     assert "\x1b" not in Rig(FakeCard(name="evil\x1b[2J")).devices[0].name
 
 
-def test_fixed_facts_are_asked_once_and_the_power_limit_each_time() -> None:
+def test_fixed_facts_are_asked_once_and_the_power_limit_now_and_then() -> None:
     rig = Rig()
     thresholds = rig.driver.calls["nvmlDeviceGetTemperatureThreshold"]
     rig.card.numbers["nvmlDeviceGetEnforcedPowerLimit"] = 500_000
+    rig.clock.advance(30.0)
     (device,) = rig.source.discover()
     assert device.limits.power_w == 500.0
     assert rig.driver.calls["nvmlDeviceGetTemperatureThreshold"] == thresholds
 
 
-def test_a_read_in_steady_state_costs_few_calls() -> None:
-    rig = Rig()
-    rig.read()
+def test_a_card_in_steady_state_costs_few_calls() -> None:
+    cards = [FakeCard(f"GPU-{number}", processes={"Compute": [(4242, 2**30)]}) for number in range(8)]
+    rig = Rig(*cards)
+    for device in rig.devices:
+        rig.read(device.key)
     rig.driver.calls.clear()
-    rig.read()
-    assert rig.driver.calls.total() <= 8
-    assert set(rig.driver.calls.values()) == {1, 2}  # two clocks
+    for second in range(60):
+        rig.clock.advance(1.0)
+        for card, device in zip(cards, rig.devices, strict=True):
+            card.numbers["nvmlDeviceGetTemperatureV"] = 34 + second % 3
+            rig.source.read(device.key)
+        if second % 10 == 0:
+            rig.source.discover()
+    # pynvml asks the driver twice for a list of processes that is not empty.
+    twice = rig.driver.calls["nvmlDeviceGetComputeRunningProcesses_v3"]
+    assert (rig.driver.calls.total() + twice) / 60 / 8 <= 6.4
     assert "nvmlDeviceGetPcieThroughput" not in rig.driver.calls
+    assert "nvmlGpmSampleGet" not in rig.driver.calls
+
+
+def test_many_cards_do_not_ask_for_slow_values_in_one_tick() -> None:
+    cards = [FakeCard(f"GPU-{number}") for number in range(64)]
+    rig = Rig(*cards)
+    asked = []
+    for _ in range(16):
+        rig.clock.advance(1.0)
+        rig.driver.calls.clear()
+        for device in rig.devices:
+            rig.source.read(device.key)
+        asked.append(rig.driver.calls["nvmlDeviceGetComputeRunningProcesses_v3"])
+    assert asked[0] == 64
+    assert sum(asked[6:11]) == sum(asked[11:16]) == 64
+    assert max(asked[6:]) <= 32
 
 
 def test_what_the_card_does_not_know_is_asked_once() -> None:
@@ -255,10 +276,49 @@ def test_flags_are_unknown_where_the_card_does_not_tell() -> None:
     assert Rig(card).read().throttle_flags is None
 
 
+def test_reasons_that_do_not_hold_are_told_too() -> None:
+    sample = Rig().read()
+    assert sample.throttle_flags == frozenset()
+    assert sample.throttle_known == frozenset(
+        {
+            ThrottleReason.POWER_CAP,
+            ThrottleReason.HW_SLOWDOWN,
+            ThrottleReason.SYNC_BOOST,
+            ThrottleReason.THERMAL_SW,
+            ThrottleReason.THERMAL_HW,
+            ThrottleReason.POWER_BRAKE,
+            ThrottleReason.BOARD_LIMIT,  # not among the flags that the card supports, but it has the counter
+            ThrottleReason.RELIABILITY,
+        }
+    )
+
+
+def test_without_counters_the_supported_flags_are_what_is_known() -> None:
+    card = FakeCard()
+    card.errors["nvmlDeviceGetFieldValues"] = NOT_SUPPORTED
+    card.numbers["nvmlDeviceGetSupportedClocksEventReasons"] = 0x1 | 0x4 | 0x40
+    rig = Rig(card)
+    rig.read()
+    assert rig.read().throttle_known == frozenset({ThrottleReason.POWER_CAP, ThrottleReason.THERMAL_HW})
+    assert rig.driver.calls["nvmlDeviceGetSupportedClocksEventReasons"] == 1
+    del card.numbers["nvmlDeviceGetSupportedClocksEventReasons"]
+    assert len(Rig(card).read().throttle_known) == 8
+
+
+@pytest.mark.parametrize(("bits", "is_set"), [(0x1, False), (0x2, True), (0x100, True), (0x4, False), (0x6, True)])
+def test_a_clock_that_somebody_set_is_no_throttling(bits: int, is_set: bool) -> None:
+    card = FakeCard()
+    card.numbers["nvmlDeviceGetCurrentClocksEventReasons"] = bits
+    sample = Rig(card).read()
+    assert sample.clock_is_set is is_set
+    assert sample.throttle_flags == (frozenset({ThrottleReason.POWER_CAP}) if bits & 4 else frozenset())
+
+
 def test_the_costly_counters_follow_the_flags() -> None:
     rig = Rig()
-    asked = [bool({270, 271} & set(rig.driver.asked_fields)) for _ in range(7) if rig.read()]
-    assert asked == [True, False, False, False, False, True, False]
+    asked = [bool({270, 271} & set(rig.driver.asked_fields)) for _ in range(11) if rig.read()]
+    assert asked[0]
+    assert sum(asked[1:6]) == sum(asked[6:]) == 1
     rig.card.numbers["nvmlDeviceGetCurrentClocksEventReasons"] = 0x80
     rig.card.fields[271] = (ULONGLONG, 10**9)
     assert rig.read().throttle_seconds[ThrottleReason.POWER_BRAKE] == 1.0
@@ -267,16 +327,60 @@ def test_the_costly_counters_follow_the_flags() -> None:
     assert rig.read().throttle_seconds[ThrottleReason.POWER_BRAKE] == 2.0, "the last moments of an event count"
 
 
-def test_the_margin_is_asked_for_when_a_temperature_moved() -> None:
+def margins(rig: Rig, *temperatures: int) -> list[Reading]:
+    found = []
+    for celsius in temperatures:
+        rig.card.numbers["nvmlDeviceGetTemperatureV"] = celsius
+        found.append(rig.read().readings["temperature_margin_c"])
+    return found
+
+
+def test_the_margin_is_that_to_slowdown() -> None:
+    # As measured on an H200: 34 °C, slowdown at 89 °C, margin 53 °C to T.Limit 0, slowdown at T.Limit -2.
+    rig = Rig()
+    assert margins(rig, 34) == [89.0 - 34.0]
+    assert 194 in rig.driver.asked_fields
+    rig.clock.advance(60.0)
+    margins(rig, 34)
+    assert 194 not in rig.driver.asked_fields, "asked once"
+
+
+@pytest.mark.parametrize("told", [(SINT, 5), (0, float("nan")), (SINT, -2000), None])
+def test_without_a_sane_limit_the_margin_is_the_drivers_own(told: tuple[int, float] | None) -> None:
+    rig = Rig()
+    if told is None:
+        del rig.card.fields[194]
+    else:
+        rig.card.fields[194] = told
+    assert margins(rig, 34) == [53.0]
+
+
+def test_far_from_the_limit_the_margin_follows_the_temperature() -> None:
+    rig = Rig()
+    assert margins(rig, 34, 36, 33) == [55.0, 53.0, 55.0]
+    assert rig.driver.calls["nvmlDeviceGetMarginTemperature"] == 1
+    rig.card.fields[82] = (1, 43)
+    assert margins(rig, 34) == [45.0], "the memory grew warm"
+
+
+def test_near_the_limit_the_driver_is_asked_for_the_margin() -> None:
+    rig = Rig()
+    margins(rig, 34)
+    rig.card.numbers["nvmlDeviceGetMarginTemperature"] = 10
+    assert margins(rig, 76, 76) == [12.0, 12.0]
+    assert rig.driver.calls["nvmlDeviceGetMarginTemperature"] == 2
+    rig.card.numbers["nvmlDeviceGetMarginTemperature"] = 1
+    assert margins(rig, 85) == [3.0]
+
+
+def test_memory_clock_and_link_are_asked_for_when_work_begins() -> None:
     rig = Rig()
     rig.read()
-    rig.card.numbers["nvmlDeviceGetMarginTemperature"] = 40
-    assert rig.read().readings["temperature_margin_c"] == 53.0
-    rig.card.fields[82] = (1, 60)
-    assert rig.read().readings["temperature_margin_c"] == 40.0
-    rig.card.numbers["nvmlDeviceGetMarginTemperature"] = 39
-    rig.clock.advance(5.0)
-    assert rig.read().readings["temperature_margin_c"] == 39.0
+    rig.card.numbers["nvmlDeviceGetCurrentClocksEventReasons"] = 0
+    rig.card.numbers["nvmlDeviceGetCurrPcieLinkGeneration"] = 1
+    rig.card.clocks[2] = 405
+    readings = rig.read().readings
+    assert (readings["memory_clock_hz"], readings["pcie_link_generation"]) == (405e6, 1.0)
 
 
 def test_a_card_off_the_bus_is_lost_and_can_come_back() -> None:
@@ -345,7 +449,7 @@ def test_a_driver_update_under_a_running_daemon_is_named_and_survived() -> None:
     rig.driver.errors["nvmlInit"] = pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
     sample = rig.read()
     assert set(sample.readings.values()) == {Absent.DRIVER_MISMATCH}
-    assert len(sample.readings) == 13
+    assert len(sample.readings) == 17
     starts = rig.driver.calls["nvmlInit"]
     rig.read()
     assert rig.driver.calls["nvmlInit"] == starts, "a failed start is not repeated at every read"
