@@ -28,6 +28,7 @@ MAX_LINE_BYTES = 64 * 2**20
 MAX_FRAMES = 2_000_000
 """A recording has no more snapshots than this: 23 days at one a second."""
 
+_MADE_ANEW = frozenset({"ranking", "events", "replay"})
 _LONG_LINE_BYTES = 2**20
 _MAX_TEXT = 2000
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
@@ -147,13 +148,16 @@ def _frame(data: dict[str, Any], name: str, number: int) -> Frame:
     position_s = data.get("position_s")
     if not isinstance(position_s, int | float) or isinstance(position_s, bool) or not 0 <= position_s <= _MAX_AGE_S:
         raise _error(name, number, "position_s: must be the seconds since the first snapshot")
-    snapshot: Snapshot = _converted(lambda: from_wire(data, Snapshot), name, number)
+    if not isinstance(data.get("devices"), list):
+        raise _error(name, number, "devices: must be a list")
+    bare = {key: value for key, value in data.items() if key not in _MADE_ANEW}
+    snapshot: Snapshot = _converted(lambda: from_wire(bare, Snapshot), name, number)
     _check_time("taken_at", snapshot.taken_at, name, number)
     keys = {status.device.key for status in snapshot.devices}
     if len(keys) < len(snapshot.devices) or "" in keys:
         raise _error(name, number, "devices: each needs a key of its own")
     devices = tuple(_checked(status, name, number) for status in snapshot.devices)
-    return Frame(float(position_s), replace(snapshot, devices=devices, ranking=None, events=(), replay=None))
+    return Frame(float(position_s), replace(snapshot, devices=devices))
 
 
 def _checked(status: DeviceStatus, name: str, number: int) -> DeviceStatus:
