@@ -16,6 +16,7 @@ from hwdash.core.snapshot import DeviceStatus, Snapshot
 
 UNKNOWN_AFTER_S = 60.0
 """After this many seconds without a reading it is said that a rule that holds can no longer be judged."""
+_JITTER_S = 0.05  # ticks come some milliseconds early or late: 30 s are not to become 31
 _NOT_OF_NOW = frozenset({HealthState.STALE, HealthState.LOST})
 _AT_THE_END = frozenset({AlertAction.LOG, AlertAction.WEBHOOK})
 
@@ -129,7 +130,7 @@ def _step(rule: AlertRule, watch: _Watch, found: _Finding, at_s: float, at: date
         return _begin(rule, watch, found, at_s, at) if watch.active and not watch.told else None
     if watch.turning_s is None:
         watch.turning_s = at_s
-    if at_s - watch.turning_s < rule.for_s:
+    if at_s - watch.turning_s + _JITTER_S < rule.for_s:
         return None
     watch.active, since_s, watch.turning_s = found.holds, watch.turning_s, None
     if watch.active:
