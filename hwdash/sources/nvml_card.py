@@ -172,7 +172,7 @@ class Card:
             throttle.flags,
             seconds,
             throttle.unknown,
-            throttle.known | seconds.keys(),
+            throttle.known.union(seconds),
             throttle.clock_is_set,
             processes,
             faults_of(fields.get),

@@ -279,6 +279,7 @@ def test_flags_are_unknown_where_the_card_does_not_tell() -> None:
 def test_reasons_that_do_not_hold_are_told_too() -> None:
     sample = Rig().read()
     assert sample.throttle_flags == frozenset()
+    assert hash(sample.throttle_known) == hash(frozenset(sample.throttle_known))
     assert sample.throttle_known == frozenset(
         {
             ThrottleReason.POWER_CAP,
