@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import dashboard, memory, streaming
+from bench import dashboard, isolation, memory, streaming, tick
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "memory": memory.run,
     "streaming": streaming.run,
+    "tick": tick.run,
+    "isolation": isolation.run,
     "dashboard": lambda: dashboard.run(Path(os.environ.get("RIG", "../shared/rig"))),
 }
 

@@ -31,4 +31,4 @@ def is_present(reading: Reading | None) -> TypeGuard[float]:
 
 def present(reading: Reading | None) -> float | None:
     """The number of *reading*, or None when it is absent for whatever reason."""
-    return reading if is_present(reading) else None
+    return None if isinstance(reading, Absent) else reading

@@ -19,10 +19,14 @@ _UNKNOWN = frozenset({ThrottleReason.UNKNOWN})
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A sample with everything that can be derived: the readings of a snapshot, and the throttling, worst first."""
+    """A sample with everything that can be derived: the readings of a snapshot, and the throttling, worst first.
+
+    ``still`` is true when nothing about the throttling has changed since the sample before.
+    """
 
     readings: Mapping[str, Reading]
-    throttle: tuple[ThrottleActivity, ...]
+    throttle: tuple[ThrottleActivity, ...] = ()
+    still: bool = False
 
 
 def derive(previous: Sample | None, sample: Sample, device: Device, known: View | None = None) -> View:
@@ -44,10 +48,12 @@ def derive(previous: Sample | None, sample: Sample, device: Device, known: View 
     slowdown, temperature = device.limits.temperature_slowdown_c, present(readings.get("temperature_c"))
     if slowdown is not None and temperature is not None and not is_present(readings.get("temperature_margin_c")):
         changes["temperature_margin_c"] = slowdown - temperature
-    return View(
-        {**readings, **changes} if changes else readings,
-        throttling(previous, sample, known.throttle if known is not None else ()),
-    )
+    still = previous is not None and sample.monotonic_s > previous.monotonic_s and _stands(previous, sample)
+    if still and known is not None and known.still:
+        throttle = known.throttle
+    else:
+        throttle = throttling(previous, sample, known.throttle if known is not None else ())
+    return View({**readings, **changes} if changes else readings, throttle, still)
 
 
 def throttling(
@@ -58,31 +64,41 @@ def throttling(
     *known* is what was found of the sample before: what has not changed since is not made again.
     """
     active = sample.throttle_flags or _NONE
+    unknown = sample.unknown_flags
     elapsed = _elapsed(previous, sample)
     counted = sample.throttle_seconds
-    earlier = previous.throttle_seconds if previous is not None else counted
-    found = sample.throttle_known.union(counted, active)
-    if sample.unknown_flags:
-        found |= _UNKNOWN
+    before = previous.throttle_seconds if previous is not None else counted
+    found = sample.throttle_known.union(counted, active, _UNKNOWN if unknown else _NONE)
     activities = []
     for place, reason in enumerate(_ordered(found)):
         flag, detail, duty = reason in active, None, None
         if reason is ThrottleReason.UNKNOWN:
-            flag, detail = flag or bool(sample.unknown_flags), sample.unknown_flags
+            flag, detail = flag or bool(unknown), unknown
         seconds = counted.get(reason)
-        if seconds is not None and (rate := _rate(earlier.get(reason), seconds, elapsed)) is not None:
-            duty = min(1.0, rate)
+        if seconds is not None and (rate := _rate(before.get(reason), seconds, elapsed)) is not None:
+            duty = rate if rate < 1.0 else 1.0
         same = known[place] if place < len(known) else None
-        if same is None or (same.reason, same.active, same.duty, same.detail, same.seconds) != (
-            reason,
-            flag,
-            duty,
-            detail,
-            seconds,
+        if (
+            same is not None
+            and same.reason is reason
+            and same.duty == duty
+            and same.seconds == seconds
+            and same.active is flag
+            and same.detail == detail
         ):
-            same = ThrottleActivity(reason, flag, duty, detail, seconds)
-        activities.append(same)
+            activities.append(same)
+        else:
+            activities.append(ThrottleActivity(reason, flag, duty, detail, seconds))
     return tuple(activities)
+
+
+def _stands(previous: Sample, sample: Sample) -> bool:
+    return (
+        previous.throttle_seconds == sample.throttle_seconds
+        and previous.throttle_flags == sample.throttle_flags
+        and previous.throttle_known == sample.throttle_known
+        and previous.unknown_flags == sample.unknown_flags
+    )
 
 
 @lru_cache(maxsize=256)

@@ -73,9 +73,13 @@ class Throttling:
         )
 
 
-def in_force(activity: ThrottleActivity) -> bool:
-    """The reason holds at this sample, or held for a part of the time before it that counts."""
-    return activity.active or (activity.duty is not None and activity.duty >= THROTTLED_FROM_DUTY)
+def in_force(throttle: Sequence[ThrottleActivity]) -> list[ThrottleReason]:
+    """The reasons that hold at this sample, or held for a part of the time before it that counts; in their order."""
+    return [
+        activity.reason
+        for activity in throttle
+        if activity.active or (activity.duty is not None and activity.duty >= THROTTLED_FROM_DUTY)
+    ]
 
 
 def proceed(before: Throttling | None, now_s: float, throttle: Sequence[ThrottleActivity]) -> Throttling:
@@ -83,21 +87,14 @@ def proceed(before: Throttling | None, now_s: float, throttle: Sequence[Throttle
 
     Time under a reason is its duty where there is a counter; else a flag is held to stand from one sample to the next.
     """
-    limiting = {activity.reason for activity in throttle if in_force(activity)}
-    if before is None:
-        return Throttling(now_s, now_s, {reason: Episode(now_s, now_s) for reason in _in_order(throttle, limiting)})
+    limiting = in_force(throttle)
+    if before is None or now_s < before.at_s:
+        return Throttling(now_s, now_s, {reason: Episode(now_s, now_s) for reason in limiting})
     if not limiting and not before.episodes and not before.spans:
         return Throttling(before.from_s, now_s)
     return Throttling(
-        before.from_s,
-        now_s,
-        _episodes(before.episodes, now_s, _in_order(throttle, limiting)),
-        _spans(before, now_s, throttle),
+        before.from_s, now_s, _episodes(before.episodes, now_s, limiting), _spans(before, now_s, throttle)
     )
-
-
-def _in_order(throttle: Sequence[ThrottleActivity], limiting: set[ThrottleReason]) -> list[ThrottleReason]:
-    return [activity.reason for activity in throttle if activity.reason in limiting]
 
 
 def _episodes(

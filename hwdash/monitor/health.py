@@ -90,16 +90,21 @@ def advance(before: Condition | None, seen: Observation) -> Condition:
 
 def asleep(readings: Mapping[str, Reading]) -> bool:
     """True when the driver suspended the device: nothing that only a running device has can be read."""
-    signs = [readings.get(name) for name in _SIGNS_OF_LIFE]
-    return Absent.SUSPENDED in signs and not any(is_present(sign) for sign in signs)
+    suspended = False
+    for name in _SIGNS_OF_LIFE:
+        sign = readings.get(name)
+        if is_present(sign):
+            return False
+        suspended = suspended or sign is Absent.SUSPENDED
+    return suspended
 
 
 def memory_margin(readings: Mapping[str, Reading], limits: Limits) -> float | None:
     """°C that the memory has left to its limit; None where either is unknown."""
-    temperature = present(readings.get("memory_temperature_c"))
-    if temperature is None or limits.memory_temperature_max_c is None:
+    if limits.memory_temperature_max_c is None:
         return None
-    return limits.memory_temperature_max_c - temperature
+    temperature = present(readings.get("memory_temperature_c"))
+    return None if temperature is None else limits.memory_temperature_max_c - temperature
 
 
 def _health(

@@ -64,11 +64,7 @@ class Suspicion:
         """The suspicions after *sample*, each with both numbers. A reason that limits explains a low clock."""
         now_s = sample.monotonic_s
         utilization, clock = present(readings.get("utilization")), present(readings.get("clock_hz"))
-        explained = sample.clock_is_set
-        for activity in throttle:
-            if in_force(activity):
-                explained = True
-                break
+        explained = sample.clock_is_set or bool(in_force(throttle))
         if explained:
             self._explained_s = now_s
         busy = utilization is not None and utilization >= self._busy_from
@@ -83,7 +79,7 @@ class Suspicion:
             self._answers.words(now_s),
             self._memory.follow(now_s, busy, readings, device.limits),
         )
-        return tuple(f"suspected: {text}" for text in words if text)
+        return tuple(f"suspected: {text}" for text in words if text) if any(words) else ()
 
     def note(self, now_s: float, last: LastRequest) -> None:
         """An answer has finished on the device at *now_s*."""
