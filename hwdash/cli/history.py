@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from hwdash.cli.history_event import events_csv, events_text
+from hwdash.cli.history_metric import metric_csv, metric_text
 from hwdash.cli.output import csv_text, print_json, table_text
 from hwdash.cli.settings import with_client
 from hwdash.client.client import Client
@@ -25,14 +26,16 @@ _MOST_EVENTS = 10_000
 
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``history``."""
-    parser = command("history", "what SQLite holds: latency, events")
+    parser = command("history", "what SQLite holds: latency, metrics, events")
     parser.add_argument(
         "what",
-        choices=["latency", "events"],
-        help="latency: TTFT, ITL and total of the prompts; events: changes of health, faults, alerts",
+        choices=["latency", "metrics", "events"],
+        help="latency: TTFT, ITL and total of the prompts; metrics: one --metric over time; "
+        "events: changes of health, faults, alerts",
     )
     parser.add_argument("--device", metavar="ID", help="one device (id or key); default all")
     parser.add_argument("--since", default="1h", metavar="TIME", help="how far back: 30s, 5m, 1h, 7d (default 1h)")
+    parser.add_argument("--metric", metavar="NAME", help="a metric as in `hwdash devices --json`: power_w, clock_hz")
     parser.add_argument("--kind", choices=[kind.value for kind in EventKind], help="events of this kind only")
     parser.add_argument(
         "--severity", choices=[severity.value for severity in Severity], help="events of this severity or worse only"
@@ -46,10 +49,16 @@ def _run(parsed: argparse.Namespace) -> int:
     if parsed.what != "events" and (parsed.kind or parsed.severity):
         raise UsageError("--kind and --severity go with: hwdash history events", param="kind")
 
+    if (parsed.what == "metrics") is not bool(parsed.metric):
+        raise UsageError("history metrics needs --metric NAME, and nothing else takes it", param="metric")
+
     async def show(client: Client) -> int:
         if parsed.what == "events":
             events = await _events(client, since_s, parsed)
             _print(parsed.format, events, events_text, events_csv)
+        elif parsed.what == "metrics":
+            metric = await client.metric(parsed.metric, since_s, parsed.device)
+            _print(parsed.format, metric, metric_text, metric_csv)
         else:
             latency = await client.latency(since_s, parsed.device)
             _print(parsed.format, latency, latency_text, latency_csv)

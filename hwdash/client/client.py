@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from hwdash.core.event import EventKind
-from hwdash.core.history import EventHistory, LatencyHistory
+from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.replay import ReplayRequest, ReplayState
@@ -40,6 +40,13 @@ class Client(Protocol):
         """Latency of the last *since_s* seconds in about *buckets* stretches, of one device (id or key) or of all.
 
         Raises `UnknownDevice` for a device that neither the machine nor history knows.
+        """
+        ...
+
+    async def metric(self, metric: str, since_s: float, device: str | None = None, buckets: int = 120) -> MetricHistory:
+        """*metric* over the last *since_s* seconds in about *buckets* stretches, of one device (id or key) or of all.
+
+        Raises `UsageError` for an unknown metric, and `UnknownDevice` as `latency` does.
         """
         ...
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from hwdash.core.errors import DaemonUnreachable, HwdashError, UnknownModel, UsageError
 from hwdash.core.event import Event, EventKind
-from hwdash.core.history import EventHistory, LatencyHistory
+from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory, MetricSeries
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.replay import ReplayRequest, ReplayState
@@ -46,6 +46,8 @@ class FakeClient:
         self.requests: list[PromptRequest] = []
         self.latency_calls: list[tuple[float, str | None]] = []
         self.cancelled = 0
+        self.past_metrics: tuple[MetricSeries, ...] = ()
+        self.metric_calls: list[tuple[str, float, str | None]] = []
         self.past_events: tuple[Event, ...] = ()
         self.event_calls: list[tuple[float, str | None, EventKind | None, int]] = []
         self.replay_state: ReplayState | None = None
@@ -102,6 +104,13 @@ class FakeClient:
             now = self.snapshots[-1].taken_at
             return LatencyHistory(now, now, since_s / buckets, (), ())
         return self.history
+
+    async def metric(self, metric: str, since_s: float, device: str | None = None, buckets: int = 120) -> MetricHistory:
+        """``past_metrics``, whatever is asked."""
+        self._check()
+        self.metric_calls.append((metric, since_s, device))
+        until = self.snapshots[-1].taken_at
+        return MetricHistory(metric, until - timedelta(seconds=since_s), until, since_s / buckets, self.past_metrics)
 
     async def events(
         self, since_s: float, device: str | None = None, kind: EventKind | None = None, limit: int = 1000

@@ -14,7 +14,7 @@ from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.client.exchange import Exchange
 from hwdash.core.errors import DaemonUnreachable, HwdashError, UsageError, error_from_wire
 from hwdash.core.event import EventKind
-from hwdash.core.history import EventHistory, LatencyHistory
+from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import MAX_REQUEST_BYTES, FinishedEvent, PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.replay import ReplayRequest, ReplayState
@@ -80,6 +80,13 @@ class HttpClient:
             query["device"] = device
         data = await self._call("GET", f"/api/v1/history/latency?{urlencode(query)}")
         return _decoded(lambda item: from_wire(item, LatencyHistory), data)
+
+    async def metric(self, metric: str, since_s: float, device: str | None = None, buckets: int = 120) -> MetricHistory:
+        """*metric* over the last *since_s* seconds. Raises `UsageError` and `UnknownDevice`."""
+        query: dict[str, object] = {"metric": metric, "since": f"{since_s:f}", "buckets": buckets}
+        query |= {} if device is None else {"device": device}
+        data = await self._call("GET", f"/api/v1/history/metrics?{urlencode(query)}")
+        return _decoded(lambda item: from_wire(item, MetricHistory), data)
 
     async def events(
         self, since_s: float, device: str | None = None, kind: EventKind | None = None, limit: int = 1000

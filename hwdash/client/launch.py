@@ -18,7 +18,7 @@ from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.client.http import HttpClient
 from hwdash.core.errors import DaemonUnreachable
 from hwdash.core.event import EventKind
-from hwdash.core.history import EventHistory, LatencyHistory
+from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.paths import Paths
@@ -91,6 +91,10 @@ class LaunchingClient:
     async def latency(self, since_s: float, device: str | None = None, buckets: int = 120) -> LatencyHistory:
         """Latency of the last *since_s* seconds."""
         return await self._call(lambda: self._client.latency(since_s, device, buckets))
+
+    async def metric(self, metric: str, since_s: float, device: str | None = None, buckets: int = 120) -> MetricHistory:
+        """*metric* over the last *since_s* seconds."""
+        return await self._call(lambda: self._client.metric(metric, since_s, device, buckets))
 
     async def events(
         self, since_s: float, device: str | None = None, kind: EventKind | None = None, limit: int = 1000

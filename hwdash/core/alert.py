@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hwdash.core.event import AlertAction, Severity
 from hwdash.core.health import HealthState
@@ -31,7 +31,10 @@ class AlertRule:
 
 @dataclass(frozen=True, slots=True)
 class AlertConfig:
-    """All rules, and where those with the action ``webhook`` are sent: an https URL, or http on the loopback."""
+    """All rules, and where those with the action ``webhook`` are sent: an https URL, or http on the loopback.
 
-    webhook: str | None = None
+    The URL is not part of the ``repr``: it may hold a secret.
+    """
+
+    webhook: str | None = field(default=None, repr=False)
     rules: tuple[AlertRule, ...] = ()

@@ -1,4 +1,4 @@
-"""What the store answers: latency over time, with the periods in which a device throttled."""
+"""What the store answers: latency over time with the throttled periods, events, and metrics over time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hwdash.core.event import Event
+from hwdash.core.reading import Absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +79,40 @@ class EventHistory:
     until: datetime
     events: tuple[Event, ...]
     truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MetricBucket:
+    """The readings of one metric in one stretch of time: how many, and their extremes and mean in base units."""
+
+    start: datetime
+    samples: int
+    min: float
+    mean: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSeries:
+    """One metric of one device: the buckets with readings in time order, and the whole window in one, the ``summary``.
+
+    A bucket that is not there is a gap: nobody watched, or there was no number. Where the window has no number at all,
+    ``summary`` is None and ``absent`` the newest reason.
+    """
+
+    device: str
+    device_key: str
+    buckets: tuple[MetricBucket, ...]
+    summary: MetricBucket | None = None
+    absent: Absent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricHistory:
+    """One metric over a window. ``bucket_s`` is the width of the buckets in seconds."""
+
+    metric: str
+    since: datetime
+    until: datetime
+    bucket_s: float
+    series: tuple[MetricSeries, ...]

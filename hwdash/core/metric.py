@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -79,3 +80,9 @@ METRICS = _metrics(
     Metric("current_a", Unit.AMPERE, "current"),
 )
 """Every metric that hwdash knows, by its outside name."""
+
+
+def metric_hint(name: str) -> str:
+    """What may be meant by *name*, which is no metric: those like it, or all there are."""
+    close = difflib.get_close_matches(name, METRICS, 3, 0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(METRICS)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +14,7 @@ from hwdash.core.alert import AlertRule
 from hwdash.core.errors import UsageError
 from hwdash.core.event import AlertAction, Severity
 from hwdash.core.health import HealthState
-from hwdash.core.metric import METRICS, Unit
+from hwdash.core.metric import METRICS, Unit, metric_hint
 from hwdash.core.text import sanitise_line
 from hwdash.core.tomlline import Path
 
@@ -143,9 +142,7 @@ def _metric(value: object) -> str:
     name = _string(value)
     if name in METRICS:
         return name
-    close = difflib.get_close_matches(name, METRICS, 3, 0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(METRICS)}"
-    raise _Mistake(f"names no metric: {sanitise_line(name, 60)!r}; {hint}")
+    raise _Mistake(f"names no metric: {sanitise_line(name, 60)!r}; {metric_hint(name)}")
 
 
 def _number(value: object) -> float:

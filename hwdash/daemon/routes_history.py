@@ -29,6 +29,20 @@ async def latency(
     return json_response(to_wire(await service.latency(parse_duration(since, "since"), device, buckets)))
 
 
+@router.get("/api/v1/history/metrics")
+async def metrics(
+    request: Request,
+    metric: Annotated[str, Query(min_length=1, max_length=100)],
+    since: Annotated[str, Query()] = "1h",
+    device: Annotated[str | None, Query(min_length=1, max_length=512)] = None,
+    buckets: Annotated[int, Query(ge=1, le=2000)] = 120,
+) -> Response:
+    """One metric over time per device, as ``hwdash history metrics --format json``."""
+    service: Service = request.app.state.service
+    history = await service.metric(metric, parse_duration(since, "since"), device, buckets)
+    return json_response(to_wire(history))
+
+
 @router.get("/api/v1/events")
 async def events(
     request: Request,

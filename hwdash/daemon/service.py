@@ -15,7 +15,7 @@ from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import Config
 from hwdash.core.errors import EngineError, HwdashError, UnknownDevice, UsageError
 from hwdash.core.event import AlertAction, EventKind
-from hwdash.core.history import EventHistory, LatencyHistory
+from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import (
     AUTO,
     FinishedEvent,
@@ -207,6 +207,13 @@ class Service:
         Raises `UnknownDevice` when neither the machine nor history knows it.
         """
         return await self._store.latency(since_s, await self._key_of(device), buckets, self._ids())
+
+    async def metric(self, metric: str, since_s: float, device: str | None, buckets: int) -> MetricHistory:
+        """*metric* over the last *since_s* seconds, of the device with that id or key or of all.
+
+        Raises `UsageError` for an unknown metric, and `UnknownDevice` as `latency` does.
+        """
+        return await self._store.metric(metric, since_s, await self._key_of(device), buckets, self._ids())
 
     async def events(self, since_s: float, device: str | None, kind: EventKind | None, limit: int) -> EventHistory:
         """The newest *limit* events of the last *since_s* seconds, of a device (id or key) or all, of a *kind* or all.

@@ -14,11 +14,14 @@ from hwdash.core.config import StoreConfig
 from hwdash.core.errors import UsageError
 from hwdash.core.event import Event, EventKind
 from hwdash.core.health import HealthState
-from hwdash.core.history import EventHistory, LatencyHistory
+from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import InferenceRecord
+from hwdash.core.metric import METRICS, metric_hint
 from hwdash.core.snapshot import LastRequest, Snapshot
+from hwdash.core.text import sanitise_line
 from hwdash.store.event import read_events
 from hwdash.store.latency import read_latency
+from hwdash.store.metric import read_metric
 from hwdash.store.reader import Reader
 from hwdash.store.stamp import from_ms
 from hwdash.store.writer import Pace, Writer
@@ -82,8 +85,7 @@ class Store:
         or a number of buckets that is not positive, and `HwdashError` when the file cannot be read.
         """
         _check_window(since_s)
-        if buckets < 1:
-            raise UsageError(f"the number of buckets must be at least 1, not {buckets}", param="buckets")
+        _check_buckets(buckets)
         now = self._clock.now()
         return await self._reader.ask(
             partial(read_latency, now=now, since_s=since_s, device_key=device_key, buckets=buckets, ids=dict(ids))
@@ -104,6 +106,28 @@ class Store:
             partial(read_events, now=now, since_s=since_s, device_key=device_key, kind=kind, limit=limit, ids=dict(ids))
         )
 
+    async def metric(
+        self, metric: str, since_s: float, device_key: str | None, buckets: int, ids: Mapping[str, str]
+    ) -> MetricHistory:
+        """*metric* over the last *since_s* seconds in about *buckets* stretches, of the device *device_key* or of all.
+
+        *ids* and the errors are as those of `latency`; a *metric* that there is not is a `UsageError`.
+        """
+        _check_window(since_s)
+        _check_buckets(buckets)
+        if metric not in METRICS:
+            raise UsageError(f"metric: no metric {sanitise_line(metric, 60)!r}; {metric_hint(metric)}", param="metric")
+        question = partial(
+            read_metric,
+            now=self._clock.now(),
+            metric=metric,
+            since_s=since_s,
+            device_key=device_key,
+            buckets=buckets,
+            ids=dict(ids),
+        )
+        return await self._reader.ask(question)
+
     async def device_keys(self) -> frozenset[str]:
         """The keys of all devices that history knows. Raises `HwdashError` when the file cannot be read."""
         return await self._reader.ask(_read_device_keys)
@@ -121,6 +145,11 @@ class Store:
 def _check_window(since_s: float) -> None:
     if not (math.isfinite(since_s) and since_s > 0):
         raise UsageError(f"the window must be a positive number of seconds, not {since_s:g}", param="since")
+
+
+def _check_buckets(buckets: int) -> None:
+    if buckets < 1:
+        raise UsageError(f"the number of buckets must be at least 1, not {buckets}", param="buckets")
 
 
 def _read_device_keys(connection: sqlite3.Connection) -> frozenset[str]:

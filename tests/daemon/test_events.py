@@ -16,7 +16,7 @@ from hwdash.core.config import Config
 from hwdash.core.errors import UnknownDevice, UsageError
 from hwdash.core.event import AlertAction, Event, EventKind, Severity
 from hwdash.core.health import HealthState
-from hwdash.core.reading import Reading
+from hwdash.core.reading import Absent, Reading
 from hwdash.daemon.events import MOST, EventLog
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
 from tests.daemon.living import KEY, Living, living, until
@@ -143,6 +143,10 @@ async def test_past_events_by_device_kind_and_number() -> None:
         ("/api/v1/events?device=gpu9", 404, "gpu9"),
         ("/api/v1/events?devcie=gpu0", 400, "devcie: unknown query parameter; there are: since, device, kind, limit"),
         ("/api/v1/events?%1b%5b2J%0a", 400, "unknown query parameter"),
+        ("/api/v1/history/metrics", 400, "metric"),
+        ("/api/v1/history/metrics?metric=pover_w", 400, "no metric 'pover_w'; did you mean power_w"),
+        ("/api/v1/history/metrics?metric=power_w&device=gpu9", 404, "gpu9"),
+        ("/api/v1/history/metrics?metric=power_w&kind=x", 400, "kind: unknown query parameter"),
         ("/api/v1/history/latency?bucket=3", 400, "bucket: unknown query parameter; there are: since, device, buckets"),
         ("/api/v1/devices?device=gpu0", 400, "device: unknown query parameter; this path takes none"),
         ("/api/v1/stream?interval=3", 400, "interval: unknown query parameter"),
@@ -158,3 +162,17 @@ async def test_a_question_that_is_not_understood_names_the_field(target: str, st
             message = json.loads(body)["error"]["message"]
             assert words in message
             assert not any(ord(letter) < 32 for letter in message)
+
+
+async def test_a_metric_over_time() -> None:
+    async with living(Oven()) as daemon:
+        await daemon.client.snapshot()
+        async with asyncio.timeout(20):
+            while not (history := await daemon.client.metric("temperature_c", 3600, "gpu0")).series:
+                await asyncio.sleep(0.02)
+        (series,) = history.series
+        assert (series.device, series.device_key, history.metric) == ("gpu0", KEY, "temperature_c")
+        assert series.summary is not None
+        assert (series.summary.min, series.summary.mean, series.summary.max) == (50.0, 50.0, 50.0)
+        (without,) = (await daemon.client.metric("fan_ratio", 3600)).series
+        assert (without.summary, without.absent) == (None, Absent.NOT_SUPPORTED)
