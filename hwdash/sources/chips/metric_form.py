@@ -57,6 +57,9 @@ _BY_CLASS = MappingProxyType(
 )
 """The reason that stands for a class, where a profile's own word is none of the vocabulary."""
 
+_ABOVE_ONE = frozenset({"power_ratio", "fan_ratio"})
+"""Ratios that can be more than 1: a short peak of power, a fan above its nominal speed."""
+
 _REASONS = {reason.value: reason for reason in ThrottleReason}
 
 
@@ -88,6 +91,8 @@ def _metric(table: Table, id_: str, name: str, dimension: Dimension, *, total: b
     counted = INTEGRALS.get(dimension, dimension) if rate else dimension
     number = read_number(table, (counted,))
     counter = _counter(table) if grows else None
+    if rate and any(origin.offset for origin in number.origins):
+        table.wrong("offset", "means nothing for the growth of a counter")
     limit = _limit(table, name, dimension) if "max" in table else None
     stamp = _stamp(table)
     guard = _guard(table)
@@ -103,7 +108,7 @@ def _metric(table: Table, id_: str, name: str, dimension: Dimension, *, total: b
         number=number,
         counter=counter,
         rate=rate,
-        bounds=BOUNDS[dimension],
+        bounds=(0.0, 1.0) if dimension is Dimension.RATIO and name not in _ABOVE_ONE else BOUNDS[dimension],
         min_interval_s=_seconds(table, "min_interval") or 0.0,
         stamp=stamp,
         guard=guard,

@@ -1,0 +1,231 @@
+"""One device of a profile: its facts, and its samples over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from hwdash.core.clock import Clock
+from hwdash.core.device import Device, MemoryPool
+from hwdash.core.reading import Absent, Reading, is_present
+from hwdash.core.sample import Fault, FaultLevel, Sample
+from hwdash.core.text import sanitise_line
+from hwdash.core.throttle import ThrottleReason
+from hwdash.sources.chips.describe import describe, facts_of
+from hwdash.sources.chips.fact import holds_at
+from hwdash.sources.chips.gauge import Gauge
+from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.lane import SlowLane, missing
+from hwdash.sources.chips.pids import PidList
+from hwdash.sources.chips.place import Place
+from hwdash.sources.chips.profile import Profile, StatusWord
+from hwdash.sources.chips.reservoir import Reservoir, memory_readings
+from hwdash.sources.chips.throttle import Throttler, Verdict
+from hwdash.sources.source import DeviceLost
+from hwdash.sources.sysfs import Tree
+
+
+class AnchorMissing(Exception):
+    """The device lacks a directory that its profile cannot do without. The message names it."""
+
+
+class Chip:
+    """One device. `describe` is called by the thread that looks for devices, `read` by the device's own.
+
+    *tree* is confined to what a profile may read, *system* gives the names of processes. Without *lane* slow metrics
+    are read where they stand, for a check that can wait. ``verdicts`` are those of the newest sample, one for each of
+    ``throttlers``; ``resting`` is why nothing but the device's state was read for it.
+    """
+
+    def __init__(
+        self, profile: Profile, folder: str, instance: str, tree: Tree, system: Tree, clock: Clock, *, lane: bool = True
+    ) -> None:
+        self.profile = profile
+        self.folder = folder
+        self.instance = instance
+        self.gauges = [Gauge(metric) for metric in profile.metrics if not (metric.slow and lane)]
+        self.reservoirs = [Reservoir(pool) for pool in profile.pools]
+        self.throttlers = [Throttler(entry) for entry in profile.throttle]
+        self.pids = PidList(profile.pids, system) if profile.pids is not None else None
+        self.verdicts: list[Verdict] = []
+        self.resting: Absent | None = None
+        self._tree = tree
+        self._clock = clock
+        self._slow = [Gauge(metric) for metric in profile.metrics if metric.slow and lane]
+        self._lane = SlowLane(self._read_slow, clock, f"hwdash-{profile.id}-slow") if self._slow else None
+        self._place = Place(folder, instance)
+        self._facts: Mapping[str, str] = {}
+        self._stale = self._slow_stale = True
+        self._described: Device | None = None
+        self._warm = False
+
+    def describe(self, glance: Glance) -> Device:
+        """The device's facts as they are now; those of before while it sleeps. Raises `AnchorMissing`."""
+        place = Place(self.folder, self.instance)
+        missing_anchor = place.find_anchors(self.profile.anchors, glance, quietly=True)
+        awake = not self._sleeps(place, glance)
+        if awake:
+            missing_anchor = place.find_anchors(self.profile.anchors, glance)
+        elif self._described is not None:
+            return self._described
+        if missing_anchor:
+            raise AnchorMissing(missing_anchor)
+        facts = facts_of(self.profile, place, glance)
+        self._described = describe(self.profile, place, facts, glance, awake=awake)
+        self._facts = facts
+        self._stale = self._slow_stale = True
+        return self._described
+
+    def read(self, key: str) -> Sample:
+        """One sample under *key*. Raises `DeviceLost`."""
+        glance, taken_at = Glance(self._tree, self._clock), self._clock.now()
+        if not self._tree.is_folder(self.folder):
+            self._rest(Absent.DEVICE_LOST)
+            raise DeviceLost(f"/{sanitise_line(self.folder)} is gone")
+        if self._stale:
+            self._place = Place(self.folder, self.instance)
+            self._place.find_anchors(self.profile.anchors, glance, quietly=True)
+        if self._sleeps(self._place, glance):
+            return self._resting(key, glance, taken_at, Absent.SUSPENDED, ())
+        faults = self._status(glance)
+        if any(fault.level is FaultLevel.STALLED for fault in faults):
+            return self._resting(key, glance, taken_at, Absent.ERROR, faults)
+        if self._stale:
+            self._stale = False
+            self._aim(glance)
+        self.resting = None
+        return self._awake(key, glance, taken_at, faults)
+
+    def close(self) -> None:
+        """Let go of the thread for slow metrics."""
+        if self._lane is not None:
+            self._lane.close()
+
+    def _aim(self, glance: Glance) -> None:
+        self._place.find_anchors(self.profile.anchors, glance)
+        for gauge in self.gauges:
+            gauge.aim(self._place, glance, self._facts)
+        for reservoir in self.reservoirs:
+            reservoir.aim(self._place, glance, self._facts)
+        for throttler in self.throttlers:
+            throttler.aim(self._place, glance)
+        if self.pids is not None:
+            self.pids.aim(self._place, glance)
+
+    def _sleeps(self, place: Place, glance: Glance) -> bool:
+        return any(holds_at(condition, place, glance) for condition in self.profile.skip_when)
+
+    def _awake(self, key: str, glance: Glance, taken_at: datetime, faults: tuple[Fault, ...]) -> Sample:
+        readings: dict[str, Reading] = {}
+        for gauge in self.gauges:
+            _put(readings, gauge, gauge.read(glance))
+        if self._lane is not None:
+            latest = self._lane.latest()
+            for gauge in self._slow:
+                _put(readings, gauge, (latest or {}).get(gauge.metric.name, missing(latest)))
+        pools = self._memory(readings, glance)
+        self.verdicts = [throttler.read(glance) for throttler in self.throttlers]
+        told = [verdict for verdict in self.verdicts if verdict.absent is None]
+        seconds: dict[ThrottleReason, float] = {}
+        for verdict in told:
+            for reason, value in verdict.seconds.items():
+                seconds[reason] = seconds.get(reason, 0.0) + value
+        stalls = (gauge.fault(glance.now_s) for gauge in (*self.gauges, *self._slow))
+        return Sample(
+            key=key,
+            monotonic_s=glance.now_s,
+            taken_at=taken_at,
+            readings=readings,
+            pools=pools,
+            throttle_flags=frozenset[ThrottleReason]().union(*(verdict.flags for verdict in told)) if told else None,
+            throttle_seconds=seconds,
+            unknown_flags=", ".join(words for verdict in told for words in verdict.unknown) or None,
+            throttle_known=frozenset[ThrottleReason]().union(*(verdict.known for verdict in told)),
+            processes=self.pids.read(glance) if self.pids is not None else None,
+            faults=(*faults, *(fault for fault in stalls if fault is not None), *self._warmth(readings)),
+            notices=tuple(notice for verdict in told for notice in verdict.notices),
+        )
+
+    def _memory(self, readings: dict[str, Reading], glance: Glance) -> tuple[MemoryPool, ...]:
+        pools = tuple(pool for one in self.reservoirs if (pool := one.read(glance)) is not None)
+        if self.reservoirs:
+            for name, reading in memory_readings(self.reservoirs).items():
+                readings.setdefault(name, reading)
+        return pools
+
+    def _resting(
+        self, key: str, glance: Glance, taken_at: datetime, reason: Absent, faults: tuple[Fault, ...]
+    ) -> Sample:
+        """A sample of a device that must not, or cannot, be read now."""
+        self._rest(reason)
+        self.resting = reason
+        readings: dict[str, Reading] = {metric.name: reason for metric in self.profile.metrics if not metric.optional}
+        if self.profile.pools:
+            readings |= dict.fromkeys(("memory_used_bytes", "memory_total_bytes"), reason)
+        processes = reason if self.pids is not None else None
+        return Sample(key, glance.now_s, taken_at, readings, processes=processes, faults=faults)
+
+    def _rest(self, reason: Absent) -> None:
+        self._stale = True  # what is found anew after a rest may have moved
+        self._warm = False
+        for gauge in self.gauges:
+            gauge.rest(reason)
+        for throttler in self.throttlers:
+            throttler.rest()
+
+    def _status(self, glance: Glance) -> tuple[Fault, ...]:
+        status = self.profile.status
+        path = self._place.path(status.path, glance) if status is not None else None
+        text = glance.first(path, status.parse) if status is not None and path is not None else Absent.NOT_SUPPORTED
+        if status is None or isinstance(text, Absent):
+            return ()
+        meaning = status.mapping.get(text, status.other)
+        shown = f"its driver says {sanitise_line(text, 60)!r}"
+        if meaning is StatusWord.FAILED:
+            return (Fault("status_failed", f"{shown}: it cannot be used", FaultLevel.FAILED),)
+        if meaning is StatusWord.RESETTING:
+            return (Fault("status_resetting", f"{shown}: nothing is read until that is over", FaultLevel.STALLED),)
+        if meaning is None:
+            return (Fault("status_unknown", f"{shown}, which the profile {self.profile.id} does not explain"),)
+        return ()
+
+    def _warmth(self, readings: dict[str, Reading]) -> tuple[Fault, ...]:
+        """The margin of a hotspot, and a warning where the profile wants one earlier than health does."""
+        limits = self._described.limits if self._described is not None else None
+        slowdown = limits.temperature_slowdown_c if limits is not None else None
+        temperature = readings.get("temperature_c", readings.get("hotspot_temperature_c"))
+        if slowdown is None or not is_present(temperature):
+            return ()
+        margin = slowdown - temperature
+        if "temperature_c" not in readings:
+            readings.setdefault("temperature_margin_c", margin)
+        wanted = self.profile.edges.warm_margin_c
+        if wanted is None:
+            return ()
+        self._warm = margin <= wanted + (1.0 if self._warm else 0.0)
+        if not self._warm:
+            return ()
+        words = f"{margin:.0f} °C below the slowdown at {slowdown:.0f} °C; its profile warns from {wanted:g} °C on"
+        return (Fault("warm_margin", words),)
+
+    def _read_slow(self) -> Mapping[str, Reading]:
+        """One round of the slow metrics, on their own thread."""
+        glance = Glance(self._tree, self._clock)
+        place = Place(self.folder, self.instance)
+        place.find_anchors(self.profile.anchors, glance, quietly=True)
+        if self._sleeps(place, glance):
+            for gauge in self._slow:
+                gauge.rest(Absent.SUSPENDED)
+            return {gauge.metric.name: Absent.SUSPENDED for gauge in self._slow}
+        if self._slow_stale:
+            self._slow_stale = False
+            place.find_anchors(self.profile.anchors, glance)
+            for gauge in self._slow:
+                gauge.aim(place, glance, self._facts)
+        return {gauge.metric.name: gauge.read(glance) for gauge in self._slow}
+
+
+def _put(readings: dict[str, Reading], gauge: Gauge, reading: Reading) -> None:
+    """Keep *reading*; what is optional and not there is no metric of the device at all."""
+    if not (gauge.metric.optional and reading is Absent.NOT_SUPPORTED):
+        readings[gauge.metric.name] = reading

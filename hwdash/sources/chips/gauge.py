@@ -1,0 +1,209 @@
+"""One metric of one device over time: counters followed, guards heeded, values kept for as long as they count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hwdash.core.reading import Absent, Reading, is_present
+from hwdash.core.sample import Fault, FaultLevel
+from hwdash.sources.chips.figure import Figure, channel_of
+from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.pattern import MAX_TEXT
+from hwdash.sources.chips.place import Place
+from hwdash.sources.chips.profile import Counter, Guard, Limit, Metric, Number, Origin, Parse, Template
+from hwdash.sources.chips.template import parse_template
+from hwdash.sources.chips.value import number_of
+from hwdash.sources.rate import Rate
+
+_EARLY = 0.9
+"""A tick this share of ``min_interval`` after the last read may read again: ticks are not to the millisecond."""
+
+
+class Meter:
+    """The counters of one metric, file by file, wraps taken out. For use by one thread."""
+
+    def __init__(self, counter: Counter, *, rate: bool) -> None:
+        self._counter = counter
+        self._rate = rate
+        self._modulus: float | None = None if counter.bits is None else 2.0**counter.bits
+        self._rates: dict[tuple[str, int], Rate] = {}
+        self._totals: dict[tuple[str, int], tuple[float, float]] = {}
+
+    def aim(self, place: Place, glance: Glance) -> None:
+        """Find out where the counters wrap."""
+        if self._counter.max_path is None:
+            return
+        path = place.path(self._counter.max_path, glance)
+        text = Absent.NOT_SUPPORTED if path is None else glance.first(path, None)
+        largest = text if isinstance(text, Absent) else number_of(Parse().number, text)
+        modulus = None if isinstance(largest, Absent) or largest <= 0 else float(largest) + 1
+        if modulus != self._modulus:
+            self._modulus = modulus
+            self.forget()
+
+    def forget(self) -> None:
+        """The device was reset or asleep: what was counted before says nothing about now."""
+        self._rates.clear()
+        self._totals.clear()
+
+    def follow(self, which: tuple[str, int], value: Reading, at_s: float) -> Reading:
+        """The growth per second up to *value*, or with every wrap added the whole count."""
+        if self._rate:
+            if (rate := self._rates.get(which)) is None:
+                rate = self._rates[which] = Rate(self._modulus)
+            return rate.update(value, at_s)
+        if not is_present(value):
+            return value
+        last, wrapped = self._totals.get(which, (value, 0.0))
+        # A fall by less than half of the range is a reset of the device and no wrap.
+        if self._modulus is not None and last - value > self._modulus / 2:
+            wrapped += self._modulus
+        elif value < last:
+            wrapped = 0.0
+        self._totals[which] = (value, wrapped)
+        return value + wrapped
+
+
+class Gauge:
+    """One metric of a device. For use by one thread."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self._figure = Figure(metric.number, rate=metric.rate)
+        self._meter = Meter(metric.counter, rate=metric.rate) if metric.counter is not None else None
+        self._guard: str | None = None
+        self._stamp: str | None = None
+        self._stamped = ""
+        self._reading: Reading = Absent.FIRST_SAMPLE
+        self._read_at_s = float("-inf")
+        self._moved: tuple[float, float] | None = None
+
+    @property
+    def tried(self) -> str:
+        """The file that the newest read ended with."""
+        return self._figure.tried
+
+    def aim(self, place: Place, glance: Glance, facts: Mapping[str, str]) -> None:
+        """Find the files at *place*."""
+        self._figure.aim(place, glance, facts)
+        if self._meter is not None:
+            self._meter.aim(place, glance)
+        own = next(iter(self._figure.paths), None)
+        guard, stamp = self.metric.guard, self.metric.stamp
+        self._guard = own if guard is None or guard.path is None else place.path(guard.path, glance)
+        self._stamp = own if stamp is None or stamp.path is None else place.path(stamp.path, glance)
+
+    def rest(self, reason: Absent) -> None:
+        """The device cannot be read for *reason*: the counters begin anew afterwards."""
+        if self._meter is not None:
+            self._meter.forget()
+        self._reading, self._read_at_s, self._stamped, self._moved = reason, float("-inf"), "", None
+
+    def read(self, glance: Glance) -> Reading:
+        """The metric now; the value before where ``min_interval`` or an unchanged time stamp says that it still is."""
+        if glance.now_s - self._read_at_s < self.metric.min_interval_s * _EARLY:
+            return self._reading
+        self._read_at_s = glance.now_s
+        if self._is_same_stamp(glance):
+            return self._reading
+        if (reason := self._why_not(glance)) is not None:
+            self._reading = reason
+            return reason
+        self._reading = self._bounded(self._figure.read(glance, self._meter.follow if self._meter else None))
+        self._watch(glance.now_s)
+        return self._reading
+
+    def fault(self, now_s: float) -> Fault | None:
+        """What is wrong when the counter has stood still for longer than it may."""
+        limit_s = self.metric.stalled_after_s
+        if limit_s is None or self._moved is None or now_s - self._moved[1] < limit_s:
+            return None
+        stood_s = now_s - self._moved[1]
+        words = f"{self.metric.id} has stood at {self._moved[0]:g} for {stood_s:.0f} s: the chip does not move"
+        return Fault(f"{self.metric.id}_stalled", words, FaultLevel.STALLED)
+
+    def _is_same_stamp(self, glance: Glance) -> bool:
+        stamp = self.metric.stamp
+        if stamp is None or self._stamp is None:
+            return False
+        text = glance.first(self._stamp, stamp.parse)
+        if isinstance(text, Absent):
+            return False
+        same = text == self._stamped
+        self._stamped = text
+        return same
+
+    def _why_not(self, glance: Glance) -> Absent | None:
+        """Why the value does not count, by the guard; None when it does."""
+        guard = self.metric.guard
+        if guard is None or self._guard is None:
+            return None
+        text = glance.first(self._guard, guard.parse)
+        if isinstance(text, Absent):
+            return text
+        return None if holds(guard, text) else Absent.BAD_VALUE
+
+    def _bounded(self, reading: Reading) -> Reading:
+        if isinstance(reading, Absent):
+            return reading
+        low, high = self.metric.bounds
+        if self.metric.rate and high == 1.0 and 1.0 < reading <= 1.5:
+            return 1.0  # the counter's steps are coarser than the clock's
+        return reading if low <= reading <= high else Absent.BAD_VALUE
+
+    def _watch(self, now_s: float) -> None:
+        """Remember since when the counter stands where it stands."""
+        if self.metric.stalled_after_s is None:
+            return
+        if isinstance(self._reading, Absent):
+            self._moved = None
+        elif self._moved is None or self._reading != self._moved[0] or (self.metric.rate and self._reading > 0):
+            self._moved = (self._reading, now_s)
+
+
+def holds(guard: Guard, text: str) -> bool:
+    """True when *text* is what *guard* asks for."""
+    if guard.equals is not None:
+        return text == guard.equals
+    if guard.one_of is not None:
+        return text in guard.one_of
+    return guard.pattern is not None and guard.pattern.search(text[:MAX_TEXT]) is not None
+
+
+class Edge:
+    """The largest value of a metric that the device states: a limit, read when the device is found."""
+
+    def __init__(self, metric: Metric, limit: Limit) -> None:
+        self._metric = metric
+        self._limit = limit
+
+    def read(self, place: Place, glance: Glance, facts: Mapping[str, str]) -> Reading:
+        """The limit in its base unit."""
+        low, high = self._metric.bounds
+        reason: Reading = Absent.NOT_SUPPORTED
+        for number in [self._limit.number] if self._limit.number is not None else self._beside(place, glance, facts):
+            figure = Figure(number)
+            figure.aim(place, glance, facts)
+            reading = figure.read(glance)
+            if is_present(reading) and low < reading <= high:
+                return reading
+            reason = reading if isinstance(reading, Absent) else Absent.BAD_VALUE
+        return reason
+
+    def _beside(self, place: Place, glance: Glance, facts: Mapping[str, str]) -> list[Number]:
+        """The files beside those of the metric."""
+        figure = Figure(self._metric.number)
+        figure.aim(place, glance, facts)
+        origin = next(iter(self._metric.number.origins), Origin(()))
+        unit = self._limit.unit or origin.unit
+        found = [f"/{channel_of(path)}{self._limit.suffix}" for path in figure.paths]
+        return [
+            Number((Origin((_as_template(path),), unit=unit, scale=origin.scale, offset=origin.offset),))
+            for path in found
+        ]
+
+
+def _as_template(path: str) -> Template:
+    """A path that was found, as a template without places to fill in."""
+    escaped = "".join(f"[{character}]" if character in "*?[" else character for character in path)
+    return parse_template(escaped.replace("{", "{{").replace("}", "}}"), path=False)
