@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -21,8 +22,11 @@ from hwdash.sources.source import DeviceLost
 ALL_LINKS = 0xFFFFFFFF
 """The scope of a field that is to be the sum over all links (nvml.h, ``NVML_FI_DEV_NVLINK_*``)."""
 
-_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
-"""The member of ``nvmlValue_t`` by ``nvmlValueType_t``."""
+_RECORD = struct.Struct("@IIqqiI8s")
+"""``nvmlFieldValue_t`` of nvml.h: field, scope, time stamp, latency, type of the value, return code, value."""
+
+_FORMATS = tuple(struct.Struct(letter) for letter in ("d", "I", "L", "Q", "q", "i", "H"))
+"""The value by ``nvmlValueType_t``; the union is read from its start."""
 
 
 def judge(code: int) -> Absent:
@@ -79,15 +83,18 @@ class Query:
 class FieldBatch:
     """Many field values of one device in one call. A field that driver or device does not know is asked once.
 
-    *scopes* holds the scope of those fields that have one (a link, `ALL_LINKS`).
+    *scopes* holds the scope of those fields that have one (a link, `ALL_LINKS`). The call goes past pynvml's wrapper,
+    which fills a new array one attribute at a time and takes longer for it than all other calls of a read together.
     """
 
     def __init__(
         self, library: Any, handle: Any, ids: Sequence[int], scopes: Mapping[int, int] = MappingProxyType({})
     ) -> None:
-        self._query = Query(library, ("nvmlDeviceGetFieldValues",), (handle,))
+        self._library = library
+        self._handle = handle
+        self._function: Any = getattr(library.nvmlLib, "nvmlDeviceGetFieldValues", None)
         self._fields = {id_: (id_, scopes.get(id_, 0)) for id_ in ids}
-        self._plans: dict[frozenset[int], list[tuple[int, int]]] = {}
+        self._plans: dict[frozenset[int], tuple[tuple[int, ...], Any]] = {}
         self._values: dict[int, Reading] = {}
 
     def read(self, without: frozenset[int] = frozenset()) -> None:
@@ -97,22 +104,32 @@ class FieldBatch:
         """
         plan = self._plans.get(without)
         if plan is None:
-            plan = self._plans[without] = [field for id_, field in self._fields.items() if id_ not in without]
-        if not plan:
+            plan = self._plans[without] = self._plan(without)
+        ids, array = plan
+        if not ids or self._function is None:
             return
-        answer = self._query.ask(plan)
+        code = self._function(self._handle, len(ids), array)
         values = self._values
-        if isinstance(answer, Absent):
-            values.update((id_, answer) for id_, _ in plan)
+        if code != 0:
+            if code in UNKNOWN_TO_DRIVER:
+                self._function = None
+            values.update(dict.fromkeys(ids, judge(code)))
             return
-        for (id_, _), item in zip(tuple(plan), answer, strict=True):
-            code = item.nvmlReturn
+        for id_, (_, _, _, _, kind, code, raw) in zip(ids, _RECORD.iter_unpack(array), strict=True):
             if code == 0:
-                values[id_] = _value_of(item)
+                values[id_] = _value_of(kind, raw)
             elif code in UNKNOWN_TO_DRIVER or code == INVALID_ARGUMENT:
                 self.drop(id_)
             else:
                 values[id_] = judge(code)
+
+    def _plan(self, without: frozenset[int]) -> tuple[tuple[int, ...], Any]:
+        """The fields to ask for, and the array that asks for them, to be used again and again."""
+        fields = [field for id_, field in self._fields.items() if id_ not in without]
+        array = (self._library.c_nvmlFieldValue_t * len(fields))()
+        for item, field in zip(array, fields, strict=True):
+            item.fieldId, item.scopeId = field
+        return tuple(id_ for id_, _ in fields), array
 
     def drop(self, id_: int) -> None:
         """Do not ask for field *id_* again, and forget it."""
@@ -129,11 +146,10 @@ class FieldBatch:
         return self._values.get(id_, Absent.NOT_SUPPORTED)
 
 
-def _value_of(item: Any) -> Reading:
-    kind = item.valueType
-    if not 0 <= kind < len(_MEMBERS):
+def _value_of(kind: int, raw: bytes) -> Reading:
+    if not 0 <= kind < len(_FORMATS):
         return Absent.BAD_VALUE
-    value = float(getattr(item.value, _MEMBERS[kind]))
+    value = float(_FORMATS[kind].unpack_from(raw)[0])
     return value if math.isfinite(value) else Absent.BAD_VALUE
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 from hwdash.core.reading import Absent, Reading, is_present
@@ -106,6 +107,7 @@ class Throttle:
     clock_is_set: bool = False
 
 
+@lru_cache(maxsize=256)
 def throttle_of(events: int | Absent, supported: frozenset[ThrottleReason]) -> Throttle:
     """The state that a clocks-event bitmask means on a device that tells of the *supported* reasons."""
     if isinstance(events, Absent):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -107,6 +106,8 @@ class NvmlStandIn:
         self.handles: dict[str, Handle] = {}
         self.sets = 0
         self.gpm_samples = 0
+        self.nvmlLib = SimpleNamespace(nvmlDeviceGetFieldValues=self._field_values)
+        self.c_nvmlFieldValue_t = pynvml.c_nvmlFieldValue_t
         self.c_nvmlGpmMetricsGet_t = pynvml.c_nvmlGpmMetricsGet_t
         self.NVML_GPM_METRICS_GET_VERSION = pynvml.NVML_GPM_METRICS_GET_VERSION
 
@@ -217,13 +218,18 @@ class NvmlStandIn:
         assert version in (None, pynvml.nvmlMemory_v2)
         return SimpleNamespace(total=total, used=used if version else total - free, free=free)
 
-    def nvmlDeviceGetFieldValues(self, handle: Any, ids: Sequence[tuple[int, int]]) -> Any:
-        card = self._device("nvmlDeviceGetFieldValues", handle)
-        self.asked_fields = [id_ for id_, _ in ids]
-        self.scopes |= dict(ids)
-        values = (pynvml.c_nvmlFieldValue_t * len(ids))()
-        for item, (id_, _) in zip(values, ids, strict=True):
-            item.fieldId = id_
+    def _field_values(self, handle: Any, count: int, values: Any) -> int:
+        """The C function, which ends with a code."""
+        try:
+            card = self._device("nvmlDeviceGetFieldValues", handle)
+        except pynvml.NVMLError as error:
+            return int(error.value)
+        assert len(values) == count
+        self.asked_fields = [item.fieldId for item in values]
+        self.scopes |= {item.fieldId: item.scopeId for item in values}
+        for item in values:
+            id_ = item.fieldId
+            item.nvmlReturn = pynvml.NVML_SUCCESS
             if id_ in card.errors:
                 item.nvmlReturn = card.errors[id_]
             elif id_ not in card.fields:
@@ -233,7 +239,7 @@ class NvmlStandIn:
                 members = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
                 if item.valueType < len(members):
                     setattr(item.value, members[item.valueType], value)
-        return values
+        return 0
 
     def nvmlDeviceGetMaxMigDeviceCount(self, handle: Any) -> int:
         self._device("nvmlDeviceGetMaxMigDeviceCount", handle)
