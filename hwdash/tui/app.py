@@ -312,7 +312,8 @@ class HwdashApp(App[None]):
         if isinstance(self.screen, HelpScreen):
             self.pop_screen()
         else:
-            self.push_screen(HelpScreen(type(self.screen).__dict__.get("BINDINGS", ()), replay=self.replay is not None))
+            behind = self.screen.key_groups() if isinstance(self.screen, FrameScreen) else ()
+            self.push_screen(HelpScreen(behind, replay=self.replay is not None))
 
     async def action_interrupt(self) -> None:
         """Let the screen stop what it does (``action_interrupt`` of the screen returns True when it did), else quit."""

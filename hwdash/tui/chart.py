@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from hwdash.core.event import Event
-from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, Percentiles
+from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, Percentiles, ThrottledPeriod
 from hwdash.core.throttle import reason_words
 from hwdash.tui.axis import Mark, Scale, latency_scale, time_marks
 from hwdash.tui.glyphs import Glyphs
@@ -111,12 +111,13 @@ def plan(
     if series is None:
         return None
     buckets = [(bucket, found) for bucket in series.buckets if (found := _finite(figure.of(bucket))) is not None]
-    periods = [period for period in history.throttled if period.device_key == series.device_key]
+    periods = _periods(history, series.device_key)
     events = [
         event for event in events if event.key == series.device_key and history.since <= event.at <= history.until
     ]
     noted = noted_events(events) if height >= _NOTED_FROM else []
-    rows = height - 2 - bool(periods) - bool(noted)
+    doubtful = height >= _NOTED_FROM and any(is_suspected(period, events) for period in periods)
+    rows = height - 2 - bool(periods) - bool(noted or doubtful)
     scale = latency_scale(max((max(found) for _, found in buckets), default=0.0), rows)
     columns = width - len(scale.marks[0].label) - 1 - _MARGIN
     if not buckets or columns < _MIN_COLUMNS or rows < _MIN_ROWS:
@@ -138,13 +139,22 @@ def plan(
             is_suspected(period, events),
         )
         for period in periods
-        if period.start < history.until and (period.end or history.until) >= history.since
     ]
     times = time_marks(history.since, history.until, columns, zone)
     runs = _runs(points, starts, history.bucket_s)
     bands.sort(key=lambda band: band.start)
     notes = placed((min(int(column(event.at)), columns - 1), note) for event, note in noted)
     return Plan(width, height, columns, rows, scale, times, runs, tuple(bands), notes)
+
+
+def _periods(history: LatencyHistory, key: str) -> list[ThrottledPeriod]:
+    """The throttled periods of the device *key* that reach into the window."""
+    since, until = history.since, history.until
+    return [
+        period
+        for period in history.throttled
+        if period.device_key == key and period.start < until and (period.end or until) >= since
+    ]
 
 
 def _finite(found: Percentiles | None) -> tuple[float, float, float] | None:
@@ -184,7 +194,7 @@ def draw(chart: Plan, glyphs: Glyphs) -> tuple[Line, ...]:
     for column, note in chart.notes:
         cells[chart.rows][left + column] = (note.mark(glyphs), note.style)
     lines: list[Line] = []
-    if chart.bands or chart.height - 2 - bool(chart.notes) > chart.rows:
+    if chart.bands:
         lines.append(_band_line(chart, left, glyphs))
     for row, line in enumerate(cells):
         spans = []
@@ -194,8 +204,8 @@ def draw(chart: Plan, glyphs: Glyphs) -> tuple[Line, ...]:
         label = ends.get(row)
         spans.append(Span(f" {_LABELS[label]}", STYLES[label]) if label is not None else Span(" " * _MARGIN))
         lines.append(joined(spans))
-    if chart.notes:
-        lines.append(legend(chart.notes, left, glyphs))
+    if len(lines) < chart.height:
+        lines.append(legend(chart.notes, any(band.suspected for band in chart.bands), left, glyphs))
     return tuple(lines)
 
 

@@ -115,6 +115,10 @@ class EventScreen(FrameScreen):
         yield self._pane
         yield self._field
 
+    def key_groups(self) -> Sequence[tuple[str, Sequence[BindingType]]]:
+        """The keys of the screen and of the list."""
+        return (*super().key_groups(), ("List of events", EventList.BINDINGS))
+
     def on_screen_resume(self) -> None:
         """Read what happened meanwhile."""
         self._shown_version = -1

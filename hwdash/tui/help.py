@@ -11,12 +11,9 @@ from textual.screen import ModalScreen
 
 from hwdash.tui.app import HwdashApp
 from hwdash.tui.canvas import Canvas
-from hwdash.tui.detail import FactPane
-from hwdash.tui.event_list import EventList
 from hwdash.tui.keybar import KEY_NAMES
 from hwdash.tui.line import Line, Span, line_width, wrapped
 from hwdash.tui.replay import BINDINGS
-from hwdash.tui.table import DeviceTable
 
 _STATES = (
     ("ok", "ok", "healthy"),
@@ -132,7 +129,7 @@ class HelpScreen(ModalScreen[None]):
     HelpText { width: 84; max-width: 100%; height: 100%; background: $panel; }
     """
 
-    def __init__(self, behind: Sequence[BindingType] = (), *, replay: bool = False) -> None:
+    def __init__(self, behind: Sequence[tuple[str, Sequence[BindingType]]] = (), *, replay: bool = False) -> None:
         super().__init__()
         self._behind = behind
         self._replay = BINDINGS if replay else ()
@@ -144,10 +141,7 @@ class HelpScreen(ModalScreen[None]):
         groups: list[tuple[str, Sequence[BindingType]]] = [
             ("Everywhere", [*everywhere, focus]),
             ("Replay", self._replay),
-            ("This screen", self._behind),
-            ("Device table", DeviceTable.BINDINGS),
-            ("Detail", FactPane.BINDINGS),
-            ("List of events", EventList.BINDINGS),
+            *self._behind,
         ]
         yield HelpText(key_groups(groups))
 

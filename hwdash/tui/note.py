@@ -55,9 +55,11 @@ def placed(notes: Iterable[tuple[int, Note]]) -> tuple[tuple[int, Note], ...]:
     return tuple(sorted(found.items(), key=lambda item: item[0]))
 
 
-def legend(notes: Sequence[tuple[int, Note]], left: int, glyphs: Glyphs) -> Line:
-    """The marks of *notes* with their meaning, below the axis that begins at *left*."""
+def legend(notes: Sequence[tuple[int, Note]], doubtful: bool, left: int, glyphs: Glyphs) -> Line:
+    """The marks of *notes*, and of suspected throttling when *doubtful*, with their meaning; the axis begins at *left*."""
     spans = [Span(" " * left)]
+    if doubtful:
+        spans += [Span("?", "throttled"), Span(" throttling suspected  ", "label")]
     present = {note for _, note in notes}
     for note in Note:
         if note in present:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.geometry import Size
@@ -95,6 +98,10 @@ class OverviewScreen(FrameScreen):
     def frame_resized(self) -> None:
         """Share the new size out."""
         self._arrange(self.size)
+
+    def key_groups(self) -> Sequence[tuple[str, Sequence[BindingType]]]:
+        """The keys of the table and of the facts."""
+        return (("Device table", DeviceTable.BINDINGS), ("Detail", FactPane.BINDINGS))
 
     def select(self, key: str) -> None:
         """Put the cursor on the device with this stable key."""

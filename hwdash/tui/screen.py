@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.screen import Screen
 
 from hwdash.tui.feed import Feed
@@ -70,6 +72,10 @@ class FrameScreen(Screen[None]):
 
     def enter(self) -> None:
         """The user went to this screen; not called when a dialog above it closes."""
+
+    def key_groups(self) -> Sequence[tuple[str, Sequence[BindingType]]]:
+        """The keys of this screen and of its parts, each group with a title, for the help."""
+        return (("This screen", type(self).__dict__.get("BINDINGS", ())),)
 
     def on_mount(self) -> None:
         """Follow the app's feed."""

@@ -171,6 +171,14 @@ def test_a_stale_device_leaves_a_gap_and_throttling_is_kept_within_a_step() -> N
     assert points[-1].values == (None,) * 4
 
 
+def test_a_replay_that_goes_back_leaves_no_future() -> None:
+    history = TraceHistory()
+    for second, value in ((0, 0.1), (60, 0.9), (10, 0.3)):
+        history.add(at(second, value))
+    values = [point.values[0] for point in history.window(gpu(0).key, 60) if point is not None]
+    assert values == [0.1, 0.3]
+
+
 def test_a_slower_interval_widens_the_steps() -> None:
     history = TraceHistory()
     history.add(replace(at(0), interval_s=30.0))
