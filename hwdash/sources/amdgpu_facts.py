@@ -24,6 +24,7 @@ from hwdash.sources.drm import (
     read_link,
     threshold,
 )
+from hwdash.sources.drm_fleet import Facts
 from hwdash.sources.sysfs import ReadFailure, Tree
 
 SOURCE_NAME = "amdgpu"
@@ -76,20 +77,7 @@ class Sensors:
         return next((label for label in ("edge", "junction") if label in self.temperatures), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """The device, and its sensors; None while it sleeps and was not read before."""
-
-    device: Device
-    sensors: Sensors | None
-
-
-def device_key(card: DrmCard) -> str:
-    """The PCI address: unlike the chip's own number it can be read of a sleeping card."""
-    return f"amd:{card.slot}"
-
-
-def describe(tree: Tree, card: DrmCard, before: Facts | None = None) -> Facts:
+def describe(tree: Tree, card: DrmCard, before: Facts[Sensors] | None) -> Facts[Sensors]:
     """What *card* is. Of a sleeping one only what the kernel keeps a copy of, the rest from *before*."""
     node = _compute_node(tree, card.slot)
     if is_asleep(tree, card):
@@ -108,7 +96,8 @@ def _device(tree: Tree, card: DrmCard, node: Mapping[str, int], sensors: Sensors
     target = node.get("gfx_target_version", 0)
     simds, per_unit = node.get("simd_count", 0), node.get("simd_per_cu", 0)
     return Device(
-        key=device_key(card),
+        # The PCI address: unlike the chip's own number it can be read of a sleeping card.
+        key=f"amd:{card.slot}",
         kind=DeviceKind.GPU,
         vendor="AMD",
         name=sanitise_line(product or "", 80) or _name(tree, card),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.text import sanitise_line
-from hwdash.sources.source import DeviceLost
 from hwdash.sources.sysfs import ReadFailure, Tree
 
 _CLASS = "sys/class/drm"
@@ -65,16 +64,6 @@ def is_asleep(tree: Tree, card: DrmCard) -> bool:
     if tree.line(card.path("power/runtime_status")) in _ASLEEP:
         return True
     return re.fullmatch(r"D[123](hot|cold)?", tree.line(card.path("power_state")) or "") is not None
-
-
-def require_answer(tree: Tree, card: DrmCard, readings: Mapping[str, Reading]) -> None:
-    """Raises `DeviceLost` when *readings* came from a card that is gone, or whose driver answers nothing but errors."""
-    if any(is_present(reading) for reading in readings.values()):
-        return
-    if not is_there(tree, card):
-        raise DeviceLost(f"{card.driver} no longer shows the GPU at {card.slot}")
-    if Absent.ERROR in readings.values():
-        raise DeviceLost(f"{card.driver} answers with errors only for the GPU at {card.slot}; see dmesg")
 
 
 def find_hwmon(tree: Tree, card: DrmCard, name: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from hwdash.core.clock import ManualClock
 from hwdash.core.device import Device
 from hwdash.core.metric import METRICS, Unit
 from hwdash.core.reading import Absent, is_present
@@ -22,6 +23,9 @@ from hwdash.core.text import sanitise_line
 from hwdash.sources.source import DeviceLost, Source
 
 TREES = Path(__file__).parents[2] / "sample_data" / "sysfs"
+
+HARMLESS_TO_READ = frozenset({"uevent", "runtime_status", "power_state", "revision"})
+"""Files of a sleeping card that the kernel answers itself."""
 
 CONTENTS = st.one_of(
     st.sampled_from(
@@ -70,6 +74,49 @@ def wreck(root: Path, accidents: list[tuple[int, str | bytes]]) -> None:
             path.symlink_to("/etc/passwd")
         elif accident == "pipe":
             os.mkfifo(path)
+
+
+class TreeBox:
+    """A changeable copy of a shipped tree; who builds on it puts a source over it."""
+
+    source: Source
+
+    def __init__(self, name: str, place: Path) -> None:
+        self.root = copy_tree(name, place)
+        self.clock = ManualClock()
+
+    def device(self, slot: str) -> Path:
+        """The folder of the device at the PCI address *slot*."""
+        return next(path for path in (self.root / "sys/devices").rglob(slot) if path.is_dir())
+
+    def write(self, slot: str, **files: str | bytes) -> None:
+        """Write files of that device; ``__`` in a name stands for a slash."""
+        for name, content in files.items():
+            path = self.device(slot) / name.replace("__", "/")
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def read(self, key: str) -> Sample:
+        """A sample after a rescan."""
+        self.source.discover()
+        return self.source.read(key)
+
+
+def spy_on_opening(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The real paths of all files and folders that are opened from now on."""
+    opened: list[str] = []
+    real_open, real_list = os.open, os.listdir
+
+    def spy_open(path: str, flags: int, *rest: int, **named: int) -> int:
+        opened.append(os.path.realpath(path))
+        return real_open(path, flags, *rest, **named)
+
+    def spy_list(path: str = ".") -> list[str]:
+        opened.append(os.path.realpath(path))
+        return real_list(path)
+
+    monkeypatch.setattr(os, "open", spy_open)
+    monkeypatch.setattr(os, "listdir", spy_list)
+    return opened
 
 
 def check_tree(name: str, source: Source) -> None:
