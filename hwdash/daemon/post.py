@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -78,7 +79,7 @@ class Poster:
         except ssl.SSLCertVerificationError as error:
             raise PostFailed(f"its certificate is not trusted: {sanitise_line(error.verify_message)}") from None
         except (OSError, ssl.SSLError) as error:
-            raise PostFailed(sanitise_line(error.strerror or str(error) or type(error).__name__)) from None
+            raise PostFailed(_words(error)) from None
         except h11.RemoteProtocolError as error:
             raise PostFailed(f"its answer is broken: {sanitise_line(str(error), 100)}") from None
         if 300 <= status < 400:
@@ -137,6 +138,13 @@ class Poster:
             if event is h11.NEED_DATA:
                 connection.receive_data(await reader.read(16_384))
         return event.status_code
+
+
+def _words(error: OSError) -> str:
+    """Why it failed; asyncio's own words for a failed connection do not tell."""
+    if isinstance(error, ssl.SSLError | socket.gaierror) or error.errno is None or error.errno <= 0:
+        return sanitise_line(error.strerror or str(error) or type(error).__name__)
+    return os.strerror(error.errno)
 
 
 def _look_up(host: str, port: int) -> tuple[str, ...]:

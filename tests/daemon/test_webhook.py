@@ -167,8 +167,17 @@ async def test_a_port_where_nobody_listens() -> None:
         port = receiver.port
     async with hook(f"http://127.0.0.1:{port}") as webhook:
         webhook.offer(alert())
-        await until(lambda: "1 message was not delivered" in "".join(webhook.problems))
-        assert "refused" in webhook.problems[0] or "Connect call failed" in webhook.problems[0]
+        await until(lambda: ": Connection refused; 1 message was not delivered" in "".join(webhook.problems))
+
+
+async def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    async with hook("https://hooks.example.com/x") as webhook:
+        webhook.offer(alert())
+        await until(lambda: "Name or service not known" in "".join(webhook.problems))
 
 
 @pytest.mark.parametrize("place", ["192.0.2.7", "10.0.0.1", "fe80::1", "::ffff:8.8.8.8", "0.0.0.0"])
