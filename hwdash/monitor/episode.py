@@ -93,23 +93,34 @@ def proceed(before: Throttling | None, now_s: float, throttle: Sequence[Throttle
     if not limiting and not before.episodes and not before.spans:
         return Throttling(before.from_s, now_s)
     return Throttling(
-        before.from_s, now_s, _episodes(before.episodes, now_s, limiting), _spans(before, now_s, throttle)
+        before.from_s, now_s, _episodes(before, now_s, limiting, throttle), _spans(before, now_s, throttle)
     )
 
 
 def _episodes(
-    before: Mapping[ThrottleReason, Episode], now_s: float, limiting: Sequence[ThrottleReason]
+    account: Throttling, now_s: float, limiting: Sequence[ThrottleReason], throttle: Sequence[ThrottleActivity]
 ) -> Mapping[ThrottleReason, Episode]:
     # In the order of the sample, which is by severity; what has just ended comes last.
+    before = account.episodes
     episodes: dict[ThrottleReason, Episode] = {}
     for reason in limiting:
         known = before.get(reason)
-        episodes[reason] = Episode(known.since_s if known is not None and not known.clean else now_s, now_s)
+        if known is not None and not known.clean:
+            episodes[reason] = Episode(known.since_s, now_s)
+        else:
+            episodes[reason] = Episode(now_s - _held_s(reason, throttle, now_s - account.at_s), now_s)
     for reason, episode in before.items():
         clean = episode.clean + 1
         if reason not in episodes and not (clean >= CLEAN_SAMPLES and now_s - episode.last_s >= CLEAN_SECONDS):
             episodes[reason] = Episode(episode.since_s, episode.last_s, clean)
     return episodes
+
+
+def _held_s(reason: ThrottleReason, throttle: Sequence[ThrottleActivity], elapsed_s: float) -> float:
+    """For how long a reason that is active now had held already before its first sample."""
+    return next(
+        (item.duty * elapsed_s for item in throttle if item.reason is reason and item.active and item.duty), 0.0
+    )
 
 
 def _spans(

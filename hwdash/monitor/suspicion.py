@@ -134,10 +134,13 @@ class _ClockSuspicion:
         self.words = ""
 
     def _judge(self, share: float, hertz: float) -> None:
-        if share < SLOW_CLOCK_FROM or (self.words and share <= SLOW_CLOCK_UNTIL):
+        before = bool(self.words)
+        if share < SLOW_CLOCK_FROM or (before and share <= SLOW_CLOCK_UNTIL):
             self.words = f"clock {clock_text(share * hertz)} while busy, usually {clock_text(hertz)}"
         else:
             self.words = ""
+        if bool(self.words) != before:
+            self._recent.clear()  # each change rests on seconds of its own
 
 
 class _AnswerSuspicion:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hwdash.core.device import Limits
-from hwdash.core.health import HealthState
+from hwdash.core.health import Health, HealthState
 from hwdash.core.reading import Absent, Reading
+from hwdash.core.sample import Fault, FaultLevel
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
+from hwdash.monitor.episode import HARMLESS
 from hwdash.monitor.health import Condition, Observation, advance
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-LIMITS = Limits(temperature_slowdown_c=89.0, clock_hz=1.98e9)
+LIMITS = Limits(temperature_slowdown_c=89.0, memory_temperature_max_c=95.0, clock_hz=1.98e9)
+WARNING = Fault("rows", "a row remap is pending; reset the GPU")
+STALLED = Fault("heartbeat", "no heartbeat for 12 s", FaultLevel.STALLED)
+FAILED = Fault("status", "the driver calls it malfunctioning; reset it", FaultLevel.FAILED)
+SLOW = "suspected: clock 1210 MHz while busy, usually 1755 MHz"
 CAP = ThrottleActivity(ThrottleReason.POWER_CAP, True, 1.0)
 
 
@@ -28,10 +36,19 @@ def seen(
     lost: str = "",
     silence: str = "",
     age_s: float | None = 0.1,
+    memory: Reading = Absent.NOT_SUPPORTED,
+    faults: Sequence[Fault] = (),
+    suspicions: Sequence[str] = (),
 ) -> Observation:
-    readings: dict[str, Reading] = {"temperature_margin_c": margin, "clock_hz": 1.395e9}
+    readings: dict[str, Reading] = {
+        "temperature_margin_c": margin,
+        "clock_hz": 1.395e9,
+        "memory_temperature_c": memory,
+    }
     at = START + timedelta(seconds=at_s)
-    return Observation(at_s, at, fresh, readings, tuple(throttle), LIMITS, lost, silence, age_s)
+    return Observation(
+        at_s, at, fresh, readings, tuple(throttle), LIMITS, lost, silence, age_s, tuple(faults), tuple(suspicions)
+    )
 
 
 def run(observations: Sequence[Observation]) -> list[Condition]:
@@ -138,6 +155,69 @@ def test_without_a_new_sample_nothing_moves() -> None:
     assert advance(first, seen(30, fresh=False)) is first
 
 
+def test_what_comes_and_goes_is_told_with_its_share_of_the_last_minute() -> None:
+    found = run([seen(n, throttle=(CAP,) if n % 10 < 5 else ()) for n in range(121)])
+    assert found[-1].health.reasons == ("power cap 30 s of the last 60 s, clock 1395 of 1980 MHz",)
+    held = run([seen(n, throttle=(CAP,)) for n in range(202)])
+    assert held[-1].health.reasons == ("power cap for 3 min 21 s: clock 1395 of 1980 MHz",)
+
+
+@pytest.mark.parametrize("step_s", [0.1, 1.0, 20.0, 60.0])
+def test_flags_without_counters_are_counted_by_time(step_s: float) -> None:
+    flag = ThrottleActivity(ThrottleReason.THERMAL_SW, True)
+    clear = ThrottleActivity(ThrottleReason.THERMAL_SW, False)
+    found = run([seen(n * step_s, throttle=(flag if n % 2 else clear,)) for n in range(2, 700)])
+    account = found[-1].throttling
+    assert account is not None
+    assert account.seconds(ThrottleReason.THERMAL_SW) == pytest.approx(30.0, abs=0.7) or step_s > 15
+    assert len(account.spans.get(ThrottleReason.THERMAL_SW, ())) <= 70
+
+
+def test_a_clock_that_jumped_back_begins_a_new_account() -> None:
+    found = run([seen(n, throttle=(CAP,)) for n in (*range(100, 140), *range(50, 60))])
+    assert found[-1].health.reasons == ("power cap for 9 s: clock 1395 of 1980 MHz",)
+
+
+def test_a_warm_memory_is_warm_with_its_limit() -> None:
+    found = run([seen(n, memory=temperature) for n, temperature in enumerate([80.0, 88.0, 84.0, 82.0])])
+    assert [condition.health.state.value for condition in found] == ["ok", "warm", "warm", "ok"]
+    assert found[1].health.reasons == ("memory 7 °C below its limit of 95 °C",)
+
+
+def test_a_suspicion_is_throttling_called_suspected_and_a_flag_takes_over() -> None:
+    found = [
+        condition.health for condition in run([seen(0, suspicions=(SLOW,)), seen(1, 5.0, (CAP,), suspicions=(SLOW,))])
+    ]
+    assert found[0] == Health(HealthState.THROTTLED, (SLOW,), START, suspected=True)
+    assert found[1].reasons == ("power cap for 1 s: clock 1395 of 1980 MHz", "5 °C to slowdown at 89 °C")
+    assert (found[1].state, found[1].suspected, found[1].since) == (HealthState.THROTTLED, False, START)
+
+
+def test_a_fault_that_fails_or_stalls_a_device_is_its_state() -> None:
+    found = [
+        condition.health
+        for condition in run([seen(0, faults=(WARNING, FAILED, STALLED)), seen(1, faults=(STALLED,)), seen(2)])
+    ]
+    assert found[0].state is HealthState.LOST
+    assert found[0].reasons == (f"failed: {FAILED.words}", WARNING.words, STALLED.words)
+    assert (found[1].state, found[1].reasons) == (HealthState.STALE, ("stalled: no heartbeat for 12 s",))
+    assert found[2].state is HealthState.OK
+
+
+def test_a_warning_is_added_to_any_state() -> None:
+    assert run([seen(0, faults=(WARNING,))])[0].health == Health(HealthState.OK, (WARNING.words,), START)
+    throttled = run([seen(0, throttle=(CAP,), faults=(WARNING,))])[0].health
+    assert throttled.reasons == ("power cap: clock 1395 of 1980 MHz", WARNING.words)
+
+
+def test_a_suspended_device_is_asleep_and_well() -> None:
+    readings: dict[str, Reading] = dict.fromkeys(("utilization", "power_w", "clock_hz"), Absent.SUSPENDED)
+    asleep = advance(None, Observation(1.0, START, readings=readings | {"memory_total_bytes": 1e9}))
+    assert (asleep.health.state, asleep.health.reasons) == (HealthState.OK, ("asleep",))
+    awake = advance(asleep, Observation(2.0, START, readings=readings | {"power_w": 7.0}))
+    assert awake.health.reasons == ()
+
+
 margins = st.sampled_from([Absent.TIMED_OUT]) | st.floats(-20, 60)
 activities = st.builds(ThrottleActivity, st.sampled_from(ThrottleReason), st.booleans(), st.none() | st.floats(0, 1))
 observations = st.lists(
@@ -150,37 +230,40 @@ observations = st.lists(
         lost=st.sampled_from(["", "", "", "gone"]),
         silence=st.sampled_from(["", "", "", "no answer"]),
         age_s=st.none() | st.floats(0, 1e6),
+        memory=margins,
+        faults=st.lists(st.sampled_from([WARNING, STALLED, FAILED]), max_size=2, unique=True),
+        suspicions=st.sampled_from([(), (), (SLOW,)]),
     ),
     min_size=1,
     max_size=30,
 )
 
 
-@given(observations)
-def test_any_state_but_ok_has_a_reason_and_since_is_when_it_began(found: list[Observation]) -> None:
-    timed = [
-        Observation(
-            float(n),
-            START + timedelta(seconds=n),
-            o.fresh,
-            o.readings,
-            o.throttle,
-            o.limits,
-            o.lost,
-            o.silence,
-            o.age_s,
-        )
-        for n, o in enumerate(found)
-    ]
+@given(observations, st.lists(st.floats(-1, 90), min_size=30, max_size=30))
+def test_any_path_leads_to_a_valid_health(found: list[Observation], steps: list[float]) -> None:
     before: Condition | None = None
-    for observation, condition in zip(timed, run(timed), strict=True):
+    now_s = 1000.0
+    at = START
+    for step_s, raw in zip(steps, found, strict=False):
+        now_s += step_s  # also backwards: a recording may be wound back without a word
+        at += timedelta(seconds=abs(step_s))
+        observation = replace(raw, at_s=now_s, at=at)
+        condition = advance(before, observation)
         health = condition.health
-        assert (health.state is HealthState.OK) == (not health.reasons)
+        assert health.reasons or health.state is HealthState.OK
         assert all(reason and "\n" not in reason for reason in health.reasons)
+        assert health.since <= at
         if before is None or before.health.state is not health.state:
-            assert health.since == observation.at
+            assert health.since == at
         else:
             assert health.since == before.health.since
+        if health.suspected and observation.fresh:
+            assert health.state is HealthState.THROTTLED
+            assert not any(activity.active and activity.reason not in HARMLESS for activity in observation.throttle)
+            assert health.reasons[0].startswith("suspected: ")
+        if condition.throttling is not None:
+            for reason in ThrottleReason:
+                assert -1e-6 <= condition.throttling.seconds(reason) <= 60.0 + 1e-6
         before = condition
 
 
