@@ -110,6 +110,24 @@ async def test_without_samples_the_oldest_records_go(tmp_path: Path) -> None:
     assert rows(path, "SELECT count(*) FROM sample") == [(1,)]
 
 
+async def test_events_go_last(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    fill(path, 5, 5)
+    with writing(path) as connection:
+        connection.execute("BEGIN")
+        connection.executemany(
+            """INSERT INTO event(ts, dev, run, kind, severity, words, reasons, throttle, suspected)
+               VALUES(?, 1, 1, 'alert', 'info', ?, '[]', '[]', 0)""",
+            ((to_ms(at(number)), "x" * 600) for number in range(40_000)),
+        )
+        connection.execute("COMMIT")
+    assert size(path) > 16 * MIB
+    await steps(path, StoreConfig(max_size_mb=16), to_ms(at(40_000)))
+    assert size(path) <= 12 * MIB
+    assert rows(path, "SELECT max(ts) FROM event") == [(to_ms(at(39_999)),)]
+    assert rows(path, "SELECT (SELECT count(*) FROM sample), (SELECT count(*) FROM inference)") == [(1, 0)]
+
+
 async def test_the_writer_keeps_house_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "h.db"
     fill(path, 25_000, 10)
