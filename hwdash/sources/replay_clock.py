@@ -19,7 +19,8 @@ class ReplayClock:
     """The time of the snapshot on show; a `hwdash.core.clock.Clock`. Safe to use from several threads.
 
     It stands still while one snapshot is made of what was recorded, and moves to the next place in `turn`: by then
-    ``speed`` recorded seconds have passed for each second, none while it is paused or at the end. Within half an
+    ``speed`` recorded seconds have passed for each second, none while it is paused or at the end, and fewer where
+    making snapshots takes longer than it should: rather than leave some out, the replay goes slower. Within half an
     interval of a recorded snapshot it shows that snapshot's very time, so that ages are the recorded ones. The
     monotonic time goes on growing when the recording is wound back.
     """
@@ -31,8 +32,8 @@ class ReplayClock:
         self._speed = speed
         self._paused = paused
         self._offset_s = _ZERO_S
-        self._anchor_s = 0.0  # the place at the real time beside it
-        self._anchor_real_s = self._turned_real_s = real.monotonic()
+        self._place_s = 0.0  # the place at the real time beside it
+        self._place_real_s = self._turned_real_s = real.monotonic()
         self._shown_s = 0.0
         self._step_s: float | None = None
 
@@ -121,17 +122,16 @@ class ReplayClock:
             self._stand(self._shown_s)
 
     def _stand(self, place_s: float) -> None:
-        self._shown_s = self._anchor_s = place_s
-        self._anchor_real_s = self._turned_real_s = self._real.monotonic()
+        self._shown_s = self._place_s = place_s
+        self._place_real_s = self._turned_real_s = self._real.monotonic()
 
     def _turn(self, real_s: float, lead_s: float) -> None:
         self._turned_real_s = real_s
-        place_s = self._anchor_s + (real_s + lead_s - self._anchor_real_s) * self._speed
-        if place_s >= self._reel.duration_s:
-            # No time passes at the end, nor while the rest of a long recording is still being read.
-            place_s = self._anchor_s = self._reel.duration_s
-            self._anchor_real_s = real_s + lead_s
-        self._shown_s = max(self._shown_s, self._snapped(place_s))
+        passed_s = real_s + lead_s - self._place_real_s
+        step_s = (min(passed_s, lead_s) if lead_s else passed_s) * self._speed
+        self._place_s = min(self._place_s + step_s, self._reel.duration_s)
+        self._place_real_s = real_s + lead_s
+        self._shown_s = max(self._shown_s, self._snapped(self._place_s))
 
     def _snapped(self, place_s: float) -> float:
         """The time of the nearest recorded snapshot, or the place itself far from any."""
