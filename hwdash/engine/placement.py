@@ -38,7 +38,18 @@ def placement_of(device: Device) -> Placement:
         return Placement("cpu", dtype, {**_PATIENT, "CUDA_VISIBLE_DEVICES": ""}, device.capabilities.compute_units)
     if device.kind is DeviceKind.GPU and device.vendor.upper() == "NVIDIA" and device.visible_as:
         return Placement("cuda:0", dtype, {"CUDA_VISIBLE_DEVICES": device.visible_as})
+    if device.kind is DeviceKind.GPU and device.vendor.upper() == "AMD" and device.visible_as:
+        return Placement("cuda:0", dtype, _rocm(device.visible_as))
     raise EngineError(f"{device.id} ({device.name}) cannot run models in this version; choose another device")
+
+
+def _rocm(visible_as: str) -> dict[str, str]:
+    """What leaves ROCm this one GPU (its documentation "GPU isolation techniques").
+
+    The runtime below HIP picks by identity; HIP then numbers what is left, of which it gets the only one whatever
+    the user's own settings say. A torch built for CUDA finds nothing, rather than somebody else's GPU as ``cuda:0``.
+    """
+    return {"ROCR_VISIBLE_DEVICES": visible_as, "HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def choose_dtype(device: Device) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hwdash.sources.amdgpu import AmdgpuSource
+from hwdash.sources.chips.source import ChipSource
 from hwdash.sources.host import HostSource
+from hwdash.sources.intel import IntelGpuSource
 from hwdash.sources.nvml import NvmlSource
 from hwdash.sources.source import Source
 
@@ -14,4 +17,10 @@ def builtin_sources(sysroot: Path, chip_folder: Path | None = None) -> list[Sour
 
     *chip_folder* holds the user's own chip profiles.
     """
-    return [NvmlSource(sysroot=sysroot), HostSource(sysroot)]
+    return [
+        NvmlSource(sysroot=sysroot),
+        AmdgpuSource(sysroot),
+        IntelGpuSource(sysroot),
+        ChipSource(sysroot, user_folder=chip_folder),
+        HostSource(sysroot),
+    ]

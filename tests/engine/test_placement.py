@@ -1,0 +1,45 @@
+"""Where a worker computes, and what keeps it from computing elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from hwdash.core.device import Capabilities, Device, DeviceKind
+from hwdash.core.errors import EngineError
+from hwdash.engine.placement import placement_of
+
+
+def gpu(vendor: str, visible_as: str | None) -> Device:
+    dtypes = ("fp32", "fp16", "bf16")
+    return Device(
+        "k",
+        DeviceKind.GPU,
+        vendor,
+        "Some GPU",
+        "s",
+        id="gpu3",
+        capabilities=Capabilities(dtypes=dtypes),
+        visible_as=visible_as,
+    )
+
+
+def test_an_nvidia_gpu_is_pinned_by_its_uuid() -> None:
+    placement = placement_of(gpu("NVIDIA", "GPU-2aea7f2d"))
+    assert (placement.torch_device, placement.dtype) == ("cuda:0", "bf16")
+    assert placement.environment == {"CUDA_VISIBLE_DEVICES": "GPU-2aea7f2d"}
+
+
+def test_an_amd_gpu_is_pinned_by_its_number_and_no_other_vendors_gpu_stands_in() -> None:
+    placement = placement_of(gpu("AMD", "GPU-b1a7c0ffee00d00d"))
+    assert (placement.torch_device, placement.dtype) == ("cuda:0", "bf16")
+    assert placement.environment == {
+        "ROCR_VISIBLE_DEVICES": "GPU-b1a7c0ffee00d00d",
+        "HIP_VISIBLE_DEVICES": "0",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+
+
+@pytest.mark.parametrize("device", [gpu("AMD", None), gpu("NVIDIA", None), gpu("Intel", "0000:03:00.0")])
+def test_what_cannot_be_pinned_is_refused(device: Device) -> None:
+    with pytest.raises(EngineError, match="gpu3"):
+        placement_of(device)
