@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hwdash.core.device import Device, DeviceKind
-from hwdash.core.event import Event
+from hwdash.core.event import Event, Severity
 from hwdash.core.health import HealthState
 from hwdash.core.reading import Absent
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import Snapshot
 from hwdash.monitor.monitor import Monitor
+from hwdash.monitor.registry import slot
 from hwdash.sources.fake import FakeSource, fake_gpu
 from tests.monitor.watching import SHORT_S, gpus, has_state, ids, row, state, until, watching
 
@@ -262,3 +266,72 @@ async def test_a_key_that_two_sources_claim_belongs_to_the_first(caplog: pytest.
     async with watching(FakeSource(gpus(1)), FakeSource(gpus(2), name="other")) as monitor:
         assert ids(await until(monitor, lambda found: len(found.devices) == 2)) == ["gpu0", "gpu1"]
     assert "known already: fake:gpu-0" in caplog.text
+
+
+async def test_hot_unplug_and_return_are_events() -> None:
+    events: list[Event] = []
+    source = FakeSource(gpus(1))
+    async with watching(source, rescan_s=0.1, on_event=events.append) as monitor:
+        gone = source.devices.pop()
+        await until(monitor, has_state("gpu0", "lost"))
+        source.devices.append(gone)
+        await until(monitor, has_state("gpu0", "ok"))
+    words = [event.words for event in events]
+    assert words[:2] == ["found: Fake GPU 0", "lost: fake finds it no more"]
+    assert re.fullmatch(r"ok again after \d+ s: was lost, fake finds it no more", words[2])
+    assert [event.severity for event in events] == [Severity.INFO, Severity.CRITICAL, Severity.INFO]
+
+
+@pytest.mark.parametrize("slow", ["first", "second"])
+async def test_a_pci_address_belongs_to_the_first_source_that_names_it(
+    slow: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = BrokenSource([fake_gpu(0, pci="00000000:C1:00.0")])
+    second = FakeSource([fake_gpu(1, pci="0000:c1:00.0"), fake_gpu(2, pci="0000:c2:00.0")], name="chips")
+    sources = {"first": first, "second": second}
+    original = sources[slow].discover
+
+    def late() -> Sequence[Device]:
+        time.sleep(0.05)
+        return original()
+
+    sources[slow].discover = late  # type: ignore[method-assign]
+    async with watching(first, second, rescan_s=0.1) as monitor:
+        snapshot = monitor.snapshots.latest
+        assert snapshot is not None
+        assert [status.device.key for status in snapshot.devices] == ["fake:gpu-0", "fake:gpu-2"]
+        assert [source.devices for source in snapshot.sources] == [1, 1]
+        first.devices.clear()  # unbound from its driver: the other source may have it
+        taken = await until(monitor, lambda found: len(found.devices) == 3)
+        assert state(await until(monitor, has_state("fake:gpu-1", "ok")), "gpu0") == "lost"
+        assert row(taken, "gpu0").device.key == "fake:gpu-0"
+    assert "chips names fake:gpu-1 at PCI address 0000:c1:00.0, which fake shows already" in caplog.text
+
+
+async def test_partitions_share_the_address_of_their_parent() -> None:
+    parent = fake_gpu(0)
+    parts = [fake_gpu(n, pci=parent.pci, parent=parent.key) for n in (1, 2)]
+    async with watching(FakeSource([parent, *parts]), rescan_s=0.1) as monitor:
+        found = await until(monitor, lambda found: found.sequence >= 5)
+        assert ids(found) == ["gpu0", "gpu1", "gpu2"]
+
+
+async def test_another_device_under_the_same_key_gets_its_own_facts_and_starts_anew() -> None:
+    events: list[Event] = []
+    source = FakeSource(gpus(1))
+    async with watching(source, rescan_s=0.1, on_event=events.append) as monitor:
+        source.devices[0] = fake_gpu(0, name="Other GPU")
+        await until(monitor, lambda found: row(found, "gpu0").device.name == "Other GPU")
+        await until(monitor, has_state("gpu0", "ok"))
+    assert [event.words for event in events] == ["found: Fake GPU 0", "replaced: was Fake GPU 0, is Other GPU"]
+
+
+@given(st.from_regex(r"[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", fullmatch=True), st.integers(0, 0xFFFF))
+def test_a_pci_address_has_one_spelling(address: str, domain: int) -> None:
+    assert slot(f"{domain:04x}:{address}") == slot(f"{domain:08X}:{address.upper()}")
+    assert slot(address) == slot(f"0000:{address}")
+    assert (slot(f"{domain:04x}:{address}") == slot(address)) == (domain == 0)
+
+
+def test_no_address_is_no_place() -> None:
+    assert slot(None) == slot("") == ""
