@@ -40,6 +40,7 @@ def told(device: Device, sample: Sample, like: dict[str, Any]) -> dict[str, Any]
     readings = sample.readings
     facts: dict[str, Any] = {
         "profile": device.source.removeprefix("chips:"),
+        "throttle": {str(reason): reason in (sample.throttle_flags or ()) for reason in sample.throttle_known},
         "dtypes": list(device.capabilities.dtypes),
         "compute_units": device.capabilities.compute_units,
         "processes": None
