@@ -88,9 +88,9 @@ def _alternate(
 
 def _measure(bench: Path, environment: Mapping[str, str], command: str, seconds: float) -> Run:
     arguments = ["--cmd", command, "--seconds", str(seconds), "--size", "80x24", "--rounds", "1", "--json"]
-    # Ctrl-C ends the daemon and gpustat, and nvitop as well.
+    leave = "q" if "nvitop" in command else "\\x03"
     done = subprocess.run(
-        [sys.executable, str(bench), *arguments, "--quit", "\\x03"],
+        [sys.executable, str(bench), *arguments, "--quit", leave],
         env=environment,
         stdout=subprocess.PIPE,
         check=True,

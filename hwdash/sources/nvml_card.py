@@ -136,32 +136,14 @@ class Card:
         events = self._events.ask()
         self._notice_idle(events)
         self._read_fields(events, monotonic_s)
-        fields = self._fields
-        temperature = within(self._temperature.ask(), -60.0, 200.0)
-        memory_temperature = within(fields.get(_MEMORY_TEMPERATURE), 1.0, 200.0)
         memory, pools = self._memory.read(monotonic_s)
-        readings: dict[str, Reading] = {
-            "utilization": self._utilization_ratio(),
-            **memory,
-            "temperature_c": temperature,
-            "memory_temperature_c": memory_temperature,
-            "temperature_margin_c": self._margin.read(temperature, memory_temperature, monotonic_s),
-            "power_w": self._power(),
-            "energy_j": self._energy_joules(),
-            "clock_hz": within(self._clock.ask(), 0.0, 1e5, 1e6),
-            "memory_clock_hz": self._memory_hertz(monotonic_s),
-            "fan_ratio": self._fan_share(monotonic_s),
-            "pcie_replay_total": within(fields.get(_PCIE_REPLAYS), 0.0, _MOST_COUNT),
-            "ecc_corrected_total": within(fields.get(_ECC_CORRECTED_LIFETIME), 0.0, _MOST_COUNT),
-            "ecc_uncorrected_total": within(fields.get(_ECC_UNCORRECTED_LIFETIME), 0.0, _MOST_COUNT),
-            "remapped_rows_total": _sum(fields.get(_REMAPPED_CORRECTED), fields.get(_REMAPPED_UNCORRECTED)),
-        }
-        readings |= self._links.read(monotonic_s)
+        readings = {**self._readings(monotonic_s), **memory, **self._links.read(monotonic_s)}
         processes = self._processes.read(monotonic_s)
         if self._gpm is None:
             self._gpm = Gpm(self._library, self._handle, {**SHARES, **self._links.without_counter()})
         readings |= self._gpm.read(monotonic_s)
-        seconds = seconds_of(fields.get)
+        field = self._fields.get
+        seconds = seconds_of(field)
         self.throttle = throttle = throttle_of(events, self._known_reasons())
         return Sample(
             key,
@@ -175,13 +157,34 @@ class Card:
             throttle.known.union(seconds),
             throttle.clock_is_set,
             processes,
-            faults_of(fields.get),
+            faults_of(field),
         )
 
     def close(self) -> None:
         """Give back what NVML holds for this card. Never raises."""
         if self._gpm is not None:
             self._gpm.close()
+
+    def _readings(self, now_s: float) -> dict[str, Reading]:
+        """What is neither memory nor link, once the fields are read."""
+        field = self._fields.get
+        temperature = within(self._temperature.ask(), -60.0, 200.0)
+        memory_temperature = within(field(_MEMORY_TEMPERATURE), 1.0, 200.0)
+        return {
+            "utilization": self._utilization_ratio(),
+            "temperature_c": temperature,
+            "memory_temperature_c": memory_temperature,
+            "temperature_margin_c": self._margin.read(temperature, memory_temperature, now_s),
+            "power_w": self._power(),
+            "energy_j": self._energy_joules(),
+            "clock_hz": within(self._clock.ask(), 0.0, 1e5, 1e6),
+            "memory_clock_hz": self._memory_hertz(now_s),
+            "fan_ratio": self._fan_share(now_s),
+            "pcie_replay_total": within(field(_PCIE_REPLAYS), 0.0, _MOST_COUNT),
+            "ecc_corrected_total": within(field(_ECC_CORRECTED_LIFETIME), 0.0, _MOST_COUNT),
+            "ecc_uncorrected_total": within(field(_ECC_UNCORRECTED_LIFETIME), 0.0, _MOST_COUNT),
+            "remapped_rows_total": _sum(field(_REMAPPED_CORRECTED), field(_REMAPPED_UNCORRECTED)),
+        }
 
     def _known_reasons(self) -> frozenset[ThrottleReason]:
         if self._reasons is None:
