@@ -27,6 +27,8 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
     clock: Clock = SYSTEM_CLOCK if replay is None else replay.clock
     sources = machine_sources(paths) if parts.sources is None else parts.sources
     store = await Store.open(paths.database, config.store, clock)
+    if replay is not None:
+        replay.player.on_wind_back = store.wind_back
     events = EventLog(store.add_event)
     models = ModelStore(paths.models)
     return Service(

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Protocol
 
 from hwdash.core.errors import UsageError
@@ -40,7 +41,10 @@ class Stage(Protocol):
 
 
 class Player:
-    """Plays *reel* on *clock*: pause, place, speed, loop. All methods belong to one event loop."""
+    """Plays *reel* on *clock*: pause, place, speed, loop. All methods belong to one event loop.
+
+    ``on_wind_back`` is told the recorded time that it went back to.
+    """
 
     def __init__(self, reel: Reel, clock: ReplayClock, *, loop: bool = False, from_s: float = 0.0) -> None:
         """Begins at *from_s* seconds."""
@@ -48,6 +52,7 @@ class Player:
         self._clock = clock
         self._loop = loop
         self._begin_s: float | None = from_s or None
+        self.on_wind_back: Callable[[datetime], None] = lambda moment: None
         self._stage: Stage | None = None
         self._jumped = False
         self._travelling = False
@@ -138,7 +143,10 @@ class Player:
 
     def _jump(self, position_s: float) -> None:
         """Go there, and have the stage go through what lies before it. A jump on the way there takes over."""
+        before_s = self._clock.position_s
         self._clock.jump(position_s)
+        if self._clock.position_s < before_s:
+            self.on_wind_back(self._clock.now())
         self._jumped = True
         self._at_end = False
         if self._stage is None:

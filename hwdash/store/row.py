@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import datetime
 
 from hwdash.core.event import Event
 from hwdash.core.inference import InferenceRecord
@@ -53,6 +54,11 @@ def statements(
         (_INFERENCE_SQL, [_inference_row(register, record) for record in records]),
     ]
     return [statement for statement in register.statements() + rows if statement[1]]
+
+
+def deletions(moment: datetime) -> list[Statement]:
+    """Whatever deletes all samples and events of *moment* and later."""
+    return [(f"DELETE FROM {table} WHERE ts >= ?", [(to_ms(moment),)]) for table in ("sample", "event")]  # noqa: S608
 
 
 def _sample_row(register: Register, status: DeviceStatus) -> tuple[object, ...]:

@@ -72,6 +72,11 @@ class Store:
         """Queue an event. Never blocks, never raises."""
         self._writer.add_event(event)
 
+    def wind_back(self, moment: datetime) -> None:
+        """A replay goes back to *moment*: forget what was played from there on. Never blocks, never raises."""
+        self._seen.clear()
+        self._writer.wind_back(moment)
+
     async def add_record(self, record: InferenceRecord) -> None:
         """Store *record*; returns when it is committed, or at once while the disk fails (see `problems`)."""
         await self._writer.add_record(record)

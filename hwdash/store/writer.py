@@ -12,6 +12,7 @@ import contextlib
 import logging
 import sqlite3
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from hwdash.core.clock import Clock
@@ -23,7 +24,7 @@ from hwdash.store.batch import MAX_SAMPLES, Batch
 from hwdash.store.database import prepare
 from hwdash.store.register import Statement
 from hwdash.store.retention import trim
-from hwdash.store.row import statements
+from hwdash.store.row import deletions, statements
 from hwdash.store.session import Session, connect
 from hwdash.store.stamp import to_ms
 from hwdash.store.trouble import explain, is_broken, is_passing, is_trouble
@@ -108,6 +109,12 @@ class Writer:
             self._batch.events.append(event)
             self._wake.set()
 
+    def wind_back(self, moment: datetime) -> None:
+        """Have all samples and events of *moment* and later deleted now."""
+        if not self._stopping:
+            self._batch.wind_back(moment)
+            self._wake.set()
+
     async def add_record(self, record: InferenceRecord) -> None:
         """Have *record* written now; returns when it is committed, or when it is clear that it cannot be."""
         if self._stopping:
@@ -168,6 +175,8 @@ class Writer:
         try:
             session = self._session or await self._open()
             rows = statements(session.register, session.run, batch.samples, batch.events, batch.records)
+            if batch.back_to is not None:
+                rows = [*deletions(batch.back_to), *rows]
             if self._failure:
                 # An empty transaction would succeed on any disk.
                 rows.append(("UPDATE run SET end_ts=NULL WHERE id=?", [(session.run,)]))

@@ -15,7 +15,7 @@ from hwdash.core.health import HealthState
 from hwdash.store.session import Session
 from hwdash.store.store import Store
 from hwdash.store.writer import Pace, Writer
-from tests.store.material import FAST, START, change, gpu, record, rows, snapshot, status, until, writing
+from tests.store.material import FAST, START, at, change, gpu, record, rows, snapshot, status, until, writing
 
 SLOW = Pace(commit_s=3600, retry_s=3600, maintain_s=3600)
 
@@ -311,3 +311,23 @@ async def test_errors_of_sqlite_are_told_apart(tmp_path: Path) -> None:
     assert explain(caught.value, tmp_path / "h.db").endswith("(no such column: missing); the daemon's log tells more")
     assert not is_trouble(ValueError())
     assert explain(OSError(28, "No space left on device"), tmp_path / "h.db").startswith("the disk of")
+
+
+async def test_a_replay_that_is_wound_back_forgets_what_comes_after(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    store = await opened(path, SLOW)
+    for second in range(5):
+        store.add_snapshot(snapshot(status(float(second))))
+        store.add_event(change(float(second), HealthState.WARM))
+    await until(lambda: has_rows(path, "event", 5))
+    store.add_snapshot(snapshot(status(5.0)))
+    store.wind_back(at(2.0))
+    store.add_snapshot(snapshot(status(2.0)))
+    store.wind_back(at(3.0))
+    await until(lambda: has_rows(path, "event", 2))
+    await store.close()
+    assert [row[0] for row in rows(path, "SELECT ts - (SELECT min(ts) FROM sample) FROM sample ORDER BY ts")] == [
+        0,
+        1000,
+        2000,
+    ]
