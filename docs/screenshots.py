@@ -1,14 +1,16 @@
-"""The pictures of the README, taken from the running program: ``python -m docs.screenshots [DEVICE]``.
+"""The pictures of the README, taken from the running program: ``python -m docs.screenshots [DEVICE] [--replay FILE]``.
 
-Attaches to the daemon that runs (or starts one), sends a prompt, and writes SVGs of the three screens at 80x24 and of
-the overview at 160x48 to ``docs/pictures``.
+Attaches to the daemon that runs (or starts one), sends a prompt, and writes SVGs of the four screens at 80x24 and of
+the overview at 160x48 to ``docs/pictures``. With ``--replay`` it plays the recording instead, stops it two thirds in,
+and writes the overview and the events of it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
-import sys
+import tempfile
 from pathlib import Path
 
 os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", TEXTUAL_ANIMATIONS="none")
@@ -19,6 +21,7 @@ from textual.pilot import Pilot
 from hwdash.client.client import Client
 from hwdash.client.launch import connect
 from hwdash.core.paths import paths_from
+from hwdash.core.replay import ReplayRequest
 from hwdash.tui.app import HwdashApp
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -36,6 +39,37 @@ async def main(device: str | None) -> None:
         await take(client, (160, 48), device, 5.0)
     finally:
         await client.close()
+
+
+async def replay(path: str, device: str | None) -> None:
+    """The pictures of a recording that is played, at 80x24 and 160x48."""
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        client = connect(paths_from(os.environ), socket=Path(folder) / "socket", daemon_args=("--replay", path))
+        try:
+            for size in ((80, 24), (160, 48)):
+                await take_replay(client, size, device)
+        finally:
+            await client.close()
+
+
+async def take_replay(client: Client, size: tuple[int, int], device: str | None) -> None:
+    """Play two thirds of the recording, as fast as the traces allow, and stop there."""
+    app = HwdashApp(client)
+    async with app.run_test(size=size) as pilot:
+        async with asyncio.timeout(ANSWER_S):
+            while app.replay is None:
+                await asyncio.sleep(0.2)
+        await client.replay(ReplayRequest(seek_s=0.0, speed=8.0, paused=False))
+        state = app.replay
+        await asyncio.sleep(state.duration_s / 8.0 * 2 / 3)
+        await client.replay(ReplayRequest(paused=True, speed=1.0))
+        await select(pilot, app, device)
+        await asyncio.sleep(2)
+        save(app, "replay", size)
+        await pilot.press("4")
+        await asyncio.sleep(2)
+        save(app, "replay-events", size)
 
 
 async def take(client: Client, size: tuple[int, int], device: str | None, watch_s: float) -> None:
@@ -57,6 +91,9 @@ async def take(client: Client, size: tuple[int, int], device: str | None, watch_
         await pilot.press("3")
         await asyncio.sleep(3)
         save(app, "history", size)
+        await pilot.press("4")
+        await asyncio.sleep(3)
+        save(app, "events", size)
 
 
 async def select(pilot: Pilot[None], app: HwdashApp, device: str | None) -> None:
@@ -95,4 +132,8 @@ def save(app: HwdashApp, name: str, size: tuple[int, int]) -> None:
     print(path)
 
 
-asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else None))
+parser = argparse.ArgumentParser()
+parser.add_argument("device", nargs="?")
+parser.add_argument("--replay", metavar="FILE")
+options = parser.parse_args()
+asyncio.run(replay(options.replay, options.device) if options.replay else main(options.device))

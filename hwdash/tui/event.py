@@ -166,7 +166,9 @@ class EventScreen(FrameScreen):
         log, now = self.dashboard.events, self._now()
         self._shown_version = log.version
         since = now - timedelta(seconds=self._window.seconds)
-        within = [event for event in reversed(log.events) if event.at >= since]
+        # History may know what comes later in a recording that went back.
+        until = now if self.dashboard.replay is not None else datetime.max.replace(tzinfo=UTC)
+        within = [event for event in reversed(log.events) if since <= event.at <= until]
         self._total = len(within)
         self._found = tuple(event for event in within if self._filter.passes(event))
         self._list.show(self._found, self._empty_words(), now.astimezone().date())

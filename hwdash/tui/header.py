@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from hwdash.core.format import duration_text
-from hwdash.core.health import HealthState
 from hwdash.core.snapshot import Snapshot
 from hwdash.tui.canvas import Canvas
 from hwdash.tui.feed import Feed
@@ -90,13 +89,14 @@ def count_spans(snapshot: Snapshot | None) -> Line:
 
 
 def state_spans(snapshot: Snapshot | None) -> Line:
-    """How many devices are in each bad state, in words, the worst first."""
+    """How many devices are in each bad state, in words, the worst first; those suspected of throttling apart."""
+    devices = snapshot.devices if snapshot is not None else ()
+    states = Counter("suspected" if status.health.suspected else status.health.state.value for status in devices)
     spans: list[Span] = []
-    states = Counter(status.health.state for status in snapshot.devices) if snapshot is not None else Counter()
-    for state in (HealthState.LOST, HealthState.STALE, HealthState.THROTTLED, HealthState.WARM):
-        if states[state]:
+    for word in ("lost", "stale", "throttled", "suspected", "warm"):
+        if states[word]:
             spans += [Span(" · ", "faint")] * bool(spans)
-            spans.append(Span(f"{states[state]} {state}", state.value))
+            spans.append(Span(f"{states[word]} {word}", "throttled" if word == "suspected" else word))
     return tuple(spans)
 
 

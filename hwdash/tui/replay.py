@@ -107,6 +107,8 @@ class ReplayBar(Canvas):
 
     def show(self, state: ReplayState | None) -> None:
         """Take *state* as the one to show."""
+        if state == self._state:
+            return
         self._state = state
         self.set_class(state is not None, "-shown")
         self.redraw()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from textual.screen import Screen
 
 from hwdash.client.fake import FakeClient
 from hwdash.core.config import DashboardConfig
-from hwdash.core.snapshot import Snapshot
+from hwdash.core.snapshot import Snapshot, SourceStatus
+from hwdash.core.status import DaemonStatus
 from hwdash.tui.app import HwdashApp
 from hwdash.tui.detail import FactPane
+from hwdash.tui.event import EventScreen
+from hwdash.tui.event_list import EventList
+from hwdash.tui.filter_field import FilterField
+from hwdash.tui.history import HistoryScreen
 from hwdash.tui.table import DeviceTable
 from tests.tui.sample import mixed_snapshot
 from tests.tui.screen_text import frame, shown, text, until
@@ -101,6 +107,49 @@ async def test_help_lists_every_key_and_every_badge() -> None:
         await until(pilot, lambda: "Esc closes" not in text(app))
 
 
+async def test_help_shows_the_keys_of_the_open_screen() -> None:
+    app = make_app()
+    async with app.run_test(size=(100, 100)) as pilot:
+        await shown(pilot, "gpu0")
+        await pilot.press("4", "question_mark")
+        await shown(pilot, "Esc closes")
+        for words in ("List of events", "Only events with a text", "All, warnings and worse, critical", "[, -"):
+            assert words in text(app)
+        assert "Device table" not in text(app)
+
+
+def test_no_two_bindings_share_an_id() -> None:
+    owners = (HwdashApp, DeviceTable, FactPane, EventList, EventScreen, FilterField, HistoryScreen)
+    ids = [item.id for owner in owners for item in owner.BINDINGS if isinstance(item, Binding) and item.id]
+    assert len(ids) == len(set(ids))
+
+
+class DegradedClient(FakeClient):
+    """A daemon that calls things degraded."""
+
+    problems: tuple[str, ...] = ()
+    asked = 0
+
+    async def status(self) -> DaemonStatus:
+        self.asked += 1
+        return replace(await super().status(), problems=self.problems)
+
+
+async def test_what_the_daemon_calls_degraded_is_said_once_and_goes_again() -> None:
+    source = SourceStatus("nvml", 0, problem="no permission")
+    client = DegradedClient([replace(mixed_snapshot(), sources=(source,))], interval_s=0.2)
+    client.problems = ("nvml: no permission", "the store cannot write: [/disk] is full")
+    app = make_app(client)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await shown(pilot, "the store cannot write: [/disk] is full")
+        assert text(app).count("no permission") == 1
+        client.problems = ()
+        app._seconds = 0
+        await until(pilot, lambda: "the store cannot write" not in text(app))
+        assert "no permission" in text(app)
+        assert client.asked <= 3
+
+
 @pytest.mark.parametrize("size", [(80, 24), (20, 3)])
 async def test_help_scrolls_and_fits(size: tuple[int, int]) -> None:
     app = make_app()
@@ -111,7 +160,7 @@ async def test_help_scrolls_and_fits(size: tuple[int, int]) -> None:
 
 
 def test_every_binding_has_an_id_words_and_a_tooltip() -> None:
-    for owner in (HwdashApp, DeviceTable, FactPane):
+    for owner in (HwdashApp, DeviceTable, FactPane, EventList, EventScreen, FilterField, HistoryScreen):
         for binding in owner.BINDINGS:
             assert isinstance(binding, Binding)
             assert binding.description, binding
