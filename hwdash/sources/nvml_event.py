@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import logging
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +22,8 @@ _logger = logging.getLogger(__name__)
 
 _WAIT_MS = 1000
 """How long one wait takes at most; the end of the thread is seen in between."""
+_NO_WAIT_S = 0.01
+"""A wait that is over sooner without an event did not wait; it must not become a busy loop."""
 _ENOUGH_S = 3.0
 _MOST = 32
 """Notices kept for a device that is not read; the oldest go first."""
@@ -46,7 +49,8 @@ class EventWatch:
         """
         watched = (generation, frozenset(uuids))
         with self._lock:
-            if watched == self._watched:
+            ended = self._thread is not None and not self._thread.is_alive()
+            if watched == self._watched and not ended:
                 return
         if not self.stop():
             return
@@ -99,14 +103,15 @@ class EventWatch:
     def _wait(self, library: Any, events: Any, keys: Mapping[object, str], end: threading.Event) -> None:
         try:
             while not end.is_set():
+                began_s = time.monotonic()
                 try:
-                    data = library.nvmlEventSetWait_v2(events, _WAIT_MS)
+                    self._keep(keys, library.nvmlEventSetWait_v2(events, _WAIT_MS))
                 except library.NVMLError as error:
-                    if error.value == TIMEOUT:
-                        continue
-                    _logger.warning("no more events from the NVIDIA driver: %s", error)
-                    return
-                self._keep(keys, data)
+                    if error.value != TIMEOUT:
+                        _logger.info("no more events from the NVIDIA driver before the next rescan: %s", error)
+                        return
+                    if time.monotonic() - began_s < _NO_WAIT_S:
+                        end.wait(_WAIT_MS / 1000)
         finally:
             try:
                 library.nvmlEventSetFree(events)

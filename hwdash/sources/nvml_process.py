@@ -34,6 +34,7 @@ class _List:
         self._often = Pace(_OFTEN_S, phase)
         self._seldom = Pace(_SELDOM_S, phase)
         self._kind = kind
+        self._nonsense = False
         self.found: list[DeviceProcess] | Absent = []
 
     def refresh(self, now_s: float, *, seldom: bool) -> bool:
@@ -43,10 +44,11 @@ class _List:
             return False
         answer = self._query.ask()
         while not isinstance(answer, Absent) and not all(map(_is_sane, answer)):
+            self._nonsense = True
             self._query.give_up()
             answer = self._query.ask()
-            if answer is Absent.NOT_SUPPORTED:
-                answer = Absent.BAD_VALUE
+        if answer is Absent.NOT_SUPPORTED and self._nonsense:
+            answer = Absent.BAD_VALUE
         self.found = answer if isinstance(answer, Absent) else self._processes(answer)
         return True
 

@@ -103,6 +103,15 @@ def test_a_new_card_is_watched_too(rig: Rig) -> None:
     assert rig.read("nvidia:GPU-2").notices[0].severity is Severity.CRITICAL
 
 
+def test_a_wait_that_fails_is_begun_again_at_the_next_rescan(rig: Rig) -> None:
+    rig.driver.errors["nvmlEventSetWait_v2"] = pynvml.NVML_ERROR_GPU_IS_LOST
+    until(lambda: not watchers())
+    del rig.driver.errors["nvmlEventSetWait_v2"]
+    rig.source.discover()
+    tell(rig, rig.card, XID, 13)
+    assert len(rig.read().notices) == 1
+
+
 def test_nvml_is_shut_down_only_after_the_last_wait(rig: Rig) -> None:
     rig.source.close()
     until(lambda: not rig.driver.running)
