@@ -183,7 +183,9 @@ class Card:
             "pcie_replay_total": within(field(_PCIE_REPLAYS), 0.0, _MOST_COUNT),
             "ecc_corrected_total": within(field(_ECC_CORRECTED_LIFETIME), 0.0, _MOST_COUNT),
             "ecc_uncorrected_total": within(field(_ECC_UNCORRECTED_LIFETIME), 0.0, _MOST_COUNT),
-            "remapped_rows_total": _sum(field(_REMAPPED_CORRECTED), field(_REMAPPED_UNCORRECTED)),
+            "remapped_rows_total": within(
+                _sum(field(_REMAPPED_CORRECTED), field(_REMAPPED_UNCORRECTED)), 0.0, _MOST_COUNT
+            ),
         }
 
     def _known_reasons(self) -> frozenset[ThrottleReason]:

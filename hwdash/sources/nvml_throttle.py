@@ -89,10 +89,12 @@ def is_clock_set(bits: int) -> bool:
 
 def seconds_of(field: Callable[[int], Reading]) -> Mapping[ThrottleReason, float]:
     """The accumulated seconds per reason that the driver counts, from the counter *field* values in ns."""
-    seconds = {reason: value / 1e9 for id_, reason in _COUNTERS.items() if is_present(value := field(id_))}
+    seconds = {
+        reason: value / 1e9 for id_, reason in _COUNTERS.items() if is_present(value := field(id_)) and value >= 0
+    }
     if ThrottleReason.THERMAL_SW not in seconds and ThrottleReason.THERMAL_HW not in seconds:
         thermal = field(FIELD_THERMAL)
-        if is_present(thermal):
+        if is_present(thermal) and thermal >= 0:
             seconds[ThrottleReason.THERMAL_SW] = thermal / 1e9
     return MappingProxyType(seconds)
 
