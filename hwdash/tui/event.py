@@ -24,7 +24,7 @@ from hwdash.tui.event_list import EventList
 from hwdash.tui.event_log import LIMIT
 from hwdash.tui.feed import Feed
 from hwdash.tui.filter_field import FilterField
-from hwdash.tui.line import Line, Span
+from hwdash.tui.line import Line, Span, line_width
 from hwdash.tui.part import Part
 from hwdash.tui.screen import FrameScreen
 from hwdash.tui.summary import with_windows
@@ -194,7 +194,9 @@ class EventScreen(FrameScreen):
         if self._problem:
             lines.insert(int(height > 1), (Span(f" {self.dashboard.glyphs.alert} {self._problem}", "lost"),))
         elif not self._filter.is_open:
-            lines.append((Span(" only ", "label"), Span(self._words(), "key"), Span("  Esc shows all", "label")))
+            only = (Span(" only ", "label"), Span(self._words(), "key"))
+            way_back = Span("  Esc shows all", "label")
+            lines.append((*only, way_back) if line_width((*only, way_back)) <= width else only)
         else:
             lines.append((Span(f" {self._counts()}", "label"),))
         return lines
@@ -228,7 +230,9 @@ class EventScreen(FrameScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a recording is played, or a text is typed, the keys that serve for it do nothing else."""
-        return action != "span" or (self.dashboard.replay is None and not self._field.has_focus)
+        if action in ("span", "search") and self._field.has_focus:
+            return False
+        return action != "span" or self.dashboard.replay is None
 
     def on_event_list_selected(self) -> None:
         """Show all of the event under the cursor."""
