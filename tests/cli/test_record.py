@@ -263,7 +263,9 @@ async def test_a_daemon_plays_beside_one_that_watches_hardware(place: Mapping[st
         state = await client.replay(ReplayRequest(paused=True, seek_s=12.0))
         assert state.at == at(12.0)
         assert process.poll() is None
-        assert (await client.snapshot()).taken_at == at(12.0)
+        async with asyncio.timeout(30):
+            while (await client.snapshot()).taken_at != at(12.0):
+                await asyncio.sleep(0.02)
         homes = [Path(item) for item in Path("/tmp").glob("hwdash-replay-*") if (Path(item) / "daemon.lock").exists()]
         mine = [item for item in homes if (item / "daemon.lock").read_text().strip() == str(process.pid)]
         assert len(mine) == 1
