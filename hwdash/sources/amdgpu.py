@@ -29,7 +29,7 @@ class AmdgpuSource:
         self._fleet = Fleet(Tree(sysroot), clock, {DRIVER}, describe, AmdgpuCard, METRICS)
 
     def discover(self) -> Sequence[Device]:
-        """All cards there are; of those awake limits and names anew, of a sleeping one what is known of it."""
+        """All cards there are; names and limits as of the newest reads, of a sleeping one what is known of it."""
         return self._fleet.discover()
 
     def read(self, key: str) -> Sample:

@@ -38,12 +38,13 @@ class CardReader(Protocol[S_contra]):
 
 @dataclass(slots=True)
 class _Known(Generic[S]):
-    """A card found once. ``names`` are the metrics it had when it was last awake."""
+    """A card found once. ``names`` are the metrics it had when it was last awake; ``outdated`` asks for new facts."""
 
     card: DrmCard
     facts: Facts[S]
     reader: CardReader[S]
     names: tuple[str, ...]
+    outdated: bool = False
 
 
 class Fleet(Generic[S]):
@@ -73,17 +74,22 @@ class Fleet(Generic[S]):
         self._known: dict[str, _Known[S]] = {}
 
     def discover(self) -> Sequence[Device]:
-        """All cards there are; of those awake all facts anew, of a sleeping one what is known of it."""
+        """All cards there are, with their facts as of the last read after the discovery before.
+
+        A card that was read is not touched: should its driver hang, only its own reader hangs with it.
+        """
         with self._lock:
             before = {known.card: known for known in self._known.values()}
         found: dict[str, _Known[S]] = {}
         for card in find_cards(self._tree, self._drivers):
             known = before.get(card)
-            if known is not None:
-                known.facts = self._describe(self._tree, card, known.facts)
-            else:
+            if known is None:
                 facts = self._describe(self._tree, card, None)
                 known = _Known(card, facts, self._make_reader(self._tree, card), self._metrics)
+            elif known.facts.sensors is None:
+                known.facts = self._describe(self._tree, card, known.facts)
+            else:
+                known.outdated = True
             found[known.facts.device.key] = known
         with self._lock:
             self._known = found
@@ -102,8 +108,9 @@ class Fleet(Generic[S]):
             raise DeviceLost(_gone(known.card))
         monotonic_s, taken_at = self._clock.monotonic(), self._clock.now()
         asleep = is_asleep(self._tree, known.card)
-        if not asleep and known.facts.sensors is None:
-            known.facts = self._describe(self._tree, known.card, None)
+        if not asleep and (known.outdated or known.facts.sensors is None):
+            known.outdated = False
+            known.facts = self._describe(self._tree, known.card, known.facts)
         if asleep or (sensors := known.facts.sensors) is None:
             # Counters say nothing about time in which the card was off.
             known.reader = self._make_reader(self._tree, known.card)

@@ -25,7 +25,7 @@ class IntelGpuSource:
         self._fleet = Fleet(Tree(sysroot), clock, {I915, XE}, describe, IntelCard, METRICS)
 
     def discover(self) -> Sequence[Device]:
-        """All cards there are; of those awake limits anew, of a sleeping one what is known of it."""
+        """All cards there are; names and limits as of the newest reads, of a sleeping one what is known of it."""
         return self._fleet.discover()
 
     def read(self, key: str) -> Sample:

@@ -100,6 +100,11 @@ class TreeBox:
         self.source.discover()
         return self.source.read(key)
 
+    def rescan(self, key: str) -> Device:
+        """The device *key* as it is known one read after a rescan."""
+        self.read(key)
+        return next(device for device in self.source.discover() if device.key == key)
+
 
 def spy_on_opening(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The real paths of all files and folders that are opened from now on."""

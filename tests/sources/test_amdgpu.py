@@ -82,6 +82,16 @@ def test_nothing_of_a_sleeping_card_is_opened(workstation: Box, monkeypatch: pyt
     assert not any(path.endswith("pcie_bw") for path in opened)
 
 
+def test_a_rescan_leaves_a_card_to_its_own_reader(workstation: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    workstation.read(RX)
+    card = str(workstation.device("0000:03:00.0"))
+    opened = spy_on_opening(monkeypatch)
+    workstation.source.discover()
+    assert {Path(path).name for path in opened if path.startswith(card)} <= HARMLESS_TO_READ
+    workstation.write("0000:03:00.0", hwmon__hwmon5__power1_cap="200000000\n")
+    assert workstation.rescan(RX).limits.power_w == 200.0
+
+
 def test_a_card_wakes_and_falls_asleep_again(workstation: Box) -> None:
     workstation.source.discover()
     workstation.write("0000:23:00.0", power__runtime_status="active\n", power_state="D0\n")
@@ -198,7 +208,7 @@ def test_the_free_share_of_the_hosts_memory_is_what_the_host_has(workstation: Bo
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(accidents=ACCIDENTS)
 def test_hostile_trees(name: str, accidents: list[tuple[int, str | bytes]]) -> None:
     with tempfile.TemporaryDirectory() as place:
@@ -207,7 +217,7 @@ def test_hostile_trees(name: str, accidents: list[tuple[int, str | bytes]]) -> N
         survive(AmdgpuSource(root, ManualClock()))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(accidents=ACCIDENTS)
 def test_files_that_change_under_a_running_source(accidents: list[tuple[int, str | bytes]]) -> None:
     with tempfile.TemporaryDirectory() as place:
