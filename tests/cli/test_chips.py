@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from hwdash.cli.main import main
+from hwdash.sources.chips.quantity import metric_names
 
 SYSFS = Path(__file__).parents[2] / "sample_data" / "sysfs"
 PROFILE = """\
@@ -232,6 +234,20 @@ def test_mistakes_on_the_command_line_are_one_line(arguments: list[str], words: 
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_the_profiles_of_the_page_are_valid_and_find_its_chip(chip: Path, tmp_path: Path, capsys: Captured) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "chips.md").read_text()
+    profiles = [text for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if text.startswith("schema")]
+    assert len(profiles) == 2
+    (chip / "clock").write_text("1200")
+    for text in profiles:
+        assert main(["chips", "check", written(tmp_path, text)]) == 0, capsys.readouterr().err
+
+
+def test_the_page_names_every_metric_that_a_profile_can_fill() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "chips.md").read_text()
+    assert [name for name in metric_names() if f"`{name}`" not in page] == []
 
 
 def test_neither_a_server_nor_a_dashboard_is_loaded() -> None:
