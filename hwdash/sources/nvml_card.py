@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from hwdash.core.reading import Absent, Reading, is_present
-from hwdash.core.sample import Sample
+from hwdash.core.sample import Fault, Sample
 from hwdash.core.throttle import ThrottleReason
 from hwdash.sources.nvml_fault import FAULT_FIELDS, faults_of
 from hwdash.sources.nvml_gpm import SHARES, Gpm
@@ -123,6 +123,8 @@ class Card:
         self._counters_pace, self._fields_pace = Pace(_OFTEN_S, phase), Pace(_OFTEN_S, phase)
         self._fan_pace, self._clock_pace = Pace(_OFTEN_S, phase), Pace(_SELDOM_S, phase)
         self._slowed_down = self._idle = False
+        self._seldom: dict[str, Reading] = {}
+        self._faults: tuple[Fault, ...] = ()
         self._last_fan: Reading = Absent.NOT_SUPPORTED
         self._last_memory_clock: Reading = Absent.NOT_SUPPORTED
         self._reasons: frozenset[ThrottleReason] | None = None
@@ -142,8 +144,7 @@ class Card:
         if self._gpm is None:
             self._gpm = Gpm(self._library, self._handle, {**SHARES, **self._links.without_counter()})
         readings |= self._gpm.read(monotonic_s)
-        field = self._fields.get
-        seconds = seconds_of(field)
+        seconds = seconds_of(self._fields.get)
         self.throttle = throttle = throttle_of(events, self._known_reasons())
         return Sample(
             key,
@@ -157,7 +158,7 @@ class Card:
             throttle.known.union(seconds),
             throttle.clock_is_set,
             processes,
-            faults_of(field),
+            self._faults,
         )
 
     def close(self) -> None:
@@ -167,9 +168,8 @@ class Card:
 
     def _readings(self, now_s: float) -> dict[str, Reading]:
         """What is neither memory nor link, once the fields are read."""
-        field = self._fields.get
         temperature = within(self._temperature.ask(), -60.0, 200.0)
-        memory_temperature = within(field(_MEMORY_TEMPERATURE), 1.0, 200.0)
+        memory_temperature = within(self._fields.get(_MEMORY_TEMPERATURE), 1.0, 200.0)
         return {
             "utilization": self._utilization_ratio(),
             "temperature_c": temperature,
@@ -180,12 +180,7 @@ class Card:
             "clock_hz": within(self._clock.ask(), 0.0, 1e5, 1e6),
             "memory_clock_hz": self._memory_hertz(now_s),
             "fan_ratio": self._fan_share(now_s),
-            "pcie_replay_total": within(field(_PCIE_REPLAYS), 0.0, _MOST_COUNT),
-            "ecc_corrected_total": within(field(_ECC_CORRECTED_LIFETIME), 0.0, _MOST_COUNT),
-            "ecc_uncorrected_total": within(field(_ECC_UNCORRECTED_LIFETIME), 0.0, _MOST_COUNT),
-            "remapped_rows_total": within(
-                _sum(field(_REMAPPED_CORRECTED), field(_REMAPPED_UNCORRECTED)), 0.0, _MOST_COUNT
-            ),
+            **self._seldom,
         }
 
     def _known_reasons(self) -> frozenset[ThrottleReason]:
@@ -209,12 +204,24 @@ class Card:
         without: frozenset[int] = frozenset()
         if not self._counters_pace.due(now_s) and not slowed_down and not self._slowed_down:
             without |= _COSTLY_COUNTERS
-        if not self._fields_pace.due(now_s):
+        seldom = self._fields_pace.due(now_s)
+        if not seldom:
             without |= _SELDOM
         self._fields.read(without)
         self._slowed_down = slowed_down
+        if seldom:
+            self._seldom, self._faults = self._seldom_readings(), faults_of(self._fields.get)
         if any(is_present(self._fields.get(id_)) for id_ in (FIELD_THERMAL_SW, FIELD_THERMAL_HW)):
             self._fields.drop(FIELD_THERMAL)
+
+    def _seldom_readings(self) -> dict[str, Reading]:
+        counts = {
+            "pcie_replay_total": self._fields.get(_PCIE_REPLAYS),
+            "ecc_corrected_total": self._fields.get(_ECC_CORRECTED_LIFETIME),
+            "ecc_uncorrected_total": self._fields.get(_ECC_UNCORRECTED_LIFETIME),
+            "remapped_rows_total": _sum(self._fields.get(_REMAPPED_CORRECTED), self._fields.get(_REMAPPED_UNCORRECTED)),
+        }
+        return {name: within(count, 0.0, _MOST_COUNT) for name, count in counts.items()}
 
     def _memory_hertz(self, now_s: float) -> Reading:
         if self._clock_pace.due(now_s):

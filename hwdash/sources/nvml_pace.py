@@ -16,7 +16,7 @@ class Pace:
 
     def due(self, now_s: float) -> bool:
         """True once per period of the monotonic clock: whoever gets True asks."""
-        if not self.is_due(now_s):
+        if now_s < self._next_s:
             return False
         self._next_s = now_s + self._wait_s
         self._wait_s = self._period_s

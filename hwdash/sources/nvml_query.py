@@ -22,11 +22,16 @@ from hwdash.sources.source import DeviceLost
 ALL_LINKS = 0xFFFFFFFF
 """The scope of a field that is to be the sum over all links (nvml.h, ``NVML_FI_DEV_NVLINK_*``)."""
 
-_RECORD = struct.Struct("@IIqqiI8s")
-"""``nvmlFieldValue_t`` of nvml.h: field, scope, time stamp, latency, type of the value, return code, value."""
+_RECORD = struct.Struct("@IIqqiIQ")
+"""``nvmlFieldValue_t`` of nvml.h: field, scope, time stamp, latency, type of the value, return code, value.
 
-_FORMATS = tuple(struct.Struct(letter) for letter in ("d", "I", "L", "Q", "q", "i", "H"))
-"""The value by ``nvmlValueType_t``; the union is read from its start."""
+The union of values is taken as its 8 bytes; every processor with an NVIDIA driver is little-endian.
+"""
+
+_UNSIGNED_INT, _UNSIGNED_LONG_LONG = 1, 3
+_BITS_OF_UNSIGNED_INT = 2**32 - 1
+_FORMATS = tuple(struct.Struct(f"<{letter}") for letter in "dIQQqiH")
+"""The value by ``nvmlValueType_t``, in the first bytes of the union."""
 
 
 def judge(code: int) -> Absent:
@@ -117,7 +122,12 @@ class FieldBatch:
             return
         for id_, (_, _, _, _, kind, code, raw) in zip(ids, _RECORD.iter_unpack(array), strict=True):
             if code == 0:
-                values[id_] = _value_of(kind, raw)
+                if kind == _UNSIGNED_LONG_LONG:
+                    values[id_] = float(raw)
+                elif kind == _UNSIGNED_INT:
+                    values[id_] = float(raw & _BITS_OF_UNSIGNED_INT)
+                else:
+                    values[id_] = _value_of(kind, raw)
             elif code in UNKNOWN_TO_DRIVER or code == INVALID_ARGUMENT:
                 self.drop(id_)
             else:
@@ -146,10 +156,10 @@ class FieldBatch:
         return self._values.get(id_, Absent.NOT_SUPPORTED)
 
 
-def _value_of(kind: int, raw: bytes) -> Reading:
+def _value_of(kind: int, raw: int) -> Reading:
     if not 0 <= kind < len(_FORMATS):
         return Absent.BAD_VALUE
-    value = float(_FORMATS[kind].unpack_from(raw)[0])
+    value = float(_FORMATS[kind].unpack_from(raw.to_bytes(8, "little"))[0])
     return value if math.isfinite(value) else Absent.BAD_VALUE
 
 
