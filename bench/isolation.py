@@ -100,8 +100,12 @@ async def _watch(hang_s: float) -> Run:
                     source.hanging.update(snapshot.find(name).device.key for name in victims)
                     began = now
                     timer.start()
-                if released is not None and all(snapshot.find(name).health.state is HealthState.OK for name in victims):
-                    return Run(calm, hung, len(stale), now - released)
+                if (
+                    began is not None
+                    and released is not None
+                    and all(snapshot.find(name).health.state is HealthState.OK for name in victims)
+                ):
+                    return Run(calm, hung, len(stale), now - began - hang_s)
     finally:
         timer.cancel()
         source.release()
