@@ -91,8 +91,11 @@ class _Scanner:
         elif opening == "{":
             self._inline_table(path)
         else:
+            start = self._at
             while self._at < len(self._text) and self._text[self._at] not in _VALUE_END:
                 self._at += 1
+            if self._at == start:
+                raise IndexError
 
     def _array(self, path: Path) -> None:
         self._at += 1
