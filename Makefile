@@ -27,7 +27,8 @@ $(DEV_STAMP): $(STAMP)
 env: $(DEV_STAMP) ## create the environment, with everything for development
 
 run: $(STAMP) ## install, fetch the default model, open the dashboard (ARGS="…" reach hwdash)
-	@test -e "$${XDG_CACHE_HOME:-$$HOME/.cache}/hwdash/models/$(MODEL)/manifest.json" || $(BIN)/hwdash models pull $(MODEL)
+	@case " $(ARGS) " in *" --replay "*|*" --replay="*) ;; *) \
+		test -e "$${XDG_CACHE_HOME:-$$HOME/.cache}/hwdash/models/$(MODEL)/manifest.json" || $(BIN)/hwdash models pull $(MODEL);; esac
 	@$(BIN)/hwdash $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, lint and format

@@ -66,14 +66,18 @@ class DeviceStatus:
 
     @property
     def largest_pool(self) -> MemoryPool | None:
-        """The pool with the most free bytes, or None when the device has no readable memory.
+        """The pool with the most free bytes, of the device's own if it has any; None when no memory can be read.
 
         Where one program can use all pools together, all of them as one, called ``memory``.
         """
         if self.device.spans_pools and len(self.pools) > 1:
-            parts = [(pool.total_bytes, pool.used_bytes, pool.free_bytes) for pool in self.pools]
-            return MemoryPool("memory", *map(sum, zip(*parts, strict=True)))
-        return max(self.pools, key=lambda pool: pool.free_bytes, default=None)
+            return MemoryPool(
+                "memory",
+                sum(pool.total_bytes for pool in self.pools),
+                sum(pool.used_bytes for pool in self.pools),
+                sum(pool.free_bytes for pool in self.pools),
+            )
+        return max(self.pools, key=lambda pool: (not pool.shared, pool.free_bytes), default=None)
 
 
 @dataclass(frozen=True, slots=True)

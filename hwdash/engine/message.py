@@ -13,13 +13,17 @@ from hwdash.core.inference import FinishReason, Message
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """The first message: which checkpoint to load where. ``threads`` None: as many as the process may use."""
+    """The first message: which checkpoint to load where. ``threads`` None: as many as the process may use.
+
+    ``module`` is imported first: it makes the device known to torch.
+    """
 
     directory: str
     model: str
     torch_device: str
     dtype: str
     threads: int | None = None
+    module: str | None = None
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):

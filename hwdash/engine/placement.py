@@ -19,21 +19,28 @@ class Placement:
     """What a worker needs to know of its device.
 
     In a process with *environment* the device is the only accelerator there is, and torch calls it *torch_device*.
-    *threads* None: as many as the process may use.
+    *threads* None: as many as the process may use. *module* is what must be imported for torch to know the device.
     """
 
     torch_device: str
     dtype: str
     environment: Mapping[str, str]
     threads: int | None = None
+    module: str | None = None
 
 
 def placement_of(device: Device) -> Placement:
-    """The placement on *device*, which is pinned by its identity, never by an index.
+    """The placement on *device*, which is pinned by its identity, never by an index, or as its chip profile says.
 
     Raises `EngineError` for a device that the embedded engine cannot drive.
     """
     dtype = choose_dtype(device)
+    runtime = device.runtime
+    if runtime is not None and runtime.torch_device is not None:
+        pinned = {}
+        if runtime.visible_variable is not None and device.visible_as is not None:
+            pinned = {runtime.visible_variable: device.visible_as}
+        return Placement(runtime.torch_device, dtype, pinned, module=runtime.module)
     if device.kind is DeviceKind.CPU:
         return Placement("cpu", dtype, {**_PATIENT, "CUDA_VISIBLE_DEVICES": ""}, device.capabilities.compute_units)
     if device.kind is DeviceKind.GPU and device.vendor.upper() == "NVIDIA" and device.visible_as:

@@ -192,7 +192,16 @@ class Slot:
         try:
             await process.start(placement.environment)
             self.spawned += 1
-            process.send(Load(str(directory), self.model, placement.torch_device, placement.dtype, placement.threads))
+            process.send(
+                Load(
+                    str(directory),
+                    self.model,
+                    placement.torch_device,
+                    placement.dtype,
+                    placement.threads,
+                    placement.module,
+                )
+            )
             self._ready = await asyncio.wait_for(loaded, self._config.load_timeout_s)
         except TimeoutError:
             raise EngineError(

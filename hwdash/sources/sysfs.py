@@ -92,7 +92,8 @@ class Tree:
         if _NUMBER.fullmatch(text) is None:
             return Absent.BAD_VALUE
         value = float(text)
-        return value * scale if low <= value <= high else Absent.BAD_VALUE
+        # 12 places: below what any sensor tells, above what the multiplication adds.
+        return round(value * scale, 12) if low <= value <= high else Absent.BAD_VALUE
 
     def names(self, path: str) -> list[str]:
         """What is in a directory, numbers within names in their natural order; nothing when it cannot be listed."""

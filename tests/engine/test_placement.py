@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from hwdash.core.device import Capabilities, Device, DeviceKind
+from hwdash.core.device import Capabilities, Device, DeviceKind, Runtime
 from hwdash.core.errors import EngineError
 from hwdash.engine.placement import placement_of
 
@@ -43,3 +45,13 @@ def test_an_amd_gpu_is_pinned_by_its_number_and_no_other_vendors_gpu_stands_in()
 def test_what_cannot_be_pinned_is_refused(device: Device) -> None:
     with pytest.raises(EngineError, match="gpu3"):
         placement_of(device)
+
+
+def test_a_chip_computes_as_its_profile_says() -> None:
+    runtime = Runtime("hpu", "vendor.torch", "VENDOR_VISIBLE")
+    placement = placement_of(replace(gpu("Vendor", "3"), kind=DeviceKind.NPU, runtime=runtime))
+    assert placement.torch_device == "hpu"
+    assert placement.module == "vendor.torch"
+    assert placement.environment == {"VENDOR_VISIBLE": "3"}
+    with pytest.raises(EngineError, match="gpu3"):
+        placement_of(replace(gpu("Vendor", "3"), runtime=Runtime(url="http://127.0.0.1:8000/v1")))

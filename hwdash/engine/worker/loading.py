@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import logging
 import threading
@@ -93,12 +94,29 @@ class LoadedModel:
         return DynamicCache(config=self.network.config.get_text_config(decoder=True))
 
 
+def _register(module: str) -> None:
+    """Import what makes a chip known to torch. Raises `EngineError` that names it."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        _log.exception("cannot import %s", module)
+        reason = sanitise_line(str(error)) or type(error).__name__
+        raise EngineError(
+            f"the chip's module {module} cannot be imported: {reason}; install the vendor's package"
+        ) from error
+
+
 def load_model(load: Load, report: Report) -> LoadedModel:
     """Load the checkpoint of *load* onto its device and run it once, so that the first prompt finds it warm.
 
     Raises `ModelError` for files that cannot be used, `DeviceFull` and `EngineError`.
     """
-    device = torch.device(load.torch_device)
+    if load.module is not None:
+        _register(load.module)
+    try:
+        device = torch.device(load.torch_device)
+    except RuntimeError as error:
+        raise EngineError(f"torch knows no device {load.torch_device!r}: {sanitise_line(str(error))}") from error
     if load.threads is not None:
         torch.set_num_threads(max(1, load.threads))
     directory = Path(load.directory)
