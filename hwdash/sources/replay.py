@@ -9,7 +9,7 @@ from hwdash.core.device import Device
 from hwdash.core.health import HealthState
 from hwdash.core.reading import is_present
 from hwdash.core.recording import Frame
-from hwdash.core.sample import Notice, Sample
+from hwdash.core.sample import FaultLevel, Notice, Sample
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.core.throttle import ThrottleReason
 from hwdash.sources.replay_clock import ReplayClock
@@ -66,7 +66,8 @@ class ReplaySource:
         status = next((status for status in frame.snapshot.devices if status.device.key == key), None)
         if status is None:
             raise DeviceLost("not in the recording at this time")
-        if status.health.state is HealthState.LOST:
+        failed = any(fault.level is FaultLevel.FAILED for fault in status.faults)
+        if status.health.state is HealthState.LOST and not failed:  # one that failed still has readings
             raise DeviceLost(_after(status, "lost: ") or "the device is gone")
         if status.sampled_at is None or (status.health.state is HealthState.STALE and not _has_numbers(status)):
             raise NoAnswer(_after(status, ": ") or "no sample")

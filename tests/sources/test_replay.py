@@ -15,7 +15,7 @@ from hwdash.core.event import Event, EventKind, Severity
 from hwdash.core.health import Health, HealthState
 from hwdash.core.reading import Absent
 from hwdash.core.replay import ReplayRequest
-from hwdash.core.sample import Notice
+from hwdash.core.sample import Fault, FaultLevel, Notice
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 from hwdash.sources.fake import fake_gpu
@@ -153,6 +153,14 @@ def test_what_was_lost_is_lost_with_the_recorded_words(tmp_path: Path) -> None:
     playing.tick()
     with pytest.raises(DeviceLost, match=r"^fell off the bus$"):
         playing.source.read(KEY)
+
+
+def test_what_failed_still_has_its_readings_and_its_fault(tmp_path: Path) -> None:
+    fault = Fault("status", "status is Malfunction", FaultLevel.FAILED)
+    failed = replace(status(0.0), health=Health(HealthState.LOST, ("failed: …",), START), faults=(fault,))
+    sample = Playing(tmp_path, [snapshot(0.0, failed)]).source.read(KEY)
+    assert sample.faults == (fault,)
+    assert sample.readings == failed.readings
 
 
 def test_what_went_silent_keeps_its_old_sample_and_then_does_not_answer(tmp_path: Path) -> None:
