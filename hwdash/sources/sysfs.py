@@ -73,6 +73,21 @@ class Tree:
         except ValueError as error:  # a null byte in a name
             raise ReadFailure(path, Absent.ERROR) from error
 
+    def text_beside(self, folder: str, name: str) -> str:
+        """The text of the file *name* in *folder*, which `real` gave: saves following the links again for every file.
+
+        Raises `ReadFailure`.
+        """
+        path = f"{folder}/{name}"
+        try:
+            return self._read(f"{self._base}/{path}", path, MAX_BYTES, os.O_NOFOLLOW).decode("utf-8", "replace")
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link: to be followed with care
+                return self.text(path)
+            raise ReadFailure.of(path, error) from error
+        except ValueError as error:
+            raise ReadFailure(path, Absent.ERROR) from error
+
     def line(self, path: str) -> str | None:
         """The text of a small file without the white space around it; None when it is empty or cannot be read."""
         try:
@@ -133,8 +148,12 @@ class Tree:
             return None
 
     def _bytes(self, path: str, limit: int) -> bytes:
+        return self._read(self._inside(path), path, limit)
+
+    @staticmethod
+    def _read(full: str, path: str, limit: int, flags: int = 0) -> bytes:
         # Without O_NONBLOCK the opening of a named pipe would wait for a writer.
-        descriptor = os.open(self._inside(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(full, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "not a plain file", path)

@@ -108,6 +108,16 @@ def test_a_tree_can_be_held_within_folders(tmp_path: Path) -> None:
         assert reason_of(tree, name) is Absent.ERROR, name
         assert not tree.exists(name)
         assert tree.real(name) is None
+        folder, _, last = name.rpartition("/")
+        if (real := tree.real(folder)) is not None:
+            with pytest.raises(ReadFailure):
+                tree.text_beside(real, last)
+    (tmp_path / "sys/class/chip/chip0/beside").symlink_to("good")
+    assert tree.text_beside("sys/class/chip/chip0", "beside") == "7"
+    assert tree.text_beside("sys/class/chip/chip0", "good") == "7"
+    for last in ("..", "", "none", "a\0b"):
+        with pytest.raises(ReadFailure):
+            tree.text_beside("sys/class/chip/chip0", last)
     assert tree.names("sys/far") == []
     assert tree.names("sysadmin") == []
 

@@ -21,6 +21,7 @@ class Glance:
         self.tree = tree
         self.clock = clock
         self.now_s = clock.monotonic()
+        self._folders: dict[str, str | None] = {}
         self._texts: dict[str, tuple[str | Absent, float]] = {}
         self._documents: dict[str, Any] = {}
         self._pieces: dict[tuple[str, int], list[str] | Absent] = {}
@@ -62,9 +63,13 @@ class Glance:
     def _read(self, path: str) -> tuple[str | Absent, float]:
         if (known := self._texts.get(path)) is not None:
             return known
+        folder, _, name = path.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = self.tree.real(folder)
+        real = self._folders[folder]
         text: str | Absent
         try:
-            text = self.tree.text(path)
+            text = self.tree.text(path) if real is None else self.tree.text_beside(real, name)
         except ReadFailure as failure:
             text = failure.reason
         self._texts[path] = (text, self.clock.monotonic())

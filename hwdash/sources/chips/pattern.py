@@ -9,6 +9,7 @@ than `MAX_TEXT` characters are ever searched.
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 
 MAX_PATTERN = 200
@@ -51,8 +52,10 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     if len(text) > MAX_PATTERN:
         raise BadPattern(f"is longer than {MAX_PATTERN} characters")
     try:
-        compiled = re.compile(text, re.ASCII)  # \\d is 0 to 9
-    except (re.error, OverflowError, RecursionError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what is going to mean something else in a later Python
+            compiled = re.compile(text, re.ASCII)  # \d is 0 to 9
+    except (re.error, OverflowError, RecursionError, Warning) as error:
         raise BadPattern(f"is not a regular expression: {error}") from None
     _check(_Scanner(text, ignore_case=bool(compiled.flags & re.IGNORECASE)).scan())
     return compiled

@@ -69,7 +69,7 @@ class ChipSource:
             raise SourceUnavailable(self._problem)
         return [device for device, _ in devices]
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """One sample of the device *key*. Raises `DeviceLost` when its directory is gone."""
         chip = self._chips.get(key)
         if chip is None:

@@ -10,6 +10,7 @@ from hwdash.core.reading import Absent
 from hwdash.core.sample import FaultLevel
 from hwdash.core.throttle import ThrottleReason
 from hwdash.sources.chips.loader import parse_profile
+from hwdash.sources.sysfs import Tree
 from tests.sources.chips.examples import ACME, ALL, AMDGPU, GAUDI, NEURON, TENSTORRENT
 from tests.sources.chips.tree import Bench
 
@@ -63,7 +64,7 @@ def test_tenstorrent(tmp_path: Path) -> None:
     assert sample.readings["clock_hz"] == 1.35e9
     assert sample.readings["pcie_rx_bytes_per_s"] is Absent.FIRST_SAMPLE
     assert sample.throttle_flags == frozenset()
-    assert sample.throttle_known == {ThrottleReason.THERMAL_HW}
+    assert sample.throttle_known == frozenset({ThrottleReason.THERMAL_HW})
     assert isinstance(sample.processes, tuple)
     assert [(process.pid, process.name) for process in sample.processes] == [(17, None), (4242, "vllm")]
     sample = bench.read(
@@ -75,7 +76,7 @@ def test_tenstorrent(tmp_path: Path) -> None:
         after_s=2.0,
     )
     assert sample.readings["pcie_rx_bytes_per_s"] == (10 + 10) * 32 / 2
-    assert sample.throttle_flags == {ThrottleReason.THERMAL_HW}
+    assert sample.throttle_flags == frozenset({ThrottleReason.THERMAL_HW})
     assert "thermal_trip" in sample.notices[0].words
     assert not sample.faults
     sample = bench.read(after_s=9.0)
@@ -210,15 +211,13 @@ def test_a_sleeping_card_is_not_touched(tmp_path: Path, monkeypatch: pytest.Monk
         f"{card}/mem_info_vram_used": "1000\n",
     }
     opened: list[str] = []
-    from hwdash.sources.sysfs import Tree
+    plain = Tree._read
 
-    plain = Tree._bytes
-
-    def note(self: Tree, path: str, limit: int) -> bytes:
+    def note(full: str, path: str, limit: int, flags: int = 0) -> bytes:
         opened.append(path.rpartition("/")[2])
-        return plain(self, path, limit)
+        return plain(full, path, limit, flags)
 
-    monkeypatch.setattr(Tree, "_bytes", note)
+    monkeypatch.setattr(Tree, "_read", staticmethod(note))
     bench = Bench(tmp_path, AMDGPU.replace('id = "amdgpu"', 'id = "toy"'), files)
     bench.source.discover()
     bench.read()
@@ -248,7 +247,7 @@ def test_acme(tmp_path: Path) -> None:
     assert sample.readings["utilization"] == pytest.approx(0.3)
     assert sample.readings["clock_hz"] == 1.2e9
     assert sample.readings["temperature_c"] == 55.25
-    assert sample.throttle_flags == {ThrottleReason.THERMAL_HW, ThrottleReason.POWER_CAP}
+    assert sample.throttle_flags == frozenset({ThrottleReason.THERMAL_HW, ThrottleReason.POWER_CAP})
     sample = bench.read({f"{chip}/energy_pj": "105000000000000\n", f"{chip}/bw": "rd 356\n"}, after_s=2.0)
     assert sample.readings["power_w"] == pytest.approx(50.0)
     assert sample.readings["memory_read_bytes_per_s"] == 256 * 1024 / 2

@@ -52,6 +52,8 @@ BAD = [
     r"a{1,5000}",
     r"(unclosed",
     r"[unclosed",
+    r"[[a]",
+    r"[a--b]",
     r"*",
     r"\x41+",
     "a" * (MAX_PATTERN + 1),

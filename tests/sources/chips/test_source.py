@@ -178,7 +178,9 @@ def test_throttling_of_every_sort(tmp_path: Path) -> None:
     files: dict[str, str | bytes | None] = {"flag0": "0", "flag1": "1", "word": "LIMITED", "ns": "1000", "bits": "0x3"}
     bench = toy(tmp_path, rules, files)
     sample = bench.read()
-    assert sample.throttle_flags == {ThrottleReason.PROCHOT, ThrottleReason.UNKNOWN, ThrottleReason.CURRENT_LIMIT}
+    assert sample.throttle_flags == frozenset(
+        {ThrottleReason.PROCHOT, ThrottleReason.UNKNOWN, ThrottleReason.CURRENT_LIMIT}
+    )
     assert sample.unknown_flags == "pump"
     assert sample.throttle_seconds == {ThrottleReason.POWER_CAP: pytest.approx(1e-6)}
     sample = bench.read({f"sys/class/toy/toy0/{name}": None for name in files} | {"sys/class/toy/toy0/x": ""})
