@@ -180,7 +180,7 @@ class Poll:
             if track.wanted:
                 wanted[track.device.key], track.wanted = track.wanted, []
         if wanted:
-            work = partial(read, line.source, tuple(wanted))
+            work = partial(read, line.source, tuple(wanted), fresh=True)
             line.reader.order(work, partial(self._refreshed, line, wanted), refreshing=True)
 
     def _refreshed(self, line: Line, wanted: Wanted, outcomes: Sequence[Outcome]) -> None:

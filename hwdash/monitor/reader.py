@@ -69,9 +69,9 @@ class Turn:
                 self._lock.release()
 
 
-def read(source: Source, keys: Sequence[str]) -> tuple[Outcome, ...]:
-    """One read of each of *keys*, in turn. Blocks, and never raises."""
-    return tuple(_read_one(source, key) for key in keys)
+def read(source: Source, keys: Sequence[str], fresh: bool = False) -> tuple[Outcome, ...]:
+    """One read of each of *keys*, in turn, *fresh* as `Source.read` has it. Blocks, and never raises."""
+    return tuple(_read_one(source, key, fresh) for key in keys)
 
 
 def discover(source: Source) -> Discovery:
@@ -93,10 +93,10 @@ def close(source: Source) -> None:
         log.exception("closing source %s failed", source.name)
 
 
-def _read_one(source: Source, key: str) -> Outcome:
+def _read_one(source: Source, key: str, fresh: bool) -> Outcome:
     started = SYSTEM_CLOCK.monotonic()
     try:
-        sample = source.read(key)
+        sample = source.read(key, fresh)
     except DeviceLost as loss:
         return Outcome(key, SYSTEM_CLOCK.monotonic() - started, lost=sanitise_line(str(loss)) or "the device is gone")
     except Exception as error:  # noqa: BLE001 - a driver may raise anything; logged where it is received

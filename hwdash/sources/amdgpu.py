@@ -32,7 +32,7 @@ class AmdgpuSource:
         """All cards there are; names and limits as of the newest reads, of a sleeping one what is known of it."""
         return self._fleet.discover()
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """One sample of the GPU *key*; of a sleeping one all readings are suspended.
 
         Raises `DeviceLost` when its driver shows it no more or answers nothing but errors.

@@ -95,7 +95,7 @@ class Fleet(Generic[S]):
             self._known = found
         return [known.facts.device for known in found.values()]
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """One sample of the card *key*; of a sleeping one all readings are suspended.
 
         Raises `DeviceLost` when its driver shows it no more or answers nothing but errors.

@@ -91,7 +91,7 @@ class FakeSource:
             raise SourceUnavailable(self.unavailable)
         return tuple(self.devices)
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """The scripted sample of *key*."""
         count = self.reads[key] = self.reads.get(key, 0) + 1
         if key in self.hanging:

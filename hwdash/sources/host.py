@@ -86,7 +86,7 @@ class HostSource:
         )
         return (device,)
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """One sample of the machine.
 
         ``power_w`` is left to whoever derives it from ``energy_j``. Raises `DeviceLost` for any other key.

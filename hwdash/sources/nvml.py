@@ -105,7 +105,7 @@ class NvmlSource:
                 if not self._session.restart(generation):
                     raise self._session.over(lost.reason) from None
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """One sample of the GPU *key*. Starts NVML again when the driver was reloaded under it.
 
         Raises `DeviceLost` when the GPU is not known, has fallen off the bus, or its driver is gone.
@@ -122,7 +122,7 @@ class NvmlSource:
                     raise DeviceLost(str(down) or "the NVIDIA driver is gone") from down
                 return self._absent(known, down.reason)
             try:
-                return self._read(known, generation)
+                return self._read(known, generation, fresh)
             except SessionLost as lost:
                 self._watch.stop()
                 if not self._session.restart(generation):
@@ -142,13 +142,13 @@ class NvmlSource:
             each.drop()
         self._watch.stop(_CLOSE_PATIENCE_S, self._session.close)
 
-    def _read(self, known: _Known, generation: int) -> Sample:
+    def _read(self, known: _Known, generation: int, fresh: bool) -> Sample:
         reader = known.reader
         if reader is None or known.generation != generation:
             known.drop()
             reader = known.reader = self._reader(known)
             known.generation = generation
-        sample = reader.read(known.device.key, self._clock.monotonic(), self._clock.now())
+        sample = reader.read(known.device.key, self._clock.monotonic(), self._clock.now(), fresh)
         notices = self._watch.take(known.device.key)
         return replace(sample, notices=notices) if notices else sample
 

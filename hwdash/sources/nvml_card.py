@@ -78,6 +78,9 @@ _SELDOM = frozenset(
 _COSTLY_COUNTERS = frozenset({FIELD_THERMAL_HW, FIELD_POWER_BRAKE})
 """Counters of hardware slowdowns: each costs an H200's driver 0.9 ms of processor time."""
 
+_ENERGY = frozenset({_ENERGY_MJ})
+"""An H200's driver needs 3.5 ms of processor time for it."""
+
 _FIELDS = (_MEMORY_TEMPERATURE, _ENERGY_MJ, _POWER_INSTANT_MW, *COUNTER_FIELDS, *LINK_FIELDS, *sorted(_SELDOM))
 
 _OFTEN_S, _SELDOM_S = 5.0, 15.0
@@ -122,6 +125,10 @@ class Card:
         self._gpm: Gpm | None = None
         self._counters_pace, self._fields_pace = Pace(_OFTEN_S, phase), Pace(_OFTEN_S, phase)
         self._fan_pace, self._clock_pace = Pace(_OFTEN_S, phase), Pace(_SELDOM_S, phase)
+        self._energy_pace = Pace(_OFTEN_S, phase)
+        self._energy_due = True
+        self._power_is_told = False
+        self._last_energy: Reading = Absent.NOT_SUPPORTED
         self._slowed_down = self._idle = False
         self._seldom: dict[str, Reading] = {}
         self._faults: tuple[Fault, ...] = ()
@@ -129,15 +136,17 @@ class Card:
         self._last_memory_clock: Reading = Absent.NOT_SUPPORTED
         self._reasons: frozenset[ThrottleReason] | None = None
 
-    def read(self, key: str, monotonic_s: float, taken_at: datetime) -> Sample:
+    def read(self, key: str, monotonic_s: float, taken_at: datetime, fresh: bool = False) -> Sample:
         """One sample of the GPU, which goes by *key*; the times are those of this moment.
+
+        The energy counter is of now when *fresh*, or where the power is not told otherwise; else of the last 5 s.
 
         Raises `hwdash.sources.source.DeviceLost` when it is gone and `hwdash.sources.nvml_session.SessionLost` when
         NVML must be started again.
         """
         events = self._events.ask()
         self._notice_idle(events)
-        self._read_fields(events, monotonic_s)
+        self._read_fields(events, monotonic_s, fresh)
         memory, pools = self._memory.read(monotonic_s)
         readings = {**self._readings(monotonic_s), **memory, **self._links.read(monotonic_s)}
         processes = self._processes.read(monotonic_s)
@@ -199,11 +208,14 @@ class Card:
             self._idle = idle
             self._clock_pace.hasten()
 
-    def _read_fields(self, events: int | Absent, now_s: float) -> None:
+    def _read_fields(self, events: int | Absent, now_s: float, fresh: bool) -> None:
         slowed_down = isinstance(events, Absent) or bool(events & HARDWARE_EVENTS)
         without: frozenset[int] = frozenset()
         if not self._counters_pace.due(now_s) and not slowed_down and not self._slowed_down:
             without |= _COSTLY_COUNTERS
+        self._energy_due = self._energy_pace.due(now_s) or fresh or not self._power_is_told
+        if not self._energy_due:
+            without |= _ENERGY
         seldom = self._fields_pace.due(now_s)
         if not seldom:
             without |= _SELDOM
@@ -247,13 +259,17 @@ class Card:
         milliwatts = self._fields.get(_POWER_INSTANT_MW)
         if isinstance(milliwatts, Absent):
             milliwatts = self._power_average.ask()
-        return within(milliwatts, 0.0, 1e8, 1e-3)
+        power = within(milliwatts, 0.0, 1e8, 1e-3)
+        self._power_is_told = is_present(power)
+        return power
 
     def _energy_joules(self) -> Reading:
-        millijoules = self._fields.get(_ENERGY_MJ)
-        if millijoules is Absent.NOT_SUPPORTED:
-            millijoules = self._energy.ask()
-        return within(millijoules, 0.0, 1e18, 1e-3)
+        if self._energy_due:
+            millijoules = self._fields.get(_ENERGY_MJ)
+            if millijoules is Absent.NOT_SUPPORTED:
+                millijoules = self._energy.ask()
+            self._last_energy = within(millijoules, 0.0, 1e18, 1e-3)
+        return self._last_energy
 
 
 def _sum(first: Reading, second: Reading) -> Reading:

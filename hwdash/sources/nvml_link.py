@@ -1,4 +1,4 @@
-"""The links of an NVIDIA GPU: PCIe and NVLink traffic from byte counters, and the state of the PCIe link."""
+"""The links of an NVIDIA GPU: NVLink traffic from byte counters, and the state of the PCIe link."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from hwdash.sources.rate import Rate
 
 _PERIOD_S = 30.0
 
-_PCIE = MappingProxyType({"pcie_tx_bytes_per_s": (197, 1.0), "pcie_rx_bytes_per_s": (198, 1.0)})
 _NVLINK = MappingProxyType({"nvlink_tx_bytes_per_s": (138, 1024.0), "nvlink_rx_bytes_per_s": (139, 1024.0)})
 _NVLINK_5 = MappingProxyType({"nvlink_tx_bytes_per_s": (202, 1.0), "nvlink_rx_bytes_per_s": (204, 1.0)})
-"""Counter by metric, with its unit in bytes (nvml.h: ``NVML_FI_DEV_PCIE_COUNT_*_BYTES``; ``…NVLINK_THROUGHPUT_DATA_*``,
-in KiB; ``…NVLINK_COUNT_*_BYTES``, from Blackwell on)."""
+"""Counter by metric, with its unit in bytes (nvml.h: ``NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_*``, in KiB;
+``…NVLINK_COUNT_*_BYTES``, from Blackwell on).
+
+The counters of PCIe (``NVML_FI_DEV_PCIE_COUNT_*_BYTES``) have 32 bits: at the speed of a link of today they wrap many
+times a second and tell nothing. That traffic is told by GPM, or not at all.
+"""
 
 _MOST_COUNT = 1e19
 
-LINK_FIELDS = tuple(id_ for table in (_PCIE, _NVLINK, _NVLINK_5) for id_, _ in table.values())
+LINK_FIELDS = tuple(id_ for table in (_NVLINK, _NVLINK_5) for id_, _ in table.values())
 """Field ids of the byte counters."""
 LINK_SCOPES = MappingProxyType({id_: ALL_LINKS for table in (_NVLINK, _NVLINK_5) for id_, _ in table.values()})
 """The scopes of those that have one."""
@@ -68,7 +71,7 @@ class Links:
         """The counters that the device has, found after the first read of the batch."""
         if self._rates is None:
             self._rates = {}
-            for table in (_PCIE, _NVLINK, _NVLINK_5):
+            for table in (_NVLINK, _NVLINK_5):
                 for name, (id_, unit) in table.items():
                     if name in self._rates:
                         self._batch.drop(id_)

@@ -109,7 +109,7 @@ class Instance:
         self._processes = ProcessList(library, handle, tree, phase)
         self._gpm = None if number is None else Gpm(library, parent, INSTANCE_SHARES, number)
 
-    def read(self, key: str, monotonic_s: float, taken_at: datetime) -> Sample:
+    def read(self, key: str, monotonic_s: float, taken_at: datetime, fresh: bool = False) -> Sample:
         """One sample of the instance, which goes by *key*. Raises as `hwdash.sources.nvml_card.Card.read` does."""
         memory, pools = self._memory.read(monotonic_s)
         readings: dict[str, Reading] = {"utilization": Absent.NOT_SUPPORTED, **memory}

@@ -57,7 +57,7 @@ class ReplaySource:
         self._problem = "; ".join(problems)
         return tuple(replace(status.device, id="") for status in frame.snapshot.devices if self._is_own(status.device))
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """The sample of *key* at the present place. Raises `DeviceLost` where it was lost, or not there (any more)."""
         number, frame = self._frame()
         known_at, known = self._samples.get(key, (-1, None))

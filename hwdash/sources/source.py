@@ -43,8 +43,10 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """One sample of the device *key*. A single metric that fails is absent with its reason, never an exception.
+
+        What costs the driver much and moves slowly may be a few seconds old, unless *fresh* asks for all of it as of now.
 
         Raises `DeviceLost` when the device is gone as a whole.
         """

@@ -38,10 +38,10 @@ class BrokenSource(FakeSource):
         self.open.wait()
         return super().discover()
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         if self.failure is not None:
             raise self.failure
-        return super().read(key)
+        return super().read(key, fresh)
 
 
 async def test_a_hanging_device_goes_stale_alone_and_comes_back_by_itself() -> None:

@@ -25,11 +25,11 @@ class StillSource(FakeSource):
         super().__init__(devices, per_device=False, clock=clock)
         self._given: dict[str, Sample] = {}
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """The sample of *key* at the time of the clock."""
         known = self._given.get(key)
         if known is None or known.monotonic_s != self._clock.monotonic():
-            known = self._given[key] = super().read(key)
+            known = self._given[key] = super().read(key, fresh)
         return known
 
 

@@ -23,7 +23,7 @@ class Rig:
         self.source = NvmlSource(self.clock, self.driver, sysroot)
         self.devices = self.source.discover()
 
-    def read(self, key: str = KEY, after_s: float = 1.0) -> Sample:
+    def read(self, key: str = KEY, after_s: float = 1.0, *, fresh: bool = False) -> Sample:
         """A sample, *after_s* seconds later."""
         self.clock.advance(after_s)
-        return self.source.read(key)
+        return self.source.read(key, fresh)

@@ -58,8 +58,6 @@ class FakeCard:
             145: (UINT, 0),
             186: (UINT, 81_000),
             194: (SINT, -2),
-            197: (ULONGLONG, 10**9),
-            198: (ULONGLONG, 10**9),
             230: (UINT, 0),
             **dict.fromkeys((74, 75, 76, 77, 79, 269, 270, 271), (ULONGLONG, 0)),
         }

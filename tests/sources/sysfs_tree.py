@@ -95,7 +95,7 @@ class TreeBox:
             path = self.device(slot) / name.replace("__", "/")
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """A sample after a rescan."""
         self.source.discover()
         return self.source.read(key)

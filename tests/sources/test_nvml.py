@@ -54,8 +54,6 @@ def test_a_sample_in_base_units() -> None:
         "pcie_replay_total": 4.0,
         "pcie_link_generation": 5.0,
         "pcie_link_width": 16.0,
-        "pcie_tx_bytes_per_s": Absent.FIRST_SAMPLE,
-        "pcie_rx_bytes_per_s": Absent.FIRST_SAMPLE,
         "nvlink_tx_bytes_per_s": Absent.FIRST_SAMPLE,
         "nvlink_rx_bytes_per_s": Absent.FIRST_SAMPLE,
     }
@@ -239,3 +237,25 @@ def test_memory_clock_and_link_are_asked_for_when_work_begins() -> None:
     rig.card.clocks[2] = 405
     readings = rig.read().readings
     assert (readings["memory_clock_hz"], readings["pcie_link_generation"]) == (405e6, 1.0)
+
+
+def test_the_costly_energy_counter_is_of_now_when_that_is_asked_for() -> None:
+    rig = Rig()
+    rig.read()
+    rig.read(after_s=6.0)
+    before = rig.card.fields[83]
+    rig.card.fields[83] = (before[0], before[1] + 5000)
+    assert rig.read().readings["energy_j"] == before[1] / 1000
+    assert 83 not in rig.driver.asked_fields
+    assert rig.read(fresh=True).readings["energy_j"] == before[1] / 1000 + 5
+    rig.card.fields[83] = (before[0], before[1] + 9000)
+    assert rig.read(after_s=6.0).readings["energy_j"] == before[1] / 1000 + 9
+
+
+def test_where_power_is_not_told_energy_is_read_each_time() -> None:
+    card = FakeCard(errors={"nvmlDeviceGetPowerUsage": pynvml.NVML_ERROR_NOT_SUPPORTED})
+    del card.fields[186]
+    rig = Rig(card)
+    for joules in (1.0, 2.0, 3.0):
+        card.fields[83] = (card.fields[83][0], int(joules * 1000))
+        assert rig.read().readings["energy_j"] == joules

@@ -14,10 +14,8 @@ from tests.sources.nvml_stand_in import UINT, ULONGLONG, FakeCard
 def test_rates_from_the_byte_counters() -> None:
     rig = Rig()
     rig.read()
-    rig.card.fields |= {197: (ULONGLONG, 10**9 + 500), 198: (ULONGLONG, 10**9 + 700)}
     rig.card.fields |= {138: (ULONGLONG, 1003), 139: (ULONGLONG, 2004)}
     readings = rig.read().readings
-    assert (readings["pcie_tx_bytes_per_s"], readings["pcie_rx_bytes_per_s"]) == (500.0, 700.0)
     assert (readings["nvlink_tx_bytes_per_s"], readings["nvlink_rx_bytes_per_s"]) == (3 * 1024.0, 4 * 1024.0)
 
 
@@ -25,7 +23,7 @@ def test_links_are_summed_up_by_the_driver() -> None:
     rig = Rig()
     rig.read()
     assert rig.driver.scopes[138] == rig.driver.scopes[139] == 2**32 - 1
-    assert rig.driver.scopes[197] == rig.driver.scopes[82] == 0
+    assert rig.driver.scopes[82] == 0
 
 
 def test_newer_cards_count_nvlink_bytes_in_other_fields() -> None:
@@ -52,14 +50,23 @@ def test_a_counter_that_fell_is_a_gap() -> None:
     rig = Rig()
     rig.read()
     rig.read()
-    rig.card.fields[197] = (ULONGLONG, 5)
-    assert rig.read().readings["pcie_tx_bytes_per_s"] is Absent.FIRST_SAMPLE
+    rig.card.fields[138] = (ULONGLONG, 5)
+    assert rig.read().readings["nvlink_tx_bytes_per_s"] is Absent.FIRST_SAMPLE
+
+
+def test_counters_of_pcie_that_wrap_many_times_a_second_are_not_asked_for() -> None:
+    card = FakeCard()
+    card.fields |= {197: (UINT, 5), 198: (UINT, 6)}
+    rig = Rig(card)
+    rig.read()
+    assert not any(name.endswith("_bytes_per_s") and name.startswith("pcie") for name in rig.read().readings)
+    assert not {197, 198} & set(rig.driver.asked_fields)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e300])
 def test_absurd_counters_are_absent(value: float) -> None:
     card = FakeCard()
-    card.fields |= dict.fromkeys((5, 6, 94, 138, 197), (0, value))
+    card.fields |= dict.fromkeys((5, 6, 94, 138), (0, value))
     rig = Rig(card)
     rig.read()
     readings = rig.read().readings
