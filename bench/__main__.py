@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import dashboard, isolation, memory, streaming, tick
+from bench import dashboard, isolation, memory, poll, streaming, tick
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "memory": memory.run,
     "streaming": streaming.run,
     "tick": tick.run,
     "isolation": isolation.run,
+    "poll": lambda: poll.run(Path(os.environ.get("RIG", "../shared/rig"))),
     "dashboard": lambda: dashboard.run(Path(os.environ.get("RIG", "../shared/rig"))),
 }
 

@@ -27,10 +27,10 @@ DRIVER_S = 0.002
 class HangingSource(FakeSource):
     """Devices whose reads take as long as a driver's; some hang until `release`."""
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """The sample of *key*, after the driver's time."""
         time.sleep(DRIVER_S)
-        return super().read(key)
+        return super().read(key, fresh)
 
 
 @dataclass(frozen=True)

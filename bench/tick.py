@@ -66,7 +66,7 @@ class InstantSource:
         """All of them."""
         return self._devices
 
-    def read(self, key: str) -> Sample:
+    def read(self, key: str, fresh: bool = False) -> Sample:
         """A sample in which what moves on hardware has moved."""
         began = time.thread_time()
         self._reads += 1
