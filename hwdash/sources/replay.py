@@ -41,6 +41,7 @@ class ReplaySource:
         self._clock = clock
         self._others = others
         self._samples: dict[str, tuple[int, Sample]] = {}
+        self._jumps = clock.jumps
         self._problem = ""
 
     @property
@@ -59,6 +60,9 @@ class ReplaySource:
 
     def read(self, key: str, fresh: bool = False) -> Sample:
         """The sample of *key* at the present place. Raises `DeviceLost` where it was lost, or not there (any more)."""
+        if self._jumps != self._clock.jumps:
+            self._jumps = self._clock.jumps
+            self._samples.clear()
         number, frame = self._frame()
         known_at, known = self._samples.get(key, (-1, None))
         if known is not None and known_at == number:

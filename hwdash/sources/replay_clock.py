@@ -22,7 +22,8 @@ class ReplayClock:
     ``speed`` recorded seconds have passed for each second, none while it is paused or at the end, and fewer where
     making snapshots takes longer than it should: rather than leave some out, the replay goes slower. Within half an
     interval of a recorded snapshot it shows that snapshot's very time, so that ages are the recorded ones. The
-    monotonic time goes on growing when the recording is wound back.
+    monotonic time goes on growing when the recording is wound back. ``jumps`` counts the jumps so far: times of
+    before and after one have nothing to do with each other.
     """
 
     def __init__(self, reel: Reel, *, speed: float = 1.0, paused: bool = False, real: Clock = SYSTEM_CLOCK) -> None:
@@ -36,6 +37,7 @@ class ReplayClock:
         self._place_real_s = self._turned_real_s = real.monotonic()
         self._shown_s = 0.0
         self._step_s: float | None = None
+        self.jumps = 0
 
     @property
     def speed(self) -> float:
@@ -96,6 +98,7 @@ class ReplayClock:
             before_s = self._offset_s + self._shown_s
             place_s = self._snapped(min(max(0.0, position_s), self._reel.duration_s))
             self._offset_s = before_s + PRE_ROLL_S + 1.0 - place_s
+            self.jumps += 1
             self._stand(place_s)
 
     def step(self, position_s: float) -> None:

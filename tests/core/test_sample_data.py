@@ -23,7 +23,7 @@ def devices(name: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["devices-idle", "devices-power-cap"])
+@pytest.mark.parametrize("name", ["devices-idle", "devices-decoding", "devices-power-cap", "devices-two-gpus"])
 def test_devices_come_back_as_they_were_printed(name: str) -> None:
     for data in devices(name):
         assert loads(dumps(to_wire(from_wire(data, DeviceStatus)))) == data
@@ -33,8 +33,9 @@ def test_devices_come_back_as_they_were_printed(name: str) -> None:
 def test_the_power_cap_is_told_with_its_clock() -> None:
     (gpu,) = (from_wire(data, DeviceStatus) for data in devices("devices-power-cap") if data["kind"] == "gpu")
     assert gpu.health.state is HealthState.THROTTLED
-    assert [(item.reason, item.active) for item in gpu.throttle] == [(ThrottleReason.POWER_CAP, True)]
-    assert "1485 of 1980 MHz" in gpu.health.reasons[0]
+    assert [(item.reason, item.active) for item in gpu.limiting] == [(ThrottleReason.POWER_CAP, True)]
+    assert len(gpu.throttle) == 8, "what does not hold is told as well"
+    assert "1470 of 1980 MHz" in gpu.health.reasons[0]
 
 
 @pytest.mark.parametrize(("name", "throttle"), [("answer", ()), ("answer-throttled", ("power_cap",))])

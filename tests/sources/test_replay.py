@@ -113,6 +113,15 @@ def test_devices_are_as_recorded_and_a_sample_stays_the_same_until_the_next_one(
     assert second.monotonic_s - first.monotonic_s == 1.0
 
 
+def test_a_jump_to_the_place_where_it_stands_gives_a_sample_of_now(tmp_path: Path) -> None:
+    playing = Playing(tmp_path, [snapshot(0.0, status(0.0)), snapshot(1.0, status(1.0))])
+    before = playing.source.read(KEY)
+    playing.clock.jump(0.0)
+    after = playing.source.read(KEY)
+    assert after.taken_at == before.taken_at
+    assert after.monotonic_s == playing.clock.monotonic()
+
+
 def test_throttling_is_given_as_flags_and_counters(tmp_path: Path) -> None:
     throttle = (
         ThrottleActivity(ThrottleReason.THERMAL_SW, active=False, duty=0.0, seconds=3.0),
