@@ -50,7 +50,7 @@ test-gpu: ## the tests that need a CUDA device
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest -m gpu -o addopts= tests
 
 bench: $(STAMP) ## the benchmarks; results in bench/results (ARGS="dashboard" runs one)
-	@test -x $(BIN)/nvitop || $(PIP) -e '.[bench]'
+	@test -x $(BIN)/nvitop -a -x $(BIN)/gpustat || $(PIP) -e '.[bench]'
 	RIG=$(RIG) $(BIN)/python -m bench $(ARGS)
 
 screenshots: $(STAMP) ## the pictures in docs, from the program itself
