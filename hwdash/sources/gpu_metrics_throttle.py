@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from hwdash.core.throttle import ThrottleReason
 from hwdash.sources.gpu_metrics import GpuMetrics
+from hwdash.sources.rate import unwrapped_growth
 
 _U32 = 2**32
 
@@ -87,14 +88,14 @@ class _Count:
     cycles: int | None
     residencies: Mapping[str, int]
 
-    def growth(self, later: _Count) -> Mapping[str, int]:
+    def growth(self, later: _Count) -> Mapping[str, float]:
         """How much each counter grew until *later*, without those that fell: the card was reset."""
-        grown = {
-            name: (value - self.residencies[name]) % _U32
+        return {
+            name: growth
             for name, value in later.residencies.items()
             if name in self.residencies
+            and (growth := unwrapped_growth(self.residencies[name], value, _U32)) is not None
         }
-        return {name: growth for name, growth in grown.items() if growth < _U32 // 2}
 
 
 class ThrottleMeter:
@@ -129,10 +130,10 @@ class ThrottleMeter:
             self._last = now
             moved = frozenset(_COUNTERS[name] for name, growth in before.growth(now).items() if growth)
             return Throttling(moved if now.cycles is None else None, known)
-        cycles = (now.cycles - before.cycles) % _U32
-        if cycles or self._last is None:
+        cycles = unwrapped_growth(before.cycles, now.cycles, _U32)
+        if cycles != 0 or self._last is None:
             self._last = now
-        if 0 < cycles < _U32 // 2:
+        if cycles:
             for name, growth in before.growth(now).items():
                 share = min(1.0, growth / cycles)
                 reason = _COUNTERS[name]

@@ -5,11 +5,25 @@ from __future__ import annotations
 from hwdash.core.reading import Absent, Reading, is_present
 
 
+def unwrapped_growth(last: float, now: float, modulus: float | None) -> float | None:
+    """How much a counter grew from *last* to *now*, with a wrap at *modulus* taken out; None when it was reset.
+
+    A counter fell by a wrap only when it lost more than half of its range: read often enough, it cannot have grown by
+    the other half meanwhile, while a device that starts anew mostly has counted less. *modulus* None: it never wraps.
+    """
+    if now >= last:
+        return now - last
+    if modulus is None or last >= modulus or last - now <= modulus / 2:
+        return None
+    return now - last + modulus
+
+
 class Rate:
     """The growth per second of one counter. For use by one thread.
 
     *modulus* is what the counter wraps at (2**32 for 32 bits, its largest value + 1 elsewhere), None for one that never
-    wraps. The first value has no rate, and neither has one that fell back without a wrap: the device was reset.
+    wraps. The first value has no rate, and neither has one that fell back without a wrap (see `unwrapped_growth`): the device
+    was reset.
     """
 
     def __init__(self, modulus: float | None = None) -> None:
@@ -30,9 +44,7 @@ class Rate:
         last, self._last = self._last, (value, at_s)
         self._rate = Absent.FIRST_SAMPLE
         if last is not None:
-            growth = value - last[0]
-            if growth < 0 and self._modulus is not None and value < self._modulus and last[0] < self._modulus:
-                growth += self._modulus
-            if growth >= 0:
+            growth = unwrapped_growth(last[0], value, self._modulus)
+            if growth is not None:
                 self._rate = growth / (at_s - last[1])
         return self._rate

@@ -13,7 +13,7 @@ from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Counter, Guard, Limit, Metric, Number, Origin, Parse, Template
 from hwdash.sources.chips.template import parse_template
 from hwdash.sources.chips.value import number_of
-from hwdash.sources.rate import Rate
+from hwdash.sources.rate import Rate, unwrapped_growth
 
 _EARLY = 0.9
 """A tick this share of ``min_interval`` after the last read may read again: ticks are not to the millisecond."""
@@ -55,11 +55,11 @@ class Meter:
         if not is_present(value):
             return value
         last, wrapped = self._totals.get(which, (value, 0.0))
-        # A fall by less than half of the range is a reset of the device and no wrap.
-        if self._modulus is not None and last - value > self._modulus / 2:
-            wrapped += self._modulus
-        elif value < last:
+        growth = unwrapped_growth(last, value, self._modulus)
+        if growth is None:
             wrapped = 0.0
+        elif value < last:
+            wrapped += self._modulus or 0.0
         self._totals[which] = (value, wrapped)
         return value + wrapped
 
