@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import pwd
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any
 
 from hwdash.core.process import DeviceProcess, ProcessKind
 from hwdash.core.reading import Absent
-from hwdash.core.text import sanitise_line
 from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import Query
-from hwdash.sources.sysfs import ReadFailure, Tree
+from hwdash.sources.process import MAX_PID, ProcessTable
+from hwdash.sources.sysfs import Tree
 
 _OFTEN_S, _SELDOM_S = 5.0, 30.0
-_MOST_PID = 2**22
-"""The largest process id of Linux (proc(5), ``pid_max``)."""
 _MOST_MEMORY = 2**50
 _MOST_PROCESSES = 1024
-_COMM_LENGTH = 15
-"""``/proc/PID/comm`` is cut to this many characters."""
 
 
 class _List:
@@ -69,7 +64,7 @@ class ProcessList:
         def make(function: str, kind: ProcessKind) -> _List:
             return _List(library, handle, f"nvmlDeviceGet{function}RunningProcesses", kind, phase)
 
-        self._tree = tree
+        self._table = ProcessTable(tree)
         self._compute = make("Compute", ProcessKind.COMPUTE)
         self._rare = (make("MPSCompute", ProcessKind.COMPUTE), make("Graphics", ProcessKind.GRAPHICS))
         self._known: tuple[DeviceProcess, ...] | Absent | None = None
@@ -83,10 +78,10 @@ class ProcessList:
         for rare in self._rare:
             asked |= rare.refresh(now_s, seldom=True)
         if asked:
-            self._known = self._merge()
+            self._known = self._merge(now_s)
         return self._known
 
-    def _merge(self) -> tuple[DeviceProcess, ...] | Absent | None:
+    def _merge(self, now_s: float) -> tuple[DeviceProcess, ...] | Absent | None:
         compute = self._compute.found
         if isinstance(compute, Absent):
             return None if compute is Absent.NOT_SUPPORTED else compute
@@ -94,46 +89,15 @@ class ProcessList:
         for found in (*(rare.found for rare in reversed(self._rare)), compute):
             if not isinstance(found, Absent):
                 merged |= {process.pid: process for process in found}
-        return tuple(_describe(self._tree, merged[pid]) for pid in sorted(merged))
+        return tuple(self._describe(merged[pid], now_s) for pid in sorted(merged))
 
-
-def _describe(tree: Tree, process: DeviceProcess) -> DeviceProcess:
-    place = f"proc/{process.pid}"
-    return DeviceProcess(process.pid, process.kind, _name_of(tree, place), _user_of(tree, place), process.memory_bytes)
-
-
-def _name_of(tree: Tree, place: str) -> str | None:
-    """The command; None where the process is not to be seen (a container without the host's process ids)."""
-    comm = tree.line(f"{place}/comm")
-    if comm is not None and len(comm) < _COMM_LENGTH:
-        return sanitise_line(comm, 64)
-    try:
-        command = tree.text(f"{place}/cmdline", 4096).partition("\0")[0]
-    except ReadFailure:
-        command = ""
-    # A program that titled itself (``postgres: writer``) has no path there.
-    name = command.partition(" ")[0].rpartition("/")[2]
-    if comm is not None and not name.startswith(comm):
-        name = comm
-    return sanitise_line(name, 64) or None
-
-
-def _user_of(tree: Tree, place: str) -> str | None:
-    status = tree.line(f"{place}/status") or ""
-    words = next((line.split() for line in status.splitlines() if line.startswith("Uid:")), [])
-    return _user_name(int(words[1])) if len(words) > 1 and words[1].isdecimal() else None
-
-
-@lru_cache(maxsize=256)
-def _user_name(uid: int) -> str:
-    try:
-        return sanitise_line(pwd.getpwuid(uid).pw_name, 64)
-    except (KeyError, OverflowError):
-        return str(uid)
+    def _describe(self, process: DeviceProcess, now_s: float) -> DeviceProcess:
+        identity = self._table.look(process.pid, now_s)
+        return replace(process, name=identity.name, user=identity.user)
 
 
 def _is_sane(item: Any) -> bool:
-    return 0 < int(item.pid) <= _MOST_PID
+    return 0 < int(item.pid) <= MAX_PID
 
 
 def _bytes_of(value: int | None) -> int | None:
