@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from hwdash.core.reading import Absent, Reading, is_present, present
+from hwdash.sources.rate import unwrapped_growth
 from hwdash.sources.sysfs import Tree
 
 _CLASS = "sys/class/powercap"
@@ -64,11 +65,10 @@ class PackageEnergy:
         return sum(known) if known and len(known) == len(self._ranges) else None
 
     def _growth(self, folder: str, value: float) -> float:
-        """The microjoules since the last read; all at the very first; none for a package that joins or falls back."""
+        """The microjoules since the last read; all at the very first; none for a package that joins or was reset."""
         last = self._last.get(folder)
         if last is None:
             return 0.0 if self._counting else value
-        if value >= last:
-            return value - last
         wrap = self._ranges[folder]
-        return value - last + wrap + 1.0 if is_present(wrap) and last <= wrap else 0.0
+        growth = unwrapped_growth(last, value, wrap + 1.0 if is_present(wrap) else None)
+        return 0.0 if growth is None else growth
