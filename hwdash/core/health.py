@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from hwdash.core.reading import Absent, Reading, is_present
 
 WARM_MARGIN_C = 10.0
 """A margin to slowdown of this many °C or less is warm."""
@@ -30,16 +33,38 @@ class HealthState(StrEnum):
 
 
 _ORDER = tuple(HealthState)
+_SIGNS_OF_LIFE = ("utilization", "power_w", "temperature_c", "clock_hz")
+
+
+class SuspicionKind(StrEnum):
+    """By what a device is suspected to be slower than it was: its clock, its answers, the heat of its memory."""
+
+    CLOCK = "clock"
+    ANSWERS = "answers"
+    MEMORY = "memory"
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
     """A state, the reasons for it in words and numbers, and since when it holds (UTC).
 
-    ``suspected`` is true when the device is called throttled although no flag of its driver says so.
+    ``suspected`` is true when the device is called throttled although no flag of its driver says so; ``suspicions``
+    are then what it is suspected by.
     """
 
     state: HealthState
     reasons: tuple[str, ...]
     since: datetime
     suspected: bool = False
+    suspicions: tuple[SuspicionKind, ...] = ()
+
+
+def asleep(readings: Mapping[str, Reading]) -> bool:
+    """True when the driver suspended the device: nothing that only a running device has can be read."""
+    suspended = False
+    for name in _SIGNS_OF_LIFE:
+        sign = readings.get(name)
+        if is_present(sign):
+            return False
+        suspended = suspended or sign is Absent.SUSPENDED
+    return suspended

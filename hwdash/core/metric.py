@@ -81,6 +81,32 @@ METRICS = _metrics(
 )
 """Every metric that hwdash knows, by its outside name."""
 
+BOUNDS = MappingProxyType(
+    {
+        Unit.RATIO: (0.0, 1.5),
+        Unit.BYTES: (0.0, 2.0**60),
+        Unit.CELSIUS: (-40.0, 250.0),
+        Unit.WATT: (0.0, 1e5),
+        Unit.JOULE: (0.0, 1e16),
+        Unit.HERTZ: (0.0, 1e12),
+        Unit.RPM: (0.0, 2e5),
+        Unit.BYTES_PER_SECOND: (0.0, 1e15),
+        Unit.COUNT: (0.0, 2.0**64),
+        Unit.LOAD: (0.0, 1e6),
+        Unit.VOLT: (-1e4, 1e4),
+        Unit.AMPERE: (-1e5, 1e5),
+    }
+)
+"""What can be true at all, in base units: a value outside comes from a sensor or driver that has none."""
+
+_OWN_BOUNDS = MappingProxyType({"temperature_margin_c": (-250.0, 290.0)})
+
+
+def is_possible(name: str, value: float) -> bool:
+    """True when *value* can be one of the metric *name*, which must be among `METRICS`; never for NaN."""
+    low, high = _OWN_BOUNDS.get(name) or BOUNDS[METRICS[name].unit]
+    return low <= value <= high
+
 
 def metric_hint(name: str) -> str:
     """What may be meant by *name*, which is no metric: those like it, or all there are."""

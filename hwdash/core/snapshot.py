@@ -9,12 +9,12 @@ from datetime import datetime
 from hwdash.core.device import Device, MemoryPool
 from hwdash.core.errors import UnknownDevice
 from hwdash.core.event import Event
-from hwdash.core.health import Health
+from hwdash.core.health import Health, HealthState, asleep
 from hwdash.core.process import DeviceProcess
 from hwdash.core.ranking import Ranking
-from hwdash.core.reading import Absent, Reading, present
+from hwdash.core.reading import Absent, Reading, is_present, present
 from hwdash.core.replay import ReplayState
-from hwdash.core.sample import Fault
+from hwdash.core.sample import Fault, FaultLevel
 from hwdash.core.throttle import ThrottleActivity
 
 
@@ -59,6 +59,21 @@ class DeviceStatus:
     def limiting(self) -> tuple[ThrottleActivity, ...]:
         """The throttle reasons that are active now or were since the sample before, worst first."""
         return tuple(activity for activity in self.throttle if activity.limiting)
+
+    @property
+    def asleep(self) -> bool:
+        """The driver suspended the device, and nothing of it is read so that it stays so."""
+        return asleep(self.readings)
+
+    @property
+    def has_numbers(self) -> bool:
+        """There is a number as of ``sampled_at``, and it says how the device is now.
+
+        Also of a device that is lost or stale because it says itself that it failed or stalled, and is still read.
+        """
+        if self.health.state is HealthState.STALE and all(item.level is not FaultLevel.STALLED for item in self.faults):
+            return False
+        return any(is_present(reading) for reading in self.readings.values())
 
     def number(self, metric: str) -> float | None:
         """The value of *metric* in base units, or None when it is absent or unknown to the device."""

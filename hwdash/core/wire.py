@@ -141,6 +141,8 @@ def device_to_wire(status: DeviceStatus) -> Json:
     data["health"] = msgspec.to_builtins(status.health)
     if not status.health.suspected:
         del data["health"]["suspected"]
+    if not status.health.suspicions:
+        del data["health"]["suspicions"]
     if status.sampled_at is not None:
         data["sampled_at"] = msgspec.to_builtins(status.sampled_at)
     if status.age_s is not None:
