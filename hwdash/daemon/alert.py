@@ -55,7 +55,8 @@ class AlertBook:
     A rule begins when its condition has held for ``for_s``, and ends when it has not held for as long. A reading that
     is absent, stale or of a lost device neither begins nor ends a rule about a metric: its time does not count. A rule
     that begins again within ``every_s`` of when it was last told is told when that time is over, if it still holds;
-    else it is only counted, and the count stands in the next words.
+    else it is only counted, and the count stands in the next words. Where time jumps, in a recording, `forget` has to
+    be called: what holds there begins there, and what held before is not told to have ended.
     """
 
     def __init__(self, rules: tuple[AlertRule, ...]) -> None:
@@ -83,6 +84,10 @@ class AlertBook:
             gone = _Finding(None, "the device is not there")
             events.append(_step(self._by_name[name], watch, gone, at_s, snapshot.taken_at))
         return tuple(event for event in events if event is not None)
+
+    def forget(self) -> None:
+        """Time has jumped: no rule holds, or was ever told, for any device."""
+        self._watches.clear()
 
     def _rules_of(self, device: Device) -> tuple[AlertRule, ...]:
         names = (device.id, device.key)

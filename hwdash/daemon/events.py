@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 RECENT_S = 10.0
 """Snapshots carry the events of the last so many seconds …"""
-MOST = 32
-"""… and of these at most so many, the newest."""
+MOST = 256
+"""… and of these at most so many, the newest; but whatever no snapshot has carried yet."""
 _LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.CRITICAL: logging.ERROR}
 
 
@@ -30,6 +30,7 @@ class EventLog:
         self._clock = clock
         self._last_number = 0
         self._newest: deque[tuple[float, Event]] = deque(maxlen=MOST)
+        self._unseen: list[Event] = []
 
     def add(self, event: Event) -> None:
         """Take in *event*."""
@@ -40,11 +41,16 @@ class EventLog:
         self._last_number += 1
         event = replace(event, number=self._last_number)
         self._newest.append((self._clock.monotonic(), event))
+        self._unseen.append(event)
         log.log(_LEVELS[event.severity], "%s: %s: %s", event.device or event.key, event.kind.value, event.words)
         self._keep(event)
         return event
 
-    def recent(self, window_s: float = RECENT_S) -> tuple[Event, ...]:
-        """The events of the last *window_s* seconds, oldest first, at most the newest `MOST`."""
+    def publish(self, window_s: float = RECENT_S) -> tuple[Event, ...]:
+        """What the next snapshot carries: the events of the last *window_s* seconds, oldest first, at most the newest
+        `MOST` of them, but every one that came since this was asked last."""
         since_s = self._clock.monotonic() - window_s
-        return tuple(event for at_s, event in self._newest if at_s >= since_s)
+        first = self._unseen[0].number if self._unseen else self._last_number + 1
+        seen = [event for at_s, event in self._newest if at_s >= since_s and event.number < first]
+        unseen, self._unseen = self._unseen, []
+        return (*seen, *unseen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -34,7 +34,18 @@ class Models(Protocol):
 
 
 class Player(Protocol):
-    """A recording that is played in the place of hardware (`hwdash.sources.replay`). All calls are quick."""
+    """A recording that is played in the place of hardware (`hwdash.sources.replay`). All calls are quick.
+
+    ``on_jump`` is called at every jump, back or forward. ``travelling`` is true from then on until the place is
+    reached: snapshots that come meanwhile are not of it.
+    """
+
+    on_jump: Callable[[], None]
+
+    @property
+    def travelling(self) -> bool:
+        """It is on the way to the place that was jumped to."""
+        ...
 
     @property
     def state(self) -> ReplayState:

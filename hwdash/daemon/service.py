@@ -94,6 +94,8 @@ class Service:
         self._clock = clock
         self._player = player
         self._alerts = AlertBook(config.alerts.rules)
+        if player is not None:
+            player.on_jump = self._alerts.forget
         webhook = config.alerts.webhook if player is None else None
         self._webhook = None if webhook is None else Webhook(webhook, clock)
         self._started = SYSTEM_CLOCK.monotonic()
@@ -274,11 +276,12 @@ class Service:
     async def _publish(self) -> None:
         async for snapshot in self._monitor.snapshots.subscribe():
             before = self.snapshots.latest.ranking if self.snapshots.latest else None
-            self._raise_alerts(snapshot)
+            if self._player is None or not self._player.travelling:
+                self._raise_alerts(snapshot)
             if self._player is not None:
                 snapshot = self._player.follow(snapshot)
             # At a slow interval the last ten seconds could be over before a client gets the next snapshot.
-            recent = self._events.recent(max(RECENT_S, 2.0 * snapshot.interval_s))
+            recent = self._events.publish(max(RECENT_S, 2.0 * snapshot.interval_s))
             ranked = replace(snapshot, ranking=settle(rank(snapshot), before), events=recent)
             self.snapshots.publish(ranked)
             self._store.add_snapshot(ranked)

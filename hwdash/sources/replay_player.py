@@ -43,7 +43,7 @@ class Stage(Protocol):
 class Player:
     """Plays *reel* on *clock*: pause, place, speed, loop. All methods belong to one event loop.
 
-    ``on_wind_back`` is told the recorded time that it went back to.
+    ``on_wind_back`` is told the recorded time that it went back to; ``on_jump`` is called at every jump.
     """
 
     def __init__(self, reel: Reel, clock: ReplayClock, *, loop: bool = False, from_s: float = 0.0) -> None:
@@ -53,6 +53,7 @@ class Player:
         self._loop = loop
         self._begin_s: float | None = from_s or None
         self.on_wind_back: Callable[[datetime], None] = lambda moment: None
+        self.on_jump: Callable[[], None] = lambda: None
         self._stage: Stage | None = None
         self._jumped = False
         self._travelling = False
@@ -66,6 +67,11 @@ class Player:
             self._clock.jump(self._begin_s)
         self._stage = stage
         stage.pace = self.pace
+
+    @property
+    def travelling(self) -> bool:
+        """It is on the way to the place that was jumped to: snapshots that are made meanwhile are not of it."""
+        return self._travelling
 
     @property
     def pace(self) -> float:
@@ -147,6 +153,7 @@ class Player:
         self._clock.jump(position_s)
         if self._clock.position_s < before_s:
             self.on_wind_back(self._clock.now())
+        self.on_jump()
         self._jumped = True
         self._at_end = False
         if self._stage is None:

@@ -165,6 +165,23 @@ def test_a_spell_that_was_withheld_is_told_when_it_lasts() -> None:
     assert play.readings(99.0, 99.0, 90.0) == ["a: ended after 1 min 50 s, now memory_temperature_c 90 °C"]
 
 
+def test_nothing_is_held_against_a_place_that_was_jumped_to() -> None:
+    play = Play(HOT)
+    play.tick(status(96.0), step_s=61.0)
+    play.book.forget()
+    assert play.readings(96.0, 96.0, 96.0) == []
+    assert play.readings(96.0) == ["too hot: memory_temperature_c 96 °C above 95 °C for 30 s"]
+
+
+def test_after_a_jump_nothing_ends_that_did_not_begin_and_it_is_told_anew() -> None:
+    play = Play(AlertRule("a", "memory_temperature_c", above=95.0, every_s=300.0))
+    begun = ["a: memory_temperature_c 99 °C above 95 °C"]
+    assert play.readings(99.0) == begun
+    play.book.forget()
+    assert play.readings(50.0) == []
+    assert play.readings(99.0) == begun
+
+
 def test_rules_are_for_the_devices_that_they_name() -> None:
     for pattern, hit in (("gpu1", ["gpu1"]), ("fake:gpu-[02]", ["gpu0", "gpu2"]), ("gpu*", ["gpu0", "gpu1", "gpu2"])):
         play = Play(AlertRule("a", "memory_temperature_c", above=95.0, devices=("nothing", pattern)))

@@ -53,7 +53,7 @@ def test_events_are_numbered_kept_and_logged(caplog: pytest.LogCaptureFixture) -
         for severity in Severity:
             log.add(event(severity))
     assert [item.number for item in kept] == [1, 2, 3]
-    assert log.recent() == tuple(kept)
+    assert log.publish() == tuple(kept)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("INFO", "gpu0: device: XID 79"),
         ("WARNING", "gpu0: device: XID 79"),
@@ -68,11 +68,23 @@ def test_only_the_newest_are_recent() -> None:
     clock.advance(6.0)
     log.add(event())
     clock.advance(6.0)
-    assert [item.number for item in log.recent()] == [2]
-    assert [item.number for item in log.recent(20.0)] == [1, 2]
-    for _ in range(100):
+    assert [item.number for item in log.publish()] == [1, 2], "no snapshot has carried the first one yet"
+    assert [item.number for item in log.publish()] == [2]
+    assert [item.number for item in log.publish(20.0)] == [1, 2]
+
+
+def test_every_event_is_in_the_next_snapshot_and_the_newest_in_those_after() -> None:
+    log = EventLog(lambda _: None, ManualClock())
+    for _ in range(2 * MOST):
         log.add(event())
-    assert [item.number for item in log.recent()] == list(range(103 - MOST, 103))
+    assert [item.number for item in log.publish()] == list(range(1, 2 * MOST + 1))
+    log.add(event())
+    assert [item.number for item in log.publish()] == list(range(MOST + 2, 2 * MOST + 2))
+
+
+async def test_a_machine_of_many_devices_tells_of_each() -> None:
+    async with living(FakeSource([fake_gpu(index) for index in range(64)])) as daemon:
+        assert len({item.key for item in (await daemon.client.snapshot()).events}) == 64
 
 
 async def test_an_alert_goes_everywhere() -> None:

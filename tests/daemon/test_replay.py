@@ -13,9 +13,10 @@ from hwdash.cli.record import Recorder
 from hwdash.client.endpoint import Endpoint
 from hwdash.client.exchange import Exchange
 from hwdash.client.http import HttpClient
+from hwdash.core.alert import AlertConfig, AlertRule
 from hwdash.core.config import Config, EngineConfig
 from hwdash.core.errors import EngineError, ModelError, UsageError
-from hwdash.core.event import EventKind
+from hwdash.core.event import Event, EventKind
 from hwdash.core.paths import paths_from
 from hwdash.core.reading import Reading
 from hwdash.core.recording import RecordingError
@@ -38,11 +39,11 @@ CAP = ThrottleReason.POWER_CAP
 
 
 @asynccontextmanager
-async def replaying(path: Path, **changes: object) -> AsyncIterator[Service]:
-    """A service that plays the recording *path*."""
+async def replaying(path: Path, *rules: AlertRule, **changes: object) -> AsyncIterator[Service]:
+    """A service that plays the recording *path*, with *rules* for alerts."""
     paths = paths_from({"HOME": str(path.parent), "XDG_STATE_HOME": str(path.parent / "state")})
     (path.parent / "state" / "hwdash").mkdir(parents=True, exist_ok=True)
-    config = Config(engine=EngineConfig(prewarm=("m",)))
+    config = Config(engine=EngineConfig(prewarm=("m",)), alerts=AlertConfig(rules=rules))
     service = await compose(config, paths, Identity("/s"), Parts(playback=Playback(path, **changes)))  # type: ignore[arg-type]
     try:
         await service.start()
@@ -75,6 +76,10 @@ async def played(service: Service) -> Sequence[Snapshot]:
 def place(snapshot: Snapshot) -> float:
     assert snapshot.replay is not None
     return snapshot.replay.position_s
+
+
+def alerts(snapshot: Snapshot) -> list[Event]:
+    return [event for event in snapshot.events if event.kind is EventKind.ALERT]
 
 
 class Story(FakeSource):
@@ -193,6 +198,20 @@ async def test_a_jump_looks_back_a_minute(tmp_path: Path) -> None:
         service.replay(ReplayRequest(seek_s=39.0))
         found = await shown(service, lambda snapshot: place(snapshot) == 39.0)
         assert found.devices[0].health.state == "ok"
+
+
+@pytest.mark.parametrize("target", [10.0, 60.0], ids=["back", "forward"])
+async def test_a_rule_knows_nothing_of_before_a_jump(tmp_path: Path, target: float) -> None:
+    hot = [snapshot(float(second), status(second, temperature_c=90.0)) for second in range(90)]
+    path = write(tmp_path / "r", lines(hot))
+    rule = AlertRule("hot", "temperature_c", above=80.0, for_s=5.0, every_s=300.0)
+    async with replaying(path, rule, from_s=30.0, speed=20.0) as service:
+        first = alerts(await shown(service, lambda found: bool(alerts(found))))[-1]
+        service.replay(ReplayRequest(seek_s=target))
+        found = await shown(service, lambda found: any(event.number > first.number for event in alerts(found)))
+    again = alerts(found)[-1]
+    assert (first.words, first.at) == ("hot: temperature_c 90 °C above 80 °C for 5 s", at(35.0))
+    assert (again.words, again.at) == (first.words, at(target + 5.0))
 
 
 async def test_many_jumps_at_once_end_at_the_last(tmp_path: Path) -> None:
