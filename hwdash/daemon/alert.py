@@ -10,14 +10,12 @@ from hwdash.core.alert import AlertRule
 from hwdash.core.device import Device
 from hwdash.core.event import AlertAction, Event, EventKind, Severity
 from hwdash.core.format import absent_text, duration_text, reading_text
-from hwdash.core.health import HealthState
 from hwdash.core.reading import Absent
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 
 UNKNOWN_AFTER_S = 60.0
 """After this many seconds without a reading it is said that a rule that holds can no longer be judged."""
 _JITTER_S = 0.05  # ticks come some milliseconds early or late: 30 s are not to become 31
-_NOT_OF_NOW = frozenset({HealthState.STALE, HealthState.LOST})
 _AT_THE_END = frozenset({AlertAction.LOG, AlertAction.WEBHOOK})
 
 
@@ -53,7 +51,7 @@ class AlertBook:
     """All rules and where each stands for each device.
 
     A rule begins when its condition has held for ``for_s``, and ends when it has not held for as long. A reading that
-    is absent, stale or of a lost device neither begins nor ends a rule about a metric: its time does not count. A rule
+    is absent or not of now neither begins nor ends a rule about a metric: its time does not count. A rule
     that begins again within ``every_s`` of when it was last told is told when that time is over, if it still holds;
     else it is only counted, and the count stands in the next words. Where time jumps, in a recording, `forget` has to
     be called: what holds there begins there, and what held before is not told to have ended.
@@ -105,7 +103,7 @@ def _judge(rule: AlertRule, status: DeviceStatus) -> _Finding:
         return _Finding(health.state.severity >= rule.state.severity, words)
     assert rule.metric is not None
     reading = status.readings.get(rule.metric)
-    if reading is None or isinstance(reading, Absent) or health.state in _NOT_OF_NOW:
+    if reading is None or isinstance(reading, Absent) or not status.has_numbers:
         why = absent_text(reading) if isinstance(reading, Absent) else f"the device is {health.state}"
         return _Finding(None, f"{rule.metric} is not known ({why})")
     if rule.above is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from hwdash.core.alert import AlertRule
 from hwdash.core.event import AlertAction, Event, EventKind, Severity
 from hwdash.core.health import Health, HealthState
 from hwdash.core.reading import Absent, Reading
+from hwdash.core.sample import Fault, FaultLevel
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.daemon.alert import AlertBook
 from hwdash.sources.fake import fake_gpu
@@ -113,12 +115,21 @@ def test_what_is_not_known_neither_begins_nor_ends(absent: Reading | None) -> No
     assert len(play.readings(90.0, 90.0)) == 1
 
 
-@pytest.mark.parametrize("state", [HealthState.STALE, HealthState.LOST])
-def test_an_old_reading_is_not_known(state: HealthState) -> None:
+def test_an_old_reading_is_not_known() -> None:
     play = Play(AlertRule("a", "memory_temperature_c", above=95.0))
-    assert play.tick(status(99.0, state=state)) == ()
+    assert play.tick(status(99.0, state=HealthState.STALE)) == ()
     assert len(play.tick(status(99.0))) == 1
-    assert play.tick(status(50.0, state=state)) == ()
+    assert play.tick(status(50.0, state=HealthState.STALE)) == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "level"), [(HealthState.STALE, FaultLevel.STALLED), (HealthState.LOST, FaultLevel.FAILED)]
+)
+def test_a_device_that_failed_or_stalls_and_is_still_read_is_watched(state: HealthState, level: FaultLevel) -> None:
+    play = Play(AlertRule("a", "memory_temperature_c", above=95.0))
+    faults = (Fault("status", "status is Malfunction", level),)
+    assert len(play.tick(replace(status(99.0, state=state), faults=faults))) == 1
+    assert len(play.tick(replace(status(50.0, state=state), faults=faults))) == 1
 
 
 def test_it_is_said_once_when_a_rule_can_no_longer_be_judged() -> None:
