@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from hwdash.core.check import Check, Verdict
+from hwdash.core.clock import SYSTEM_CLOCK
 from hwdash.core.device import Device
 from hwdash.core.format import absent_text
 from hwdash.core.metric import METRICS
@@ -19,7 +21,7 @@ from hwdash.sources.source import DeviceLost, Source, SourceUnavailable
 T = TypeVar("T")
 
 _PATIENCE_S = 10.0
-"""How long one source may take for all it is asked; a driver that needs more hangs."""
+"""How long the sources, which are asked side by side, may take for all; a driver that needs more hangs."""
 
 _NOTHING = {
     "nvml": "no NVIDIA driver",
@@ -42,7 +44,7 @@ _WORTH_SAYING = (Absent.NO_PERMISSION, Absent.DRIVER_MISMATCH, Absent.TIMED_OUT,
 
 @dataclass(slots=True)
 class _Visit:
-    """What came of asking one source, filled in by its thread."""
+    """What came of asking one source, filled in by its thread. Of a device that was not read there are words instead."""
 
     devices: list[Device] = field(default_factory=list)
     samples: dict[str, Sample | str] = field(default_factory=dict)
@@ -57,10 +59,11 @@ def examine_sources(sources: Sequence[Source], devices: list[Device], settle_s: 
         threading.Thread(target=_visit, args=(source, visit, settle_s), daemon=True, name=f"doctor-{source.name}")
         for source, visit in zip(sources, visits, strict=True)
     ]
+    until_s = SYSTEM_CLOCK.monotonic() + _PATIENCE_S + settle_s
     for thread in threads:
         thread.start()
     for source, visit, thread in zip(sources, visits, threads, strict=True):
-        thread.join(_PATIENCE_S + settle_s)
+        thread.join(max(0.0, until_s - SYSTEM_CLOCK.monotonic()))
         devices += visit.devices
         yield from _source_checks(source, visit, hangs=thread.is_alive())
 
@@ -75,18 +78,28 @@ def _visit(source: Source, visit: _Visit, settle_s: float) -> None:
             for device in found:
                 _read(source, device, visit)
         visit.devices = found
-        source.close()
     except SourceUnavailable as problem:
         visit.unavailable = sanitise_line(str(problem), 400)
     except Exception as error:  # noqa: BLE001 - a driver may raise anything; it is a finding
-        visit.error = sanitise_line(f"{type(error).__name__}: {error}", 400)
+        visit.error = _words_of(error)
+    finally:
+        with contextlib.suppress(Exception):  # nothing is left to be found out
+            source.close()
 
 
 def _read(source: Source, device: Device, visit: _Visit) -> None:
     try:
         visit.samples[device.key] = source.read(device.key)
     except DeviceLost as lost:
-        visit.samples[device.key] = sanitise_line(str(lost), 400) or "the device is gone"
+        visit.samples[device.key] = f"lost: {sanitise_line(str(lost), 400) or 'the device is gone'}"
+    except SourceUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - a driver may raise anything; the other devices are read all the same
+        visit.samples[device.key] = f"reading it failed: {_words_of(error)}"
+
+
+def _words_of(error: Exception) -> str:
+    return sanitise_line(f"{type(error).__name__}: {error}", 400)
 
 
 def _waits(sample: Sample | str) -> bool:
@@ -114,7 +127,7 @@ def _source_checks(source: Source, visit: _Visit, *, hangs: bool) -> Iterator[Ch
 def _device_checks(name: str, device: Device, sample: Sample | str) -> Iterator[Check]:
     title = f"{device.name} ({device.pci})" if device.pci else device.name
     if isinstance(sample, str):
-        yield Check(name, Verdict.FAIL, f"{title}: lost: {sample}")
+        yield Check(name, Verdict.FAIL, f"{title}: {sample}")
         return
     if sample.readings and all(reading is Absent.SUSPENDED for reading in sample.readings.values()):
         yield Check(name, Verdict.OK, f"{title}: asleep, and left so")

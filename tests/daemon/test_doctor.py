@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from hwdash.core.check import Check, Verdict
 from hwdash.core.config import Config
 from hwdash.core.paths import Paths
 from hwdash.core.reading import Absent
-from hwdash.core.sample import Fault, FaultLevel
+from hwdash.core.sample import Fault, FaultLevel, Sample
 from hwdash.daemon import doctor_source
 from hwdash.daemon.doctor import examine, worst
 from hwdash.daemon.doctor_source import examine_sources
@@ -112,6 +114,49 @@ def test_a_driver_that_hangs_or_breaks_stops_nobody_else(monkeypatch: pytest.Mon
     assert found["broken"].verdict is Verdict.FAIL
     assert "\n" not in found["broken"].words
     assert found["whole"].verdict is Verdict.OK
+
+
+def test_a_device_that_cannot_be_read_is_its_own_finding() -> None:
+    class Odd(FakeSource):
+        def read(self, key: str, fresh: bool = False) -> Sample:
+            if key == "fake:gpu-1":
+                raise ValueError("odd\nanswer")
+            return super().read(key, fresh)
+
+    source = Odd([fake_gpu(index) for index in range(3)])
+    found = findings(source)
+    assert [check.verdict for check in found] == [Verdict.OK, Verdict.FAIL, Verdict.OK]
+    assert found[1].words == "Fake GPU 1 (00000000:01:00.0): reading it failed: ValueError: odd answer"
+    assert source.closed
+
+
+def test_a_source_that_finds_nothing_for_an_error_is_closed() -> None:
+    source = FakeSource()
+    source.unavailable = "no driver: load it"
+    findings(source)
+    assert source.closed
+
+
+def test_all_sources_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_source, "_PATIENCE_S", 1.0)
+    waits: list[float] = []
+    join = threading.Thread.join
+
+    def counted(thread: threading.Thread, timeout: float | None = None) -> None:
+        began_s = time.monotonic()
+        join(thread, timeout)
+        waits.append(time.monotonic() - began_s)
+
+    monkeypatch.setattr(threading.Thread, "join", counted)
+    sources = [FakeSource([fake_gpu()], name=f"hanging {number}") for number in range(4)]
+    for source in sources:
+        source.hanging.add("fake:gpu-0")
+    found = list(examine_sources(sources, [], 0.0))
+    for source in sources:
+        source.release()
+    assert len(found) == 4
+    assert all("its driver hangs" in check.words for check in found)
+    assert sum(waits) < 2.0
 
 
 def test_the_places_are_looked_at(tmp_path: Path) -> None:
