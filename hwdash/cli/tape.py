@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hwdash.core.errors import HwdashError, UsageError
-
-_GZIP = 31  # zlib's number for: 32 KiB window, with the head and the checksum of gzip
+from hwdash.core.recording import GZIP_WBITS
 
 
 class Tape:
@@ -25,7 +24,7 @@ class Tape:
         self.size = 0
         self._path = path
         self._file = _open(path, overwrite=overwrite)
-        self._press = zlib.compressobj(wbits=_GZIP)
+        self._press = zlib.compressobj(wbits=GZIP_WBITS)
         self._safe = self._press.copy()
 
     def write(self, line: bytes) -> None:

@@ -25,6 +25,8 @@ FORMAT = "hwdash-recording"
 VERSION = 1
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line is no line of a recording."""
+GZIP_WBITS = 31
+"""zlib's number for a recording's compression: a window of 32 KiB, with the head and the checksum of gzip."""
 MAX_FRAMES = 2_000_000
 """A recording has no more snapshots than this: 23 days at one a second."""
 

@@ -10,9 +10,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from hwdash.core.recording import MAX_LINE_BYTES, Decoder, Header, RecordingError, decode_header
+from hwdash.core.recording import GZIP_WBITS, MAX_LINE_BYTES, Decoder, Header, RecordingError, decode_header
 
-_GZIP = 31  # zlib's number for: 32 KiB window, with the head and the checksum of gzip
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _READ_BYTES = 2**18
@@ -106,7 +105,7 @@ class RecordingFile:
 
     def _member(self, data: bytes) -> Generator[bytes, None, bytes]:
         """One gzip member that begins with *data*; returns what was read beyond it."""
-        press = zlib.decompressobj(_GZIP)
+        press = zlib.decompressobj(GZIP_WBITS)
         while True:
             try:
                 piece = press.decompress(data, _PIECE_BYTES)
