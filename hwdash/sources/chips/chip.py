@@ -30,7 +30,8 @@ class AnchorMissing(Exception):
 
 
 class Chip:
-    """One device. `describe` is called by the thread that looks for devices, `read` by the device's own.
+    """One device. `describe` is called by the thread that looks for devices until it has succeeded once, `read` by the
+    device's own, which describes it anew after `outdate`: should its driver hang, only that thread hangs with it.
 
     *tree* is confined to what a profile may read, *system* gives the names of processes. Without *lane* slow metrics
     are read where they stand, for a check that can wait. ``verdicts`` are those of the newest sample, one for each of
@@ -57,23 +58,30 @@ class Chip:
         self._facts: Mapping[str, str] = {}
         self._stale = self._slow_stale = True
         self._described: Device | None = None
+        self._outdated = False
         self._warm = False
 
+    @property
+    def device(self) -> Device | None:
+        """The facts as of the newest `describe`; None before the first, and once the directory is no such device."""
+        return self._described
+
+    def outdate(self) -> None:
+        """Have the next `read` of the device, once it is awake, describe it anew."""
+        self._outdated = True
+
     def describe(self, glance: Glance) -> Device:
-        """The device's facts as they are now; those of before while it sleeps. Raises `AnchorMissing`."""
+        """The device's facts as they are now; little but its identity while it sleeps. Raises `AnchorMissing`."""
         place = Place(self.folder, self.instance)
         missing_anchor = place.find_anchors(self.profile.anchors, glance, quietly=True)
-        awake = not self._sleeps(place, glance)
-        if awake:
+        if awake := not self._sleeps(place, glance):
             missing_anchor = place.find_anchors(self.profile.anchors, glance)
-        elif self._described is not None:
-            return self._described
         if missing_anchor:
             raise AnchorMissing(missing_anchor)
-        facts = facts_of(self.profile, place, glance)
-        self._described = describe(self.profile, place, facts, glance, awake=awake)
-        self._facts = facts
+        self._facts = facts_of(self.profile, place, glance)
         self._stale = self._slow_stale = True
+        self._outdated = not awake
+        self._described = describe(self.profile, place, self._facts, glance, awake=awake)
         return self._described
 
     def read(self, key: str) -> Sample:
@@ -81,6 +89,7 @@ class Chip:
         glance, taken_at = Glance(self._tree, self._clock), self._clock.now()
         if not self._tree.is_folder(self.folder):
             self._rest(Absent.DEVICE_LOST)
+            self._outdated = True  # another device may come to be there
             raise DeviceLost(f"/{sanitise_line(self.folder)} is gone")
         if self._stale:
             self._place = Place(self.folder, self.instance)
@@ -90,6 +99,9 @@ class Chip:
         faults = self._status(glance)
         if any(fault.level is FaultLevel.STALLED for fault in faults):
             return self._resting(key, glance, taken_at, Absent.ERROR, faults)
+        if self._outdated:
+            self._renew(glance)
+        self._check_key(key)
         if self._stale:
             self._stale = False
             self._aim(glance)
@@ -100,6 +112,27 @@ class Chip:
         """Let go of the thread for slow metrics."""
         if self._lane is not None:
             self._lane.close()
+
+    def _renew(self, glance: Glance) -> None:
+        """Describe the device anew, unless its directory is none any more."""
+        place = Place(self.folder, self.instance)
+        try:
+            if not all(holds_at(condition, place, glance) for condition in self.profile.match.require):
+                raise DeviceLost(f"/{sanitise_line(self.folder)} is no device of {self.profile.id} any more")
+            self.describe(glance)
+        except (AnchorMissing, DeviceLost) as error:
+            self._rest(Absent.DEVICE_LOST)
+            self._described = None
+            if isinstance(error, AnchorMissing):
+                raise DeviceLost(f"/{sanitise_line(self.folder)} has no {error} any more") from None
+            raise
+
+    def _check_key(self, key: str) -> None:
+        """Raise `DeviceLost` when what is in the directory is not, or no more, the device *key*."""
+        own = self._described.key if self._described is not None else None
+        if own is None or (key != own and not key.startswith(f"{own}@")):
+            self._rest(Absent.DEVICE_LOST)
+            raise DeviceLost(f"/{sanitise_line(self.folder)} is no longer {key}")
 
     def _aim(self, glance: Glance) -> None:
         self._place.find_anchors(self.profile.anchors, glance)

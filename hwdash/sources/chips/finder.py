@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from hwdash.sources.chips.fact import holds_at
 from hwdash.sources.chips.glance import Glance
 from hwdash.sources.chips.place import Place, expand_named
@@ -25,8 +27,11 @@ class Finder:
         self._foreign: set[str] = set()
         self.problem = ""
 
-    def find(self, glance: Glance) -> list[Place]:
-        """The directories of the devices: those of the first root that has any."""
+    def find(self, glance: Glance, trusted: Collection[str] = ()) -> list[Place]:
+        """The directories of the devices: those of the first root that has any.
+
+        Nothing is read in the directories of *trusted*: they are devices for as long as they are there.
+        """
         self.problem = ""
         for root in self._profile.match.roots:
             candidates = expand_named(glance.tree, root.strip("/"), _MOST_NAMES)
@@ -36,7 +41,7 @@ class Finder:
                 if folder in self._foreign:
                     continue
                 place = Place(folder, name)
-                if glance.tree.is_folder(folder) and self._is_one(place, glance):
+                if glance.tree.is_folder(folder) and (folder in trusted or self._is_one(place, glance)):
                     found.setdefault(glance.tree.real(folder) or folder, place)
             if len(found) > MAX_INSTANCES:
                 self.problem = f"{self._profile.id}: only the first {MAX_INSTANCES} of {len(found)} devices are shown"

@@ -44,7 +44,11 @@ class ChipSource:
         return self._problem
 
     def discover(self) -> Sequence[Device]:
-        """All devices of all profiles. Raises `SourceUnavailable` when there is none."""
+        """All devices of all profiles, with their facts as of the last read after the discovery before.
+
+        A device that is known is not read: should its driver hang, only its own reader hangs with it. Raises
+        `SourceUnavailable` when there is none.
+        """
         profiles, sentences = self._shelf.profiles()
         problems = list(sentences)
         glance = Glance(self._tree, self._clock)
@@ -52,10 +56,11 @@ class ChipSource:
         found: list[tuple[Device, Chip]] = []
         for profile in profiles:
             finder = self._finder(profile)
-            for place in finder.find(glance):
+            trusted = {chip.folder for chip in known.values() if chip.profile is profile and chip.device is not None}
+            for place in finder.find(glance, trusted):
                 chip = self._chip(profile, place, known)
                 try:
-                    found.append((chip.describe(glance), chip))
+                    found.append((_device_of(chip, glance), chip))
                 except AnchorMissing as error:
                     problems.append(f"{profile.id}: {sanitise_line(place.instance, 60)} has no {error}")
             problems += [finder.problem] if finder.problem else []
@@ -93,6 +98,15 @@ class ChipSource:
         if held is not None and held.profile is profile:
             return held
         return Chip(profile, place.folder, place.instance, self._tree, self._system, self._clock)
+
+
+def _device_of(chip: Chip, glance: Glance) -> Device:
+    """The facts of *chip*: those that are known, to be read anew by its own reader, or those of now for a new one."""
+    device = chip.device
+    if device is None:
+        return chip.describe(glance)
+    chip.outdate()
+    return device
 
 
 def _with_keys_of_their_own(found: list[tuple[Device, Chip]]) -> list[tuple[Device, Chip]]:

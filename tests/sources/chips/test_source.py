@@ -21,6 +21,7 @@ from hwdash.sources.chips.check import examine
 from hwdash.sources.chips.loader import parse_profile
 from hwdash.sources.chips.source import ChipSource
 from hwdash.sources.source import DeviceLost, SourceUnavailable
+from hwdash.sources.sysfs import Tree
 from tests.sources.chips.examples import ACME, ALL
 from tests.sources.chips.tree import HEAD, Bench, grow, toy
 
@@ -124,6 +125,70 @@ def test_a_sensor_that_moved_is_found_again(tmp_path: Path) -> None:
     assert bench.read({"sys/class/toy/toy0/hwmon11/p": "6"}).readings["power_w"] is Absent.NOT_SUPPORTED
     bench.source.discover()
     assert bench.read().readings["power_w"] == 6.0
+
+
+def test_a_rescan_reads_nothing_of_known_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        HEAD.replace('"] }', '"], require = [{ path = "device_type", regex = "toy" }] }')
+        + 'anchors.hwmon = { glob = "hwmon*", name = "toy", optional = true }\nidentity.key = { path = "serial" }\n'
+        + 'metrics.temperature_die = { path = "t", unit = "°C", max = { path = "t_max" } }\n'
+    )
+    names = {"device_type": "toy", "serial": "7", "t": "40", "t_max": "90", "hwmon1/name": "toy"}
+    bench = Bench(tmp_path, text, {f"sys/class/toy/toy0/{name}": content for name, content in names.items()})
+    grow(bench.root, {f"sys/class/toy/toy1/{name}": content for name, content in names.items()})
+    grow(bench.root, {"sys/class/toy/toy1/serial": "8"})
+    opened: list[str] = []
+    read = Tree._read
+
+    def watched(full: str, path: str, limit: int, flags: int = 0) -> bytes:
+        opened.append(full)
+        return read(full, path, limit, flags)
+
+    monkeypatch.setattr(Tree, "_read", staticmethod(watched))
+    assert {device.key for device in bench.source.discover()} == {"toy:7", "toy:8"}
+    assert any("toy1" in path for path in opened)
+    assert not any("toy0" in path for path in opened)
+
+
+def test_facts_are_renewed_by_a_read_after_a_rescan(tmp_path: Path) -> None:
+    rules = 'metrics.temperature_die = { path = "t", unit = "°C", max = { path = "t_max" } }\n'
+    bench = toy(tmp_path, rules, {"t": "40", "t_max": "90"})
+    grow(bench.root, {"sys/class/toy/toy0/t_max": "95"})
+    assert bench.source.discover()[0].limits.temperature_slowdown_c == 90.0
+    bench.read()
+    assert bench.source.discover()[0].limits.temperature_slowdown_c == 95.0
+
+
+def test_another_device_in_the_same_place_is_another_device(tmp_path: Path) -> None:
+    rules = 'identity.key = { path = "serial" }\nmetrics.power = { path = "p", unit = "W" }\n'
+    bench = toy(tmp_path, rules, {"serial": "1", "p": "5"})
+    bench.source.discover()
+    for _ in range(2):
+        with pytest.raises(DeviceLost, match="no longer toy:1"):
+            bench.read({"sys/class/toy/toy0/serial": "2"})
+    assert [device.key for device in bench.source.discover()] == ["toy:2"]
+    assert bench.source.read("toy:2").readings["power_w"] == 5.0
+
+
+def test_a_directory_that_is_no_device_any_more_is_given_up(tmp_path: Path) -> None:
+    text = HEAD.replace('"] }', '"], require = [{ path = "mode", equals = "on" }] }')
+    text += 'anchors.hwmon = { glob = "hwmon*" }\n'
+    files: dict[str, str | bytes | None] = {f"sys/class/toy/toy0/{name}": "on" for name in ("mode", "hwmon1/x")}
+    bench = Bench(tmp_path, text, files)
+    shutil.rmtree(bench.root / "sys/class/toy/toy0/hwmon1")
+    bench.source.discover()
+    with pytest.raises(DeviceLost, match="has no hwmon any more"):
+        bench.read()
+    with pytest.raises(SourceUnavailable, match="toy0 has no hwmon"):
+        bench.source.discover()
+    grow(bench.root, files)
+    bench.source.discover()
+    bench.read()
+    bench.source.discover()
+    with pytest.raises(DeviceLost, match="no device of toy any more"):
+        bench.read({"sys/class/toy/toy0/mode": "off"})
+    with pytest.raises(SourceUnavailable, match=r"^$"):
+        bench.source.discover()
 
 
 def test_sums_need_all_their_parts_and_maxima_do_not(tmp_path: Path) -> None:
@@ -315,8 +380,11 @@ def test_no_tree_breaks_a_read(name: str, trees: list[dict[str, bytes]]) -> None
                 plant(chip / file, content)
             clock.advance(1.0)
             for device in source.discover():
-                sample = source.read(device.key)
                 assert device.key.isprintable()
+                try:
+                    sample = source.read(device.key)
+                except DeviceLost:  # the tree before had another device in the same place
+                    continue
                 for reading in sample.readings.values():
                     assert isinstance(reading, Absent) or math.isfinite(reading)
                 for pool in sample.pools:
