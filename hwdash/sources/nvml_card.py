@@ -123,6 +123,7 @@ class Card:
         self._links = Links(library, handle, self._fields, phase)
         self._processes = ProcessList(library, handle, tree, phase)
         self._gpm: Gpm | None = None
+        self._gpm_is_settled = False
         self._counters_pace, self._fields_pace = Pace(_OFTEN_S, phase), Pace(_OFTEN_S, phase)
         self._fan_pace, self._clock_pace = Pace(_OFTEN_S, phase), Pace(_SELDOM_S, phase)
         self._energy_pace = Pace(_OFTEN_S, phase)
@@ -150,9 +151,7 @@ class Card:
         memory, pools = self._memory.read(monotonic_s)
         readings = {**self._readings(monotonic_s), **memory, **self._links.read(monotonic_s)}
         processes = self._processes.read(monotonic_s)
-        if self._gpm is None:
-            self._gpm = Gpm(self._library, self._handle, {**SHARES, **self._links.without_counter()})
-        readings |= self._gpm.read(monotonic_s)
+        readings |= self._counters_of_gpm().read(monotonic_s)
         seconds = seconds_of(self._fields.get)
         self.throttle = throttle = throttle_of(events, self._known_reasons())
         return Sample(
@@ -174,6 +173,16 @@ class Card:
         """Give back what NVML holds for this card. Never raises."""
         if self._gpm is not None:
             self._gpm.close()
+
+    def _counters_of_gpm(self) -> Gpm:
+        """GPM, without what a counter of the links has been found for."""
+        if self._gpm is None or not self._gpm_is_settled:
+            metrics = {**SHARES, **self._links.without_counter()}
+            self._gpm_is_settled = self._links.is_settled
+            if self._gpm is None:
+                self._gpm = Gpm(self._library, self._handle, metrics)
+            self._gpm.keep(metrics)
+        return self._gpm
 
     def _readings(self, now_s: float) -> dict[str, Reading]:
         """What is neither memory nor link, once the fields are read."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from hwdash.core.reading import Absent, Reading
+from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import Query
 from hwdash.sources.nvml_session import INVALID_ARGUMENT, UNKNOWN_TO_DRIVER, SessionLost, reason_of
 from hwdash.sources.source import DeviceLost
@@ -26,6 +28,8 @@ _MIB = 2.0**20
 _MOST_RATE = 1e13
 _APART_S = 0.1
 """Two samples must be this far apart (nvml.h, ``nvmlGpmMetricsGet``)."""
+_RETRY_S = 10.0
+"""How long a driver that had no room for the samples is left alone."""
 
 
 class Gpm:
@@ -49,6 +53,7 @@ class Gpm:
         self._compare = Query(library, ("nvmlGpmMetricsGet",), ())
         self._free = Query(library, ("nvmlGpmSampleFree",), ())
         self._samples: list[Any] = []
+        self._room = Pace(_RETRY_S)
         self._request: Any = None
         self._taken_s: float | None = None
         self._last: dict[str, Reading] = {}
@@ -70,15 +75,26 @@ class Gpm:
                 self._last = self._all(reason)
         return self._last
 
+    def keep(self, names: Collection[str]) -> None:
+        """Measure no other metrics than *names* from now on."""
+        self._names = [name for name in self._names if name in names]
+
     def close(self) -> None:
         """Give the samples back. Never raises."""
         samples, self._samples, self._taken_s = self._samples, [], None
+        self._give_back(samples)
+
+    def _give_back(self, samples: Sequence[Any]) -> None:
         for sample in samples:
-            _ask(self._free.ask, sample)
+            with contextlib.suppress(DeviceLost, SessionLost):
+                self._free.ask(sample)
 
     def _measure(self, now_s: float) -> dict[str, Reading]:
-        if not self._samples and (reason := self._prepare()) is not None:
-            return self._refuse(reason)
+        if not self._samples:
+            if not self._room.is_due(now_s):
+                return self._last
+            if (reason := self._prepare(now_s)) is not None:
+                return self._refuse(reason)
         older, newer = self._samples
         answer = self._get.ask(newer)
         if isinstance(answer, Absent):
@@ -96,18 +112,25 @@ class Gpm:
         answer = self._compare.ask(request)
         return self._refuse(answer) if isinstance(answer, Absent) else self._values(request.metrics)
 
-    def _prepare(self) -> Absent | None:
+    def _prepare(self, now_s: float) -> Absent | None:
         """Ask for support and allocate; the reason when there is nothing to measure with."""
         support = self._support.ask()
         if isinstance(support, Absent):
             return support
         if not support.isSupportedDevice or not self._names:
             return Absent.NOT_SUPPORTED
-        samples = [self._alloc.ask() for _ in range(2)]
-        for sample in samples:
-            if isinstance(sample, Absent):
-                return sample
-        self._samples = samples
+        samples: list[Any] = []
+        try:
+            while len(samples) < 2:
+                sample = self._alloc.ask()
+                if isinstance(sample, Absent):
+                    return sample
+                samples.append(sample)
+            self._samples = samples
+        finally:
+            if not self._samples:
+                self._room.due(now_s)
+                self._give_back(samples)
         self._request = self._library.c_nvmlGpmMetricsGet_t()
         self._request.version = self._library.NVML_GPM_METRICS_GET_VERSION
         return None
@@ -144,10 +167,3 @@ def _value_of(name: str, value: float) -> Reading:
         return value * _MIB if 0.0 <= value * _MIB <= _MOST_RATE else Absent.BAD_VALUE
     # Two samples of counters that run on while they are read can come out a little above all.
     return min(value, 100.0) / 100.0 if 0.0 <= value <= 101.0 else Absent.BAD_VALUE
-
-
-def _ask(question: Callable[..., Any], *arguments: Any) -> None:
-    try:
-        question(*arguments)
-    except (DeviceLost, SessionLost):
-        return

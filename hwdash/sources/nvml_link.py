@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from hwdash.core.reading import Absent, Reading
+from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.sources.nvml_gpm import NVLINK_RATES, PCIE_RATES
 from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import ALL_LINKS, FieldBatch, Query, within
@@ -46,35 +46,51 @@ class Links:
         }
         self._pace = Pace(_PERIOD_S, phase)
         self._states: dict[str, Reading] = {}
-        self._rates: dict[str, tuple[int, float, Rate]] | None = None
+        self._rates: dict[str, tuple[int, float, Rate]] = {}
+        self._open = [*_NVLINK]
 
     def hasten(self) -> None:
         """Ask for the state of the link with the next read: the power state has changed."""
         self._pace.hasten()
 
+    @property
+    def is_settled(self) -> bool:
+        """True once it is known which counters the device has."""
+        return not self._open
+
     def without_counter(self) -> Mapping[str, int]:
-        """The rates that no counter tells and GPM may, by GPM id; after the first read of the batch."""
+        """The rates that no counter tells so far and GPM may, by GPM id; after a read of the batch."""
         known = self._counters()
         return {name: id_ for name, id_ in {**PCIE_RATES, **NVLINK_RATES}.items() if name not in known}
 
     def read(self, now_s: float) -> dict[str, Reading]:
-        """Rates and link state. A rate that no counter tells is not a key. Raises as `judge` does."""
+        """Rates and link state. A rate that no counter tells is not a key, unless its counters fail. Raises as `judge`."""
         if self._pace.due(now_s):
             low_high = {"pcie_link_generation": (1.0, 16.0), "pcie_link_width": (1.0, 64.0)}
             self._states = {name: within(query.ask(), *low_high[name]) for name, query in self._state.items()}
         readings: dict[str, Reading] = dict(self._states)
         for name, (id_, unit, rate) in self._counters().items():
             readings[name] = rate.update(within(self._batch.get(id_), 0.0, _MOST_COUNT, unit), now_s)
+        for name in self._open:
+            readings[name] = self._why_open(name)
         return readings
 
+    def _why_open(self, name: str) -> Reading:
+        answers = (self._batch.get(table[name][0]) for table in (_NVLINK, _NVLINK_5))
+        return next((answer for answer in answers if answer is not Absent.NOT_SUPPORTED), Absent.ERROR)
+
     def _counters(self) -> dict[str, tuple[int, float, Rate]]:
-        """The counters that the device has, found after the first read of the batch."""
-        if self._rates is None:
-            self._rates = {}
-            for table in (_NVLINK, _NVLINK_5):
-                for name, (id_, unit) in table.items():
-                    if name in self._rates:
-                        self._batch.drop(id_)
-                    elif self._batch.get(id_) is not Absent.NOT_SUPPORTED:
-                        self._rates[name] = (id_, unit, Rate())
+        """The counters that the device has, as far as it answered: it has one that gave a number once."""
+        for name in tuple(self._open):
+            choices = {table[name][0]: table[name] for table in (_NVLINK, _NVLINK_5)}
+            answers = {id_: self._batch.get(id_) for id_ in choices}
+            chosen = next((id_ for id_, answer in answers.items() if is_present(answer)), None)
+            if chosen is None:
+                if any(answer is not Absent.NOT_SUPPORTED for answer in answers.values()):
+                    continue
+            else:
+                self._rates[name] = (*choices.pop(chosen), Rate())
+                for other in choices:
+                    self._batch.drop(other)
+            self._open.remove(name)
         return self._rates

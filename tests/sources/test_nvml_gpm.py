@@ -110,6 +110,29 @@ def test_samples_are_given_back() -> None:
     assert rig.driver.gpm_samples == 0
 
 
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_INSUFFICIENT_RESOURCES, pynvml.NVML_ERROR_UNINITIALIZED])
+def test_without_room_for_both_samples_none_is_held_and_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    rig = Rig(FakeCard(gpm=IDLE))
+    real = rig.driver.nvmlGpmSampleAlloc
+    tries: list[int] = []
+
+    def alloc() -> object:
+        tries.append(1)
+        if len(tries) == 2:
+            raise pynvml.NVMLError(code)
+        return real()
+
+    monkeypatch.setattr(rig.driver, "nvmlGpmSampleAlloc", alloc)
+    for _ in range(9):
+        assert rig.read().readings["sm_utilization"] is Absent.ERROR
+    assert rig.driver.gpm_samples == 0
+    assert len(tries) == 2, "not at every read"
+    rig.read(after_s=10.0)
+    assert rig.read().readings["sm_utilization"] == 0.005
+
+
 @given(st.floats())
 def test_a_share_is_a_share_or_absent(value: float) -> None:
     rig = Rig(FakeCard(gpm={2: value}))

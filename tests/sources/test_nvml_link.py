@@ -37,6 +37,43 @@ def test_newer_cards_count_nvlink_bytes_in_other_fields() -> None:
     assert (readings["nvlink_tx_bytes_per_s"], readings["nvlink_rx_bytes_per_s"]) == (60.0, 70.0)
 
 
+def test_counters_that_fail_at_first_are_looked_for_until_they_are_found() -> None:
+    card = FakeCard(errors={138: 999, 139: 999}, gpm={2: 1.0, 5: 1.0, 10: 1.0, 20: 1.0, 21: 1.0})
+    rig = Rig(card)
+    rig.read()
+    assert rig.read().readings["nvlink_tx_bytes_per_s"] is Absent.ERROR
+    assert rig.read().readings["sm_utilization"] == 0.01, "the rest does not wait for them"
+    card.errors = {}
+    rig.read()
+    card.fields |= {138: (ULONGLONG, 1003), 139: (ULONGLONG, 2004)}
+    readings = rig.read().readings
+    assert (readings["nvlink_tx_bytes_per_s"], readings["nvlink_rx_bytes_per_s"]) == (3 * 1024.0, 4 * 1024.0)
+    assert not {202, 204} & set(rig.driver.asked_fields)
+
+
+@pytest.mark.parametrize("after", [{138: 999, 139: 999}, {138: 3, 139: 3}])
+def test_older_counters_that_fail_hide_no_newer_ones(after: dict[str | int, int]) -> None:
+    card = FakeCard(errors={138: 999, 139: 999})
+    card.fields |= {202: (ULONGLONG, 100), 204: (ULONGLONG, 100)}
+    rig = Rig(card)
+    rig.read()
+    card.errors = after
+    card.fields |= {202: (ULONGLONG, 160), 204: (ULONGLONG, 170)}
+    readings = rig.read().readings
+    assert (readings["nvlink_tx_bytes_per_s"], readings["nvlink_rx_bytes_per_s"]) == (60.0, 70.0)
+
+
+def test_gpm_tells_what_no_counter_does_also_while_they_fail() -> None:
+    card = FakeCard(errors={138: 999, 139: 999}, gpm={2: 1.0, 5: 1.0, 10: 1.0, 20: 1.0, 21: 1.0, 60: 1.0, 61: 1.0})
+    rig = Rig(card)
+    rig.read()
+    assert rig.read().readings["nvlink_tx_bytes_per_s"] == 2.0**20
+    card.errors = {138: 3, 139: 3}
+    rig.read()
+    assert rig.read().readings["nvlink_tx_bytes_per_s"] == 2.0**20
+    assert not {138, 139} & set(rig.driver.asked_fields)
+
+
 def test_a_card_without_nvlink_has_no_such_metrics() -> None:
     card = FakeCard()
     del card.fields[138], card.fields[139]
