@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -77,6 +78,8 @@ _SELDOM = frozenset(
 
 _COSTLY_COUNTERS = frozenset({FIELD_THERMAL_HW, FIELD_POWER_BRAKE})
 """Counters of hardware slowdowns: each costs an H200's driver 0.9 ms of processor time."""
+_COSTLY_REASONS = frozenset({ThrottleReason.THERMAL_HW, ThrottleReason.POWER_BRAKE})
+"""What they count."""
 
 _ENERGY = frozenset({_ENERGY_MJ})
 """An H200's driver needs 3.5 ms of processor time for it."""
@@ -130,6 +133,7 @@ class Card:
         self._energy_due = True
         self._power_is_told = False
         self._last_energy: Reading = Absent.NOT_SUPPORTED
+        self._costly_due = True
         self._slowed_down = self._idle = False
         self._seldom: dict[str, Reading] = {}
         self._faults: tuple[Fault, ...] = ()
@@ -140,7 +144,8 @@ class Card:
     def read(self, key: str, monotonic_s: float, taken_at: datetime, fresh: bool = False) -> Sample:
         """One sample of the GPU, which goes by *key*; the times are those of this moment.
 
-        The energy counter is of now when *fresh*, or where the power is not told otherwise; else of the last 5 s.
+        The energy counter is of now when *fresh*, or where the power is not told otherwise; else of the last 5 s. A
+        counter of throttled seconds that was not asked for in this read is left out: an old one has no rate.
 
         Raises `hwdash.sources.source.DeviceLost` when it is gone and `hwdash.sources.nvml_session.SessionLost` when
         NVML must be started again.
@@ -152,7 +157,8 @@ class Card:
         readings = {**self._readings(monotonic_s), **memory, **self._links.read(monotonic_s)}
         processes = self._processes.read(monotonic_s)
         readings |= self._counters_of_gpm().read(monotonic_s)
-        seconds = seconds_of(self._fields.get)
+        counted = seconds_of(self._fields.get)
+        seconds = counted if self._costly_due else _without(counted, _COSTLY_REASONS)
         self.throttle = throttle = throttle_of(events, self._known_reasons())
         return Sample(
             key,
@@ -163,7 +169,7 @@ class Card:
             throttle.flags,
             seconds,
             throttle.unknown,
-            throttle.known.union(seconds),
+            throttle.known.union(counted),
             throttle.clock_is_set,
             processes,
             self._faults,
@@ -220,7 +226,8 @@ class Card:
     def _read_fields(self, events: int | Absent, now_s: float, fresh: bool) -> None:
         slowed_down = isinstance(events, Absent) or bool(events & HARDWARE_EVENTS)
         without: frozenset[int] = frozenset()
-        if not self._counters_pace.due(now_s) and not slowed_down and not self._slowed_down:
+        self._costly_due = self._counters_pace.due(now_s) or slowed_down or self._slowed_down
+        if not self._costly_due:
             without |= _COSTLY_COUNTERS
         self._energy_due = self._energy_pace.due(now_s) or fresh or not self._power_is_told
         if not self._energy_due:
@@ -279,6 +286,12 @@ class Card:
                 millijoules = self._energy.ask()
             self._last_energy = within(millijoules, 0.0, 1e18, 1e-3)
         return self._last_energy
+
+
+def _without(
+    seconds: Mapping[ThrottleReason, float], left_out: frozenset[ThrottleReason]
+) -> dict[ThrottleReason, float]:
+    return {reason: spent for reason, spent in seconds.items() if reason not in left_out}
 
 
 def _sum(first: Reading, second: Reading) -> Reading:

@@ -100,6 +100,17 @@ def test_the_costly_counters_follow_the_flags() -> None:
     assert rig.read().throttle_seconds[ThrottleReason.POWER_BRAKE] == 2.0, "the last moments of an event count"
 
 
+def test_a_counter_that_was_not_asked_for_is_left_out() -> None:
+    costly = {ThrottleReason.THERMAL_HW, ThrottleReason.POWER_BRAKE}
+    rig = Rig()
+    for _ in range(11):
+        sample = rig.read()
+        asked = {270, 271} <= set(rig.driver.asked_fields)
+        assert costly & sample.throttle_seconds.keys() == (costly if asked else set())
+        assert costly <= sample.throttle_known
+        assert ThrottleReason.POWER_CAP in sample.throttle_seconds
+
+
 def margins(rig: Rig, *temperatures: int) -> list[Reading]:
     found = []
     for celsius in temperatures:
