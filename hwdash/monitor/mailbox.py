@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
 
 Letter = Callable[[], None]
 """What the loop does with an answer; it is called there."""
@@ -69,11 +72,14 @@ class Mailbox:
                 return
 
     def deliver(self) -> None:
-        """Open all letters, in the order in which they came. Called on the loop."""
+        """Open all letters, in the order in which they came; one that raises is logged. Called on the loop."""
         with self._lock:
             letters, self._letters = self._letters, []
         for letter in letters:
-            letter()
+            try:
+                letter()
+            except Exception:
+                log.exception("the answer of a reader could not be taken in")
 
 
 class Bell:

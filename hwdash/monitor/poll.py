@@ -11,7 +11,7 @@ from hwdash.core.clock import Clock
 from hwdash.core.sample import Sample
 from hwdash.monitor.complaint import Complaints
 from hwdash.monitor.mailbox import Bell, Mailbox
-from hwdash.monitor.reader import Discovery, Outcome, Reader, Turn, close, discover, read
+from hwdash.monitor.reader import Discovery, Outcome, Reader, Turn, close, discover, read, words_of
 from hwdash.monitor.registry import Registry, Watch
 from hwdash.monitor.track import Line, Track
 from hwdash.sources.source import Source
@@ -39,6 +39,7 @@ class Poll:
         self._complaints = Complaints(log, clock)
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._pending: set[Reader] = set()
+        self._overtaken: set[Reader] = set()
         self._all_in = Bell()
         self._turn = Turn()
         self._cycle = 0
@@ -73,8 +74,14 @@ class Poll:
         return complete
 
     def rewind(self) -> None:
-        """The clock has jumped: take in the answers of before, and search all sources in the next cycle."""
+        """The clock has jumped: take in the answers of before, and search all sources in the next cycle.
+
+        What was asked before and is answered later says nothing of the new time: it is left out.
+        """
         self._mailbox.deliver()
+        self._overtaken = {
+            line.reader for watch in self.watches for line in watch.lines if line.reader.busy_since is not None
+        }
         for watch in self.watches:
             watch.rescan_at_s = float("-inf")
 
@@ -130,20 +137,20 @@ class Poll:
 
     def _discovered(self, watch: Watch, discovery: Discovery) -> None:
         watch.discovering = False
-        if self._stopping:
+        try:
+            if not self._is_overtaken(watch.line) and not self._stopping:
+                self._registry.learn(watch, discovery, self._new_reader)
+                if watch.line.reader in self._pending:
+                    for line in watch.lines:
+                        self._ask(line)
+        finally:
             self._finish(watch.line)
-            return
-        self._registry.learn(watch, discovery, self._new_reader)
-        if watch.line.reader in self._pending:
-            for line in watch.lines:
-                self._ask(line)
-        self._finish(watch.line)
 
     def _ask(self, line: Line) -> None:
         """Order a read of the devices of *line* that this cycle has not asked yet."""
         reader = line.reader
         if reader.busy_since is not None:
-            if reader.refreshing:
+            if reader.refreshing or reader in self._overtaken:
                 self._pending.add(reader)
             return
         now_s = self._clock.monotonic()
@@ -163,13 +170,29 @@ class Poll:
 
     def _answered(self, line: Line, outcomes: Sequence[Outcome]) -> None:
         line.took_s = sum(outcome.took_s for outcome in outcomes)
-        retry_at_s = self._clock.monotonic() + self._lost_retry_s
-        for outcome in outcomes:
-            if (track := self._registry.get(outcome.key)) is not None:
-                track.accept(outcome, retry_at_s)
-            if outcome.error:
-                self._complaints.say(f"{line.source.name}: reading {outcome.key} failed: {outcome.error}")
+        if not self._is_overtaken(line):
+            retry_at_s = self._clock.monotonic() + self._lost_retry_s
+            for outcome in outcomes:
+                self._take_in(line, outcome, retry_at_s)
         self._finish(line)
+
+    def _take_in(self, line: Line, outcome: Outcome, retry_at_s: float) -> None:
+        track = self._registry.get(outcome.key)
+        try:
+            if track is not None:
+                track.accept(outcome, retry_at_s)
+        except Exception as error:
+            log.exception("the sample of %s could not be taken in", outcome.key)
+            if track is not None:
+                track.fail(words_of(error))
+        if outcome.error:
+            self._complaints.say(f"{line.source.name}: reading {outcome.key} failed: {outcome.error}")
+
+    def _is_overtaken(self, line: Line) -> bool:
+        """True for the one answer of *line* that was asked for before the clock jumped."""
+        overtaken = line.reader in self._overtaken
+        self._overtaken.discard(line.reader)
+        return overtaken
 
     def _serve(self, line: Line) -> None:
         """Order the reads out of turn that somebody waits for, once the reader is free."""
@@ -184,12 +207,17 @@ class Poll:
             line.reader.order(work, partial(self._refreshed, line, wanted), refreshing=True)
 
     def _refreshed(self, line: Line, wanted: Wanted, outcomes: Sequence[Outcome]) -> None:
+        overtaken = self._is_overtaken(line)
         for outcome in outcomes:
-            if outcome.sample is not None and (track := self._registry.get(outcome.key)) is not None:
-                track.hear(outcome.sample)
             for answer in wanted[outcome.key]:
                 if not answer.done():
                     answer.set_result(outcome.sample)
+            if outcome.sample is None or overtaken or (track := self._registry.get(outcome.key)) is None:
+                continue
+            try:
+                track.hear(outcome.sample)
+            except Exception:
+                log.exception("the sample of %s, read out of turn, could not be taken in", outcome.key)
         self._finish(line)
 
     def _closed(self, line: Line, _: None) -> None:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Outcome:
     """What one read of the device *key* came to: a sample, or the driver's words for a loss or a failure.
 
-    ``took_s`` is the time the driver needed, in seconds.
+    ``took_s`` is the time the driver needed, in seconds. ``late`` is true for a failure that is a timeout of the driver.
     """
 
     key: str
@@ -33,6 +33,7 @@ class Outcome:
     sample: Sample | None = None
     lost: str = ""
     error: str = ""
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def discover(source: Source) -> Discovery:
     except SourceUnavailable as problem:
         return Discovery(None, sanitise_line(str(problem), 400))
     except Exception as error:  # noqa: BLE001 - a driver may raise anything; logged where it is received
-        words = _words(error)
+        words = words_of(error)
         return Discovery(None, f"finding devices failed: {words}", words)
 
 
@@ -99,12 +100,16 @@ def _read_one(source: Source, key: str, fresh: bool) -> Outcome:
         sample = source.read(key, fresh)
     except DeviceLost as loss:
         return Outcome(key, SYSTEM_CLOCK.monotonic() - started, lost=sanitise_line(str(loss)) or "the device is gone")
+    except TimeoutError as silence:
+        words = sanitise_line(str(silence)) or "no answer"
+        return Outcome(key, SYSTEM_CLOCK.monotonic() - started, error=words, late=True)
     except Exception as error:  # noqa: BLE001 - a driver may raise anything; logged where it is received
-        return Outcome(key, SYSTEM_CLOCK.monotonic() - started, error=_words(error))
+        return Outcome(key, SYSTEM_CLOCK.monotonic() - started, error=words_of(error))
     return Outcome(key, SYSTEM_CLOCK.monotonic() - started, sample)
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
+    """What went wrong, as one safe line."""
     return sanitise_line(f"{type(error).__name__}: {error}")
 
 

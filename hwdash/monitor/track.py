@@ -65,6 +65,7 @@ class Track:
         self.lost = ""
         self._retry_at_s = 0.0
         self._error = ""
+        self._is_late = False
         self._sample: Sample | None = None
         self._base: Sample | None = None
         self._view: View | None = None
@@ -116,7 +117,12 @@ class Track:
             self._take(outcome.sample)
             self.lost = self._error = ""
         else:
-            self._error = outcome.error
+            self.fail(outcome.error, late=outcome.late)
+
+    def fail(self, words: str, *, late: bool = False) -> None:
+        """The newest read came to nothing, with these *words*; *late* when that was a timeout of the driver."""
+        self._error = words
+        self._is_late = late
 
     def hear(self, sample: Sample) -> None:
         """Keep the notices of *sample*, which is shown to somebody else: a source tells each of them once."""
@@ -213,7 +219,7 @@ class Track:
 
     def _silence(self, overdue: bool) -> str:
         if self._error:
-            return f"reading fails: {self._error}"
+            return self._error if self._is_late else f"reading fails: {self._error}"
         return "the driver does not answer" if overdue or self._sample is None else "the driver answers too slowly"
 
     def _absent(self, overdue: bool) -> Absent | None:
@@ -223,7 +229,7 @@ class Track:
         if overdue:
             return Absent.TIMED_OUT
         if self._error:
-            return Absent.ERROR
+            return Absent.TIMED_OUT if self._is_late else Absent.ERROR
         return Absent.TIMED_OUT if self._view is None else None
 
     def _now(self, absent: Absent | None) -> tuple[Mapping[str, Reading], tuple[ThrottleActivity, ...]]:

@@ -51,7 +51,7 @@ def test_suspicions_are_told_only_where_there_are_some() -> None:
     assert "suspicions" not in to_wire(calm)["health"]
     health = Health(HealthState.THROTTLED, ("slow",), NOW, True, (SuspicionKind.CLOCK, SuspicionKind.ANSWERS))
     wired = to_wire(replace(calm, health=health))
-    assert wired["health"]["suspicions"] == ["clock", "answers"]
+    assert list(wired["health"]["suspicions"]) == ["clock", "answers"]
     assert from_wire(wired, DeviceStatus).health == health
 
 

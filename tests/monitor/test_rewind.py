@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -12,7 +12,7 @@ from hwdash.core.device import Device
 from hwdash.core.event import Event
 from hwdash.core.sample import Sample
 from hwdash.core.throttle import ThrottleReason
-from hwdash.sources.fake import FakeSource, fake_gpu
+from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
 from tests.monitor.watching import following, gpus, ids, row, state, until, watching
 
 KEY = "fake:gpu-0"
@@ -119,3 +119,31 @@ async def test_at_any_pace_there_is_a_pause_between_ticks() -> None:
         began = asyncio.get_running_loop().time()
         await following(monitor, 6)
         assert asyncio.get_running_loop().time() - began >= 0.06
+
+
+async def test_an_answer_that_was_asked_for_before_the_jump_is_not_of_the_new_time() -> None:
+    clock = ManualClock()
+    source = FakeSource(gpus(2), clock=clock)
+    async with watching(source, clock=clock, interval_s=60.0, deadline_s=0.2) as monitor:
+        source.readings[KEY] = fake_readings(power_w=111.0)
+        source.hanging.add(KEY)
+        asked = asyncio.create_task(monitor.refresh(KEY, 30.0))
+        await wait_for(lambda: source.reads[KEY] >= 2)
+        monitor.interval_s = 0.1  # the hanging device is not asked again; its read is of the old time
+        jump = asyncio.create_task(monitor.rewind())
+        snapshot = await until(monitor, lambda found: row(found, "gpu0").sampled_at is None)
+        assert row(snapshot, "gpu0").number("power_w") is None
+        monitor.interval_s = 60.0
+        del source.readings[KEY]
+        source.release()
+        await jump
+        await asked
+        monitor.interval_s = 0.1
+        back = await until(monitor, lambda found: row(found, "gpu0").sampled_at is not None)
+        assert row(back, "gpu0").number("power_w") == 350.0
+
+
+async def wait_for(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
