@@ -152,8 +152,10 @@ class Chip:
         readings: dict[str, Reading] = {}
         for gauge in self.gauges:
             _put(readings, gauge, gauge.read(glance))
+        watched = list(self.gauges)
         if self._lane is not None:
             latest = self._lane.latest()
+            watched += self._slow if latest else []  # what is not read in time is not known to stand still
             for gauge in self._slow:
                 _put(readings, gauge, (latest or {}).get(gauge.metric.name, missing(latest)))
         pools = self._memory(readings, glance)
@@ -163,7 +165,7 @@ class Chip:
         for verdict in told:
             for reason, value in verdict.seconds.items():
                 seconds[reason] = seconds.get(reason, 0.0) + value
-        stalls = (gauge.fault(glance.now_s) for gauge in (*self.gauges, *self._slow))
+        stalls = (gauge.fault() for gauge in watched)
         return Sample(
             key=key,
             monotonic_s=glance.now_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.sample import Fault, FaultLevel
@@ -64,6 +65,15 @@ class Meter:
         return value + wrapped
 
 
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """Where a counter stands, since when, and when that was last seen, on the monotonic clock."""
+
+    value: float
+    since_s: float
+    seen_s: float
+
+
 class Gauge:
     """One metric of a device. For use by one thread."""
 
@@ -76,7 +86,7 @@ class Gauge:
         self._stamped = ""
         self._reading: Reading = Absent.FIRST_SAMPLE
         self._read_at_s = float("-inf")
-        self._moved: tuple[float, float] | None = None
+        self._stand: _Stand | None = None
 
     @property
     def tried(self) -> str:
@@ -97,7 +107,7 @@ class Gauge:
         """The device cannot be read for *reason*: the counters begin anew afterwards."""
         if self._meter is not None:
             self._meter.forget()
-        self._reading, self._read_at_s, self._stamped, self._moved = reason, float("-inf"), "", None
+        self._reading, self._read_at_s, self._stamped, self._stand = reason, float("-inf"), "", None
 
     def read(self, glance: Glance) -> Reading:
         """The metric now; the value before where ``min_interval`` or an unchanged time stamp says that it still is."""
@@ -105,6 +115,8 @@ class Gauge:
             return self._reading
         self._read_at_s = glance.now_s
         if self._is_same_stamp(glance):
+            if self._stand is not None:
+                self._stand = replace(self._stand, seen_s=glance.now_s)
             return self._reading
         if (reason := self._why_not(glance)) is not None:
             self._reading = reason
@@ -113,13 +125,13 @@ class Gauge:
         self._watch(glance.now_s)
         return self._reading
 
-    def fault(self, now_s: float) -> Fault | None:
-        """What is wrong when the counter has stood still for longer than it may."""
-        limit_s = self.metric.stalled_after_s
-        if limit_s is None or self._moved is None or now_s - self._moved[1] < limit_s:
+    def fault(self) -> Fault | None:
+        """What is wrong when the counter was seen to stand still for longer than it may. May be asked by any thread."""
+        limit_s, stand = self.metric.stalled_after_s, self._stand
+        if limit_s is None or stand is None or stand.seen_s - stand.since_s < limit_s:
             return None
-        stood_s = now_s - self._moved[1]
-        words = f"{self.metric.id} has stood at {self._moved[0]:g} for {stood_s:.0f} s: the chip does not move"
+        stood_s = stand.seen_s - stand.since_s
+        words = f"{self.metric.id} has stood at {stand.value:g} for {stood_s:.0f} s: the chip does not move"
         return Fault(f"{self.metric.id}_stalled", words, FaultLevel.STALLED)
 
     def _is_same_stamp(self, glance: Glance) -> bool:
@@ -155,10 +167,13 @@ class Gauge:
         """Remember since when the counter stands where it stands."""
         if self.metric.stalled_after_s is None:
             return
+        stand = self._stand
         if isinstance(self._reading, Absent):
-            self._moved = None
-        elif self._moved is None or self._reading != self._moved[0] or (self.metric.rate and self._reading > 0):
-            self._moved = (self._reading, now_s)
+            self._stand = None
+        elif stand is None or self._reading != stand.value or (self.metric.rate and self._reading > 0):
+            self._stand = _Stand(self._reading, now_s, now_s)
+        else:
+            self._stand = replace(stand, seen_s=now_s)
 
 
 def holds(guard: Guard, text: str) -> bool:

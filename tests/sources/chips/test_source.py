@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -287,6 +288,40 @@ def test_slow_files_are_read_beside(tmp_path: Path) -> None:
         time.sleep(0.005)
     assert bench.read().readings["power_w"] == 7.0
     bench.source.close()
+
+
+def test_a_counter_stands_still_only_where_it_was_read(tmp_path: Path) -> None:
+    rules = 'metrics.heartbeat = { path = "n", min_interval = "60s", health = { stalled_after = "10s" } }\n'
+    bench = toy(tmp_path, rules, {"n": "5"})
+    assert not bench.read().faults
+    assert not bench.read(after_s=30.0).faults
+    assert [fault.words for fault in bench.read(after_s=30.0).faults] == [
+        "heartbeat has stood at 5 for 60 s: the chip does not move"
+    ]
+    assert not bench.read({"sys/class/toy/toy0/n": "6"}, after_s=60.0).faults
+
+
+def test_what_is_not_read_in_time_does_not_stand_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = 'metrics.heartbeat = { path = "n", slow = true, health = { stalled_after = "10s" } }\n'
+    bench = toy(tmp_path, rules, {"n": "5"})
+    deadline = time.monotonic() + 20
+    while not is_present(bench.read().readings["heartbeat_total"]) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    go_on, read = threading.Event(), Tree._read
+
+    def hanging(full: str, path: str, limit: int, flags: int = 0) -> bytes:
+        if full.endswith("/n"):
+            go_on.wait(20)
+        return read(full, path, limit, flags)
+
+    monkeypatch.setattr(Tree, "_read", staticmethod(hanging))
+    try:
+        while bench.read(after_s=20.0).readings["heartbeat_total"] is not Absent.TIMED_OUT:
+            assert time.monotonic() < deadline
+        assert not bench.read(after_s=20.0).faults
+    finally:
+        go_on.set()
+        bench.source.close()
 
 
 def test_what_a_check_says(tmp_path: Path) -> None:
