@@ -19,6 +19,10 @@ from hwdash.sources.chips.value import number_of
 from hwdash.sources.sysfs import ReadFailure
 
 
+_SPELL_S = 60.0
+"""A counter that rises again within this many seconds still tells of the same spell: that is no news."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What was found: reasons that hold, all it would tell of, seconds per reason, words for what has no reason.
@@ -43,6 +47,7 @@ class Throttler:
         self._figure = Figure(Number((entry.origin,)))
         self._meter = Meter(entry.counter, rate=False)
         self._last: float | None = None
+        self._rose_s = float("-inf")
         self._decoder = DECODERS[entry.decoder]() if entry.kind is ThrottleKind.DECODER else None
         self._paths: tuple[str, ...] = ()
         self.tried = ""
@@ -145,8 +150,10 @@ class Throttler:
             shown = f"{total:g} s"
         else:
             shown = f"{total:g}"
-            if rise > 0:
+            if rise > 0 and glance.now_s - self._rose_s >= _SPELL_S:
                 notices = (Notice(f"{bit.id}: {rise:g} more since the last look, {total:g} in all"),)
+            if rise > 0:
+                self._rose_s = glance.now_s
         return self._verdict(bit, active=rise > 0, shown=shown, seconds=seconds, notices=notices)
 
     @staticmethod

@@ -254,6 +254,20 @@ def test_throttling_of_every_sort(tmp_path: Path) -> None:
     assert sample.throttle_known == frozenset()
 
 
+def test_a_counter_of_events_is_told_of_once_a_spell(tmp_path: Path) -> None:
+    bench = toy(tmp_path, '[[throttle]]\nid = "trip"\nclass = "thermal"\npath = "n"\ntype = "counter"\n', {"n": "1"})
+    file = "sys/class/toy/toy0/n"
+    assert not bench.read().notices
+    told = [bench.read({file: str(count)}, after_s=30.0) for count in (2, 3, 3, 4)]
+    assert [[notice.words for notice in sample.notices] for sample in told] == [
+        ["trip: 1 more since the last look, 2 in all"],
+        [],
+        [],
+        ["trip: 1 more since the last look, 4 in all"],
+    ]
+    assert [bool(sample.throttle_flags) for sample in told] == [True, True, False, True]
+
+
 def test_runtime_and_abilities(tmp_path: Path) -> None:
     rules = (
         '[capabilities]\ndtypes = { path = "caps", parse = { json = "/dtypes" } }\ncompute_units = 24\n'
