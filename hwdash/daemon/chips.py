@@ -9,6 +9,7 @@ from pathlib import Path
 from hwdash.core.clock import SYSTEM_CLOCK
 from hwdash.core.device import DeviceKind
 from hwdash.core.errors import UsageError
+from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.check import Finding, InstanceReport, examine
 from hwdash.sources.chips.finder import Finder
 from hwdash.sources.chips.glance import ROOTS, Glance
@@ -112,7 +113,7 @@ def _parts(profile: Profile) -> dict[str, Number]:
 
 
 def _paths_of(number: Number) -> str:
-    return ", ".join(template.text for origin in number.origins for template in origin.paths)
+    return sanitise_line(", ".join(template.text for origin in number.origins for template in origin.paths), 1000)
 
 
 def _why_none(profile: Profile, sysroot: Path) -> str:

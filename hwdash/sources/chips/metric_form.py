@@ -211,7 +211,7 @@ def read_pools(tables: list[Table]) -> tuple[Pool, ...]:
     """The memory pools of ``[[memory]]``."""
     pools: list[Pool] = []
     for table in tables:
-        id_ = table.text("id", required=True, longest=32)
+        id_ = table.name("id", longest=32)
         shared = table.choice("role", ("device", "shared-host"), "device") == "shared-host"
         used, total, free = (read_quantity(table, key, Dimension.BYTES) for key in ("used", "total", "free"))
         if used is not None and used.declared is not None:
@@ -281,7 +281,7 @@ def _bit_field(table: Table) -> Throttle:
 
 
 def _bit(table: Table) -> ThrottleBit:
-    id_ = table.text("id", required=True, longest=40)
+    id_ = table.name("id", longest=40)
     category = ThrottleClass(table.choice("class", tuple(ThrottleClass), "other"))
     known = _REASONS.get(id_)
     if known is not None:

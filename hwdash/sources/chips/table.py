@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.line import Path, key_lines, line_of
 
 _MAX_PROBLEMS = 100
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Problem:
     origin: str = ""
 
     def __str__(self) -> str:
-        return f"{self.origin}:{self.line}: {f'{self.where} ' if self.where else ''}{self.words}"
+        return f"{sanitise_line(self.origin, 400)}:{self.line}: {f'{self.where} ' if self.where else ''}{self.words}"
 
 
 class ProfileError(UsageError):
@@ -117,6 +119,16 @@ class Table:
             self.wrong(key, f"must be a string of at most {longest} characters, not {_shown(value)}")
             return ""
         return value
+
+    def name(self, key: str, *, longest: int) -> str:
+        """A name that must stand there: letters, digits, ``_``, ``-`` and ``.``; safe for a terminal."""
+        text = self.text(key, required=True, longest=longest)
+        if text and not _NAME.fullmatch(text):
+            self.wrong(
+                key, f"must be letters, digits, _, - and ., beginning with a letter or digit, not {_shown(text)}"
+            )
+            return ""
+        return text
 
     def choice(self, key: str, choices: Sequence[str], default: str = "") -> str:
         """One of *choices*; *default* when it does not stand there or is none of them."""

@@ -74,6 +74,12 @@ def test_all_mistakes_at_once_with_their_lines() -> None:
         ('[[throttle]]\npath = "a"\nid = "power_cap"\nclass = "thermal"', "of power_cap is power"),
         ('[[throttle]]\npath = "a"\nbits = { 99 = { id = "power_cap" } }', "no number of a bit"),
         ('[[throttle]]\npath = "a"\ndecoder = "none"', "must be one of"),
+        ('[[memory]]\nid = "p\\u001b]0;owned\\u0007"\ntotal = "1GiB"', "5: memory[0].id must be letters, digits"),
+        ('[[throttle]]\npath = "a"\nid = "\\u001b[31mred"\nclass = "other"', "6: throttle[0].id must be letters"),
+        (
+            '[[throttle]]\npath = "a"\nbits = { 1 = { id = "a b", class = "other" } }',
+            "throttle[0].bits.1.id must be letters",
+        ),
         ('[guard]\nskip_when = [{ path = "a" }]', "exactly one of exists"),
         ('[status]\npath = "a"\nmap = { x = "broken" }', "must be one of ok"),
         ('[runtime]\ntorch_device = "hpu"\nurl = "http://x"', "either torch_device or url"),
