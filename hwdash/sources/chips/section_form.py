@@ -61,11 +61,15 @@ _EDGES: Mapping[str, Mapping[str, tuple[str, Dimension]]] = MappingProxyType(
 )
 _RESERVED = frozenset({"instance", "instance_number", "read"})
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,9}", re.ASCII)
-_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 _TORCH_DEVICE = re.compile(r"[a-z][a-z0-9_]{0,31}(:[0-9]{1,4})?", re.ASCII)
 _DTYPE = re.compile(r"[a-z][a-z0-9_]{1,15}", re.ASCII)
-# A profile may say which device a worker sees, and nothing else about the environment it runs in.
-_PINNING = ("VISIBLE", "DEVICE", "AFFINITY", "MODULE")
+_VARIABLE = re.compile(
+    r"[A-Z][A-Z0-9_]{0,40}_VISIBLE_(DEVICES|MODULES|CARDS|CORES|CHIPS|NPUS)|ASCEND_DEVICE_ID|FURIOSA_DEVICES"
+    r"|GPU_DEVICE_ORDINAL|HLS_MODULE_ID|NPU_DEVICENAME|ONEAPI_DEVICE_SELECTOR|RBLN_DEVICES|SYCL_DEVICE_FILTER"
+    r"|ZE_AFFINITY_MASK",
+    re.ASCII,
+)
+"""What vendors' runtimes choose devices by. Another variable could have the worker load a library, say."""
 
 
 def read_match(table: Table) -> Match:
@@ -234,9 +238,8 @@ def read_computing(table: Table) -> Computing | None:
         return None
     torch_device = _matching(inner, "torch_device", _TORCH_DEVICE, 'a device of torch such as "hpu" or "xpu"')
     module = _matching(inner, "module", _MODULE, 'a module\'s name such as "habana_frameworks.torch"')
-    variable = _matching(inner, "visible_variable", _VARIABLE, "the name of an environment variable")
-    if variable and not any(word in variable for word in _PINNING):
-        inner.wrong("visible_variable", f"must choose devices: its name has none of {', '.join(_PINNING)}")
+    chooser = "a variable that chooses devices, such as ACME_VISIBLE_DEVICES or ZE_AFFINITY_MASK"
+    variable = _matching(inner, "visible_variable", _VARIABLE, chooser)
     url = _url(inner)
     visible_as = _visible_as(inner)
     inner.finish()

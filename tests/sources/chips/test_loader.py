@@ -86,8 +86,7 @@ def test_all_mistakes_at_once_with_their_lines() -> None:
         ('[runtime]\nurl = "ftp://x"', "base URL"),
         ('[runtime]\nurl = "http://u:p@x"', "no password"),
         ('[runtime]\ntorch_device = "hpu"\nmodule = "os;x"', "module's name"),
-        ('[runtime]\ntorch_device = "hpu"\nvisible_variable = "LD_PRELOAD"\nvisible_as = "x"', "must choose devices"),
-        ('[runtime]\ntorch_device = "hpu"\nvisible_variable = "X_VISIBLE"', "together"),
+        ('[runtime]\ntorch_device = "hpu"\nvisible_variable = "X_VISIBLE_DEVICES"', "together"),
         ('[identity]\nkey = { basename_of = "pci" }', "needs the anchor pci"),
         ('[thresholds]\nslowdown_c = "hot"', "a quantity of temperature"),
         ('[capabilities]\ndtypes = ["BF 16"]', "no precision"),
@@ -96,6 +95,33 @@ def test_all_mistakes_at_once_with_their_lines() -> None:
 def test_mistakes_are_named(rules: str, words: str) -> None:
     found = problems_of(HEAD + rules)
     assert any(words in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["LD_PRELOAD", "OPENSSL_MODULES", "PYTHONPATH", "VISIBLE", "GCONV_PATH_DEVICE", "X_VISIBLE_DEVICES_PATH", "x", "é"],
+)
+def test_only_what_chooses_devices_is_set(variable: str) -> None:
+    rules = f'[runtime]\ntorch_device = "hpu"\nvisible_variable = "{variable}"\nvisible_as = "x"\n'
+    assert any("must be a variable that chooses devices" in problem for problem in problems_of(HEAD + rules))
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "CUDA_VISIBLE_DEVICES",
+        "HABANA_VISIBLE_MODULES",
+        "NEURON_RT_VISIBLE_CORES",
+        "TPU_VISIBLE_CHIPS",
+        "TT_METAL_VISIBLE_DEVICES",
+        "ZE_AFFINITY_MASK",
+        "ONEAPI_DEVICE_SELECTOR",
+        "RBLN_DEVICES",
+    ],
+)
+def test_variables_of_vendors_are_taken(variable: str) -> None:
+    rules = f'[runtime]\ntorch_device = "hpu"\nvisible_variable = "{variable}"\nvisible_as = "x"\n'
+    assert parse_profile(HEAD + rules, "x.toml").computing is not None
 
 
 @pytest.mark.parametrize(
