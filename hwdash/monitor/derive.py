@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from hwdash.core.device import Device
 from hwdash.core.reading import Absent, Reading, is_present, present
@@ -17,16 +19,31 @@ _NONE: frozenset[ThrottleReason] = frozenset()
 _UNKNOWN = frozenset({ThrottleReason.UNKNOWN})
 
 
+class Count(NamedTuple):
+    """A counter that is not in every sample: its value at *at_s*, and the duty between *begin_s* and then."""
+
+    seconds: float
+    begin_s: float
+    at_s: float
+    duty: float | None
+
+
+Counts = Mapping[ThrottleReason, Count]
+NO_COUNTS: Counts = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """A sample with everything that can be derived: the readings of a snapshot, and the throttling, worst first.
 
-    ``still`` is true when nothing about the throttling has changed since the sample before.
+    ``still`` is true when nothing about the throttling has changed since the sample before. ``counts`` has the counters
+    whose last two values are not those of the last two samples.
     """
 
     readings: Mapping[str, Reading]
     throttle: tuple[ThrottleActivity, ...] = ()
     still: bool = False
+    counts: Counts = field(default_factory=lambda: NO_COUNTS)
 
 
 def derive(previous: Sample | None, sample: Sample, device: Device, known: View | None = None) -> View:
@@ -49,19 +66,51 @@ def derive(previous: Sample | None, sample: Sample, device: Device, known: View 
     if slowdown is not None and temperature is not None and not is_present(readings.get("temperature_margin_c")):
         changes["temperature_margin_c"] = slowdown - temperature
     still = previous is not None and sample.monotonic_s > previous.monotonic_s and _stands(previous, sample)
-    if still and known is not None and known.still:
-        throttle = known.throttle
+    throttle_before = known.throttle if known is not None else ()
+    counts = count(previous, sample, throttle_before, known.counts if known is not None else NO_COUNTS)
+    if still and known is not None and known.still and counts == known.counts:
+        throttle = throttle_before
     else:
-        throttle = throttling(previous, sample, known.throttle if known is not None else ())
-    return View({**readings, **changes} if changes else readings, throttle, still)
+        throttle = throttling(previous, sample, throttle_before, counts)
+    return View({**readings, **changes} if changes else readings, throttle, still, counts)
+
+
+def count(
+    previous: Sample | None, sample: Sample, throttle: tuple[ThrottleActivity, ...] = (), known: Counts = NO_COUNTS
+) -> Counts:
+    """The counters that were not read with both *previous* and *sample*: a driver may be asked for them less often.
+
+    *throttle* and *known* are what was found of *previous*. One that is missing in *sample* keeps its last value and
+    duty; one that is back has its duty over all the time since then.
+    """
+    if previous is None or (not known and previous.throttle_seconds.keys() == sample.throttle_seconds.keys()):
+        return NO_COUNTS
+    before, now = previous.throttle_seconds, sample.throttle_seconds
+    counts: dict[ThrottleReason, Count] = {}
+    for reason, seconds in now.items():
+        if reason not in before and (last := known.get(reason)) is not None:
+            duty = _duty(last.seconds, seconds, sample.monotonic_s - last.at_s)
+            counts[reason] = Count(seconds, last.at_s, sample.monotonic_s, duty)
+    for reason in sample.throttle_known.difference(now):
+        if reason in before:
+            duty = next((item.duty for item in throttle if item.reason is reason), None)
+            begin_s = known[reason].begin_s if reason in known else previous.monotonic_s
+            counts[reason] = Count(before[reason], begin_s, previous.monotonic_s, duty)
+        elif reason in known:
+            counts[reason] = known[reason]
+    return counts
 
 
 def throttling(
-    previous: Sample | None, sample: Sample, known: tuple[ThrottleActivity, ...] = ()
+    previous: Sample | None,
+    sample: Sample,
+    known: tuple[ThrottleActivity, ...] = (),
+    counts: Counts = NO_COUNTS,
 ) -> tuple[ThrottleActivity, ...]:
     """Every reason that the device tells of: thermal, power, current, reliability, then others.
 
-    *known* is what was found of the sample before: what has not changed since is not made again.
+    *known* is what was found of the sample before: what has not changed since is not made again. A counter of *counts*
+    that this sample does not have goes on with its seconds and its duty of then.
     """
     active = sample.throttle_flags or _NONE
     unknown = sample.unknown_flags
@@ -75,8 +124,10 @@ def throttling(
         if reason is ThrottleReason.UNKNOWN:
             flag, detail = flag or bool(unknown), unknown
         seconds = counted.get(reason)
-        if seconds is not None and (rate := _rate(before.get(reason), seconds, elapsed)) is not None:
-            duty = rate if rate < 1.0 else 1.0
+        if (seldom := counts.get(reason)) is not None:
+            seconds, duty = seldom.seconds, seldom.duty
+        elif seconds is not None:
+            duty = _duty(before.get(reason), seconds, elapsed)
         same = known[place] if place < len(known) else None
         if (
             same is not None
@@ -115,3 +166,8 @@ def _rate(before: float | None, now: float, elapsed_s: float) -> float | None:
     if before is None or elapsed_s <= 0 or now < before:
         return None
     return (now - before) / elapsed_s
+
+
+def _duty(before: float | None, now: float, elapsed_s: float) -> float | None:
+    rate = _rate(before, now, elapsed_s)
+    return None if rate is None else min(rate, 1.0)

@@ -11,6 +11,7 @@ from hwdash.core.device import Limits
 from hwdash.core.format import clock_text, duration_text
 from hwdash.core.reading import Reading, present
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
+from hwdash.monitor.derive import NO_COUNTS, Counts
 
 WINDOW_S = 60.0
 """How far back the time under a reason is counted."""
@@ -51,13 +52,15 @@ def _nothing() -> Mapping[ThrottleReason, Never]:
 class Throttling:
     """The episodes of a device, worst first, and the spans of the last minute by reason.
 
-    ``from_s`` is the first sample of this account, ``at_s`` the newest.
+    ``from_s`` is the first sample of this account, ``at_s`` the newest. ``ahead`` are the seconds since the last span of
+    a reason whose counter is read less often, as many as its last duty makes them; they enter no span.
     """
 
     from_s: float
     at_s: float
     episodes: Mapping[ThrottleReason, Episode] = field(default_factory=_nothing)
     spans: Mapping[ThrottleReason, tuple[Span, ...]] = field(default_factory=_nothing)
+    ahead: Mapping[ThrottleReason, float] = field(default_factory=_nothing)
 
     @property
     def counts(self) -> bool:
@@ -67,7 +70,7 @@ class Throttling:
     def seconds(self, reason: ThrottleReason) -> float:
         """Seconds under *reason* within the window; a span that reaches out of it counts by its share."""
         start = self.at_s - WINDOW_S
-        return sum(
+        return self.ahead.get(reason, 0.0) + sum(
             seconds if begin >= start else seconds * (end - start) / (end - begin)
             for begin, end, seconds in self.spans.get(reason, ())
         )
@@ -82,10 +85,13 @@ def in_force(throttle: Sequence[ThrottleActivity]) -> list[ThrottleReason]:
     ]
 
 
-def proceed(before: Throttling | None, now_s: float, throttle: Sequence[ThrottleActivity]) -> Throttling:
+def proceed(
+    before: Throttling | None, now_s: float, throttle: Sequence[ThrottleActivity], counts: Counts = NO_COUNTS
+) -> Throttling:
     """The account after a sample at *now_s*.
 
     Time under a reason is its duty where there is a counter; else a flag is held to stand from one sample to the next.
+    A counter of *counts* is accounted when it was read, for all the time since the time before.
     """
     limiting = in_force(throttle)
     if before is None or now_s < before.at_s:
@@ -93,12 +99,20 @@ def proceed(before: Throttling | None, now_s: float, throttle: Sequence[Throttle
     if not limiting and not before.episodes and not before.spans:
         return Throttling(before.from_s, now_s)
     return Throttling(
-        before.from_s, now_s, _episodes(before, now_s, limiting, throttle), _spans(before, now_s, throttle)
+        before.from_s,
+        now_s,
+        _episodes(before, now_s, limiting, throttle, counts),
+        _spans(before, now_s, throttle, counts),
+        _ahead(before, now_s, counts) if counts else _NOTHING,
     )
 
 
 def _episodes(
-    account: Throttling, now_s: float, limiting: Sequence[ThrottleReason], throttle: Sequence[ThrottleActivity]
+    account: Throttling,
+    now_s: float,
+    limiting: Sequence[ThrottleReason],
+    throttle: Sequence[ThrottleActivity],
+    counts: Counts,
 ) -> Mapping[ThrottleReason, Episode]:
     # In the order of the sample, which is by severity; what has just ended comes last.
     before = account.episodes
@@ -108,7 +122,8 @@ def _episodes(
         if known is not None and not known.clean:
             episodes[reason] = Episode(known.since_s, now_s)
         else:
-            episodes[reason] = Episode(now_s - _held_s(reason, throttle, now_s - account.at_s), now_s)
+            begin_s = counts[reason].begin_s if reason in counts else account.at_s
+            episodes[reason] = Episode(now_s - _held_s(reason, throttle, now_s - begin_s), now_s)
     for reason, episode in before.items():
         clean = episode.clean + 1
         if reason not in episodes and not (clean >= CLEAN_SAMPLES and now_s - episode.last_s >= CLEAN_SECONDS):
@@ -124,21 +139,31 @@ def _held_s(reason: ThrottleReason, throttle: Sequence[ThrottleActivity], elapse
 
 
 def _spans(
-    before: Throttling, now_s: float, throttle: Sequence[ThrottleActivity]
+    before: Throttling, now_s: float, throttle: Sequence[ThrottleActivity], counts: Counts
 ) -> Mapping[ThrottleReason, tuple[Span, ...]]:
-    elapsed = now_s - before.at_s
     start = now_s - WINDOW_S
     spans = {reason: kept for reason, old in before.spans.items() if (kept := _since(old, start))}
-    if elapsed <= 0:
-        return spans
     for activity in throttle:
-        held = before.episodes.get(activity.reason)
-        share = activity.duty
+        reason, share, begin_s = activity.reason, activity.duty, before.at_s
+        if (seldom := counts.get(reason)) is not None:
+            begin_s = max(seldom.begin_s, before.from_s) if seldom.at_s == now_s else now_s
+        if begin_s >= now_s:
+            continue
         if share is None:
+            held = before.episodes.get(reason)
             share = 1.0 if held is not None and not held.clean else 0.0
         if share > 0:
-            spans[activity.reason] = _joined(spans.get(activity.reason, ()), before.at_s, now_s, share * elapsed)
+            spans[reason] = _joined(spans.get(reason, ()), begin_s, now_s, share * (now_s - begin_s))
     return spans
+
+
+def _ahead(before: Throttling, now_s: float, counts: Counts) -> Mapping[ThrottleReason, float]:
+    ahead = {}
+    for reason, seldom in counts.items():
+        held = before.episodes.get(reason)
+        share = (1.0 if held is not None and not held.clean else 0.0) if seldom.duty is None else seldom.duty
+        ahead[reason] = share * (now_s - max(seldom.at_s, before.from_s))
+    return ahead
 
 
 def _since(spans: tuple[Span, ...], start: float) -> tuple[Span, ...]:

@@ -13,6 +13,7 @@ from hwdash.core.health import WARM_MARGIN_C, Health, HealthState
 from hwdash.core.reading import Absent, Reading, is_present, present
 from hwdash.core.sample import Fault, FaultLevel
 from hwdash.core.throttle import ThrottleActivity
+from hwdash.monitor.derive import NO_COUNTS, Counts
 from hwdash.monitor.episode import Throttling, proceed, throttle_words
 
 WARM_UNTIL_C = 12.0
@@ -31,7 +32,8 @@ class Observation:
     ``at_s`` is the monotonic time of the sample (of the tick, where it is not a new one), ``at`` the time of the tick
     in UTC. ``fresh`` tells that readings and throttling are of a sample that was not observed before. ``lost`` holds
     the driver's words when the device is gone. ``silence`` is why there is no sample, when the last one is too old
-    (or never came); ``age_s`` its age. ``suspicions`` are the words of `hwdash.monitor.suspicion.Suspicion`.
+    (or never came); ``age_s`` its age. ``suspicions`` are the words of `hwdash.monitor.suspicion.Suspicion`;
+    ``counts`` are those of the `hwdash.monitor.derive.View`.
     """
 
     at_s: float
@@ -45,6 +47,7 @@ class Observation:
     age_s: float | None = None
     faults: tuple[Fault, ...] = ()
     suspicions: tuple[str, ...] = ()
+    counts: Counts = field(default_factory=lambda: NO_COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def advance(before: Condition | None, seen: Observation) -> Condition:
     warnings = tuple(fault.words for fault in seen.faults)
     if asleep(seen.readings):
         return Condition(_health(before, HealthState.OK, (ASLEEP, *warnings), seen.at))
-    throttling = proceed(None if before is None else before.throttling, seen.at_s, seen.throttle)
+    throttling = proceed(None if before is None else before.throttling, seen.at_s, seen.throttle, seen.counts)
     margin, memory = present(seen.readings.get("temperature_margin_c")), memory_margin(seen.readings, seen.limits)
     warm = _is_warm(margin, before is not None and before.warm)
     memory_warm = _is_warm(memory, before is not None and before.memory_warm)

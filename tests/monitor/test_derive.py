@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,8 @@ from hwdash.core.device import Limits
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.sample import Sample
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
-from hwdash.monitor.derive import derive, throttling
+from hwdash.monitor.derive import View, derive, throttling
+from hwdash.monitor.episode import proceed
 from hwdash.sources.fake import fake_gpu
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -126,3 +128,44 @@ def test_no_counter_makes_a_negative_or_impossible_rate(
         assert activity.duty is None or 0 <= activity.duty <= 1
         assert activity.limiting == (activity.active or (activity.duty or 0) > 0)
     assert {activity.reason for activity in view.throttle} >= (flags or frozenset())
+
+
+def test_a_counter_that_is_read_seldom_has_its_duty_over_all_the_time_between() -> None:
+    slow, fast = ThrottleReason.THERMAL_HW, ThrottleReason.POWER_CAP
+    view: View | None = None
+    before: Sample | None = None
+    duties = []
+    account = None
+    for tick in range(21):
+        seconds = {fast: 0.5 * tick}
+        if tick % 5 == 0:
+            seconds[slow] = 0.2 * tick
+        now = replace(sample(float(tick), seconds=seconds), throttle_known=frozenset({slow, fast}))
+        view = derive(before, now, GPU, view)
+        before = now
+        account = proceed(account, now.monotonic_s, view.throttle, view.counts)
+        by_reason = {activity.reason: activity for activity in view.throttle}
+        assert by_reason[fast].duty == (None if tick == 0 else 0.5)
+        assert by_reason[slow].seconds == 0.2 * (tick - tick % 5)
+        duties.append(by_reason[slow].duty)
+        if tick >= 5:
+            assert account.seconds(slow) == pytest.approx(0.2 * tick)
+    assert duties[:5] == [None] * 5
+    assert duties[5:] == pytest.approx([0.2] * 16)
+    assert account is not None
+    assert sum(seconds for _, _, seconds in account.spans[slow]) == pytest.approx(4.0)
+
+
+def test_a_seldom_counter_that_rests_has_no_duty_once_it_was_read_again() -> None:
+    slow = ThrottleReason.THERMAL_HW
+    view: View | None = None
+    before: Sample | None = None
+    duties = []
+    for tick, seconds in enumerate([0.0, None, 2.0, None, None, 2.0, 2.0, 3.0, None, 1.0]):
+        now = replace(
+            sample(float(tick), seconds={} if seconds is None else {slow: seconds}), throttle_known=frozenset({slow})
+        )
+        view = derive(before, now, GPU, view)
+        before = now
+        duties.append(view.throttle[0].duty)
+    assert duties == [None, None, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, None]
