@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from hwdash.core.device import Device
@@ -13,9 +13,9 @@ from hwdash.core.health import Health
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import FaultLevel, Notice, Sample
 from hwdash.core.snapshot import DeviceStatus, LastRequest
-from hwdash.core.throttle import ThrottleActivity
+from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 from hwdash.monitor.chronicle import Chronicle
-from hwdash.monitor.derive import View, derive
+from hwdash.monitor.derive import NO_COUNTS, View, derive
 from hwdash.monitor.health import Condition, Observation, advance
 from hwdash.monitor.reader import Outcome, Reader
 from hwdash.monitor.suspicion import Suspicion
@@ -74,6 +74,8 @@ class Track:
         self._suspicion = Suspicion(self.device.kind)
         self._suspicions: tuple[str, ...] = ()
         self._notices: list[Notice] = []
+        self._heard_flags: frozenset[ThrottleReason] = frozenset()
+        self._heard_unknown: str | None = None
         self._chronicle.forget()
 
     def due(self, cycle: int, now_s: float) -> bool:
@@ -125,8 +127,15 @@ class Track:
         self._is_late = late
 
     def hear(self, sample: Sample) -> None:
-        """Keep the notices of *sample*, which is shown to somebody else: a source tells each of them once."""
-        self._notices += sample.notices[: _MOST_NOTICES - len(self._notices)]
+        """Keep what *sample*, which was read out of turn, says of the time since the last tick.
+
+        A source tells each notice once, and may tell what has grown since its last read by a flag: both go into the
+        next tick. Rates and duties are from tick to tick all the same.
+        """
+        self._note(sample)
+        if self._sample is None or sample.monotonic_s != self._sample.monotonic_s:
+            self._heard_flags |= sample.throttle_flags or frozenset()
+            self._heard_unknown = sample.unknown_flags or self._heard_unknown
 
     def note_request(self, now_s: float, last: LastRequest) -> None:
         """A request has finished on the device at *now_s*."""
@@ -170,16 +179,26 @@ class Track:
         known = self._sample
         if known is not None and not self.lost and (known is sample or known.monotonic_s == sample.monotonic_s):
             return  # the very same state again, of a clock that stands or a chip that has nothing new
+        if self._heard_flags or self._heard_unknown:
+            sample = replace(
+                sample,
+                throttle_flags=self._heard_flags | (sample.throttle_flags or frozenset()),
+                unknown_flags=sample.unknown_flags or self._heard_unknown,
+            )
         self._view = derive(self._base, sample, self.device, self._view)
         self._sample = self._base = sample
         self._fresh = True
+        self._heard_flags, self._heard_unknown = frozenset(), None
         if sample.notices:
-            self.hear(sample)
+            self._note(sample)
         if any(fault.level is not FaultLevel.WARNING for fault in sample.faults):
             self._suspicion.pause()
             self._suspicions = ()
         else:
             self._suspicions = self._suspicion.observe(sample, self._view.readings, self._view.throttle, self.device)
+
+    def _note(self, sample: Sample) -> None:
+        self._notices += sample.notices[: _MOST_NOTICES - len(self._notices)]
 
     def _health(
         self,
@@ -205,6 +224,7 @@ class Track:
                     age_s,
                     () if sample is None else sample.faults,
                     self._suspicions,
+                    NO_COUNTS if self._view is None else self._view.counts,
                 ),
             )
             self._fresh = False
@@ -215,6 +235,7 @@ class Track:
         self._error = ""
         self._base = None  # a device that comes back may have been reset: its counters start anew
         self._fresh = False
+        self._heard_flags, self._heard_unknown = frozenset(), None
         self._suspicion.pause()
 
     def _silence(self, overdue: bool) -> str:

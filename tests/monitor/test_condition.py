@@ -10,6 +10,7 @@ from hwdash.core.process import DeviceProcess
 from hwdash.core.reading import Absent
 from hwdash.core.sample import Fault, FaultLevel, Notice
 from hwdash.core.snapshot import LastRequest
+from hwdash.core.throttle import ThrottleReason
 from hwdash.sources.fake import FakeSource, fake_readings
 from tests.monitor.watching import gpus, has_state, row, until, watching
 
@@ -75,6 +76,30 @@ async def test_every_notice_is_an_event_also_one_that_a_refresh_heard() -> None:
         source.changes.clear()
     told = [event.words for event in events if event.kind is EventKind.DEVICE]
     assert told[:2] == ["XID 31: page fault", "XID 43: reset channel"]
+
+
+async def test_throttling_that_only_a_refresh_was_told_of_is_in_the_next_tick_and_rates_are_from_tick_to_tick() -> None:
+    clock = ManualClock()
+    source = FakeSource(gpus(1), clock=clock)
+    source.readings[KEY] = fake_readings(power_w=Absent.NOT_SUPPORTED, energy_j=1000.0)
+    source.throttle_seconds[KEY] = {ThrottleReason.POWER_CAP: 1.0}
+    async with watching(source, clock=clock, interval_s=60.0) as monitor:
+        clock.advance(1.0)
+        source.flags[KEY] = frozenset({ThrottleReason.THERMAL_HW})
+        source.throttle_seconds[KEY] = {ThrottleReason.POWER_CAP: 2.0}
+        assert await monitor.refresh(KEY, 5.0) is not None
+        clock.advance(3.0)
+        source.flags.clear()
+        source.readings[KEY] = fake_readings(power_w=Absent.NOT_SUPPORTED, energy_j=1400.0)
+        monitor.interval_s = 0.1
+        told = row(await until(monitor, lambda found: found.sequence >= 2), "gpu0")
+        assert told.number("power_w") == 100.0
+        assert {item.reason: (item.active, item.duty) for item in told.throttle} == {
+            ThrottleReason.THERMAL_HW: (True, None),
+            ThrottleReason.POWER_CAP: (False, 0.25),
+        }
+        clock.advance(1.0)
+        await until(monitor, lambda found: not row(found, "gpu0").limiting)
 
 
 async def test_a_sleeping_card_is_well_and_not_stale() -> None:
