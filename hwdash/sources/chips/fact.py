@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwdash.core.reading import Absent
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.glance import Glance
-from hwdash.sources.chips.pattern import MAX_TEXT
+from hwdash.sources.chips.pattern import search
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Condition, Fact
 
@@ -62,4 +62,4 @@ def holds_at(condition: Condition, place: Place, glance: Glance) -> bool:
         return text == condition.equals
     if condition.one_of is not None:
         return text in condition.one_of
-    return condition.pattern is not None and condition.pattern.search(text[:MAX_TEXT]) is not None
+    return condition.pattern is not None and search(condition.pattern, text) is not None

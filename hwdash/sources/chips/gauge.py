@@ -9,7 +9,7 @@ from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.sample import Fault, FaultLevel
 from hwdash.sources.chips.figure import Figure, channel_of
 from hwdash.sources.chips.glance import Glance
-from hwdash.sources.chips.pattern import MAX_TEXT
+from hwdash.sources.chips.pattern import search
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Counter, Guard, Limit, Metric, Number, Origin, Parse, Template
 from hwdash.sources.chips.template import parse_template
@@ -182,7 +182,7 @@ def holds(guard: Guard, text: str) -> bool:
         return text == guard.equals
     if guard.one_of is not None:
         return text in guard.one_of
-    return guard.pattern is not None and guard.pattern.search(text[:MAX_TEXT]) is not None
+    return guard.pattern is not None and search(guard.pattern, text) is not None
 
 
 class Edge:

@@ -2,20 +2,27 @@ r"""Regular expressions of a profile, held to a subset whose time is bounded.
 
 The subset: literals, ``.``, classes, ``\d \w \s \D \W \S \b``, ``^ $``, groups, alternatives, ``* + ? {m,n}``, the
 flags ``(?i) (?m) (?s)`` in front. Refused: what looks around or back; a repeat within a repeat; two repeats that can
-match the same text with nothing between that tells them apart. What is left takes at most quadratic time, and no more
-than `MAX_TEXT` characters are ever searched.
+match the same text with nothing between that tells them apart; many optional parts that can. What is left takes at most
+quadratic time in the length of one line, and no more than `MAX_LINE` characters of a line, and `MAX_TEXT` of a text, are
+ever searched.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_PATTERN = 200
 """The most characters of one expression."""
 MAX_TEXT = 4096
-"""The most characters that one expression is matched against."""
+"""The most characters of a text that are searched."""
+MAX_LINE = 512
+"""The most characters of one line that are searched: `re` holds the interpreter's lock, and all threads, meanwhile."""
+
+_MOST_CHOICES = 3
+"""The most optional parts that can match the same text: each doubles the ways to try."""
 
 _MAX_COUNT = 100
 _ALL = frozenset(range(129))
@@ -46,6 +53,10 @@ class _Atom:
     def varies(self) -> bool:
         return self.most != self.least
 
+    def varies_beside(self, other: _Atom) -> bool:
+        """True when it varies, or need not be there where *other* is."""
+        return self.varies or not set(self.branches) <= set(other.branches)
+
 
 def compile_pattern(text: str) -> re.Pattern[str]:
     """The compiled expression *text*. Raises `BadPattern`."""
@@ -61,6 +72,30 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     return compiled
 
 
+def search(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The first match of *pattern* within a line of *text*."""
+    return next(find_all(pattern, text), None)
+
+
+def find_all(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """Every match of *pattern* within a line of *text*, as far as `MAX_TEXT` and `MAX_LINE` go.
+
+    ``^`` is the beginning of the text, with ``(?m)`` of each line; ``$`` is the end of a line.
+    """
+    text = text[:MAX_TEXT]
+    start = 0
+    while start < max(1, len(text)):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        yield from pattern.finditer(text, start, min(end, start + MAX_LINE))
+        start = end + 1
+
+
+def matches_whole(pattern: re.Pattern[str], name: str) -> bool:
+    """True when *pattern* matches the whole of *name*, which is no longer than `MAX_LINE`."""
+    return len(name) <= MAX_LINE and pattern.fullmatch(name) is not None
+
+
 def _check(atoms: list[_Atom]) -> None:
     for last, second in enumerate(atoms):
         for first in range(last):
@@ -68,6 +103,27 @@ def _check(atoms: list[_Atom]) -> None:
                 raise BadPattern(
                     "has two repeats that can match the same text: put a character that neither takes between"
                 )
+
+    choices: set[tuple[int, int]] = set()
+    for last, second in enumerate(atoms):
+        for first in range(last):
+            if _can_choose(atoms, first, last):
+                choices |= set(atoms[first].branches) ^ set(second.branches)
+    if len(choices) > _MOST_CHOICES:
+        raise BadPattern(f"has more than {_MOST_CHOICES} optional parts or alternatives that can match the same text")
+
+
+def _can_choose(atoms: list[_Atom], first: int, last: int) -> bool:
+    """True when a text could be matched by the one or by the other, the part around the first being left out."""
+    one, other = atoms[first], atoms[last]
+    if not one.characters & other.characters or _exclusive(one, other):
+        return False
+    if not one.varies_beside(other) or not other.varies_beside(one):
+        return False
+    return not any(
+        atom.least > 0 and set(atom.branches) <= set(other.branches) and not atom.characters & one.characters
+        for atom in atoms[first + 1 : last]
+    )
 
 
 def _can_trade(atoms: list[_Atom], first: int, last: int) -> bool:

@@ -8,6 +8,7 @@ import re
 
 from hwdash.core.reading import Absent
 from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.pattern import matches_whole
 from hwdash.sources.chips.profile import Anchor, AnchorKind, PartKind, Template
 from hwdash.sources.chips.template import has_magic
 from hwdash.sources.sysfs import Tree
@@ -95,7 +96,7 @@ class Place:
                 continue
             if anchor.pattern is not None:
                 name = glance.first(f"{folder}/name", None)
-                if isinstance(name, Absent) or anchor.pattern.fullmatch(name) is None:
+                if isinstance(name, Absent) or not matches_whole(anchor.pattern, name):
                     continue
             return folder
         return None

@@ -18,7 +18,6 @@ from hwdash.sources.chips.profile import Number, Throttle, ThrottleBit, Throttle
 from hwdash.sources.chips.value import number_of
 from hwdash.sources.sysfs import ReadFailure
 
-
 _SPELL_S = 60.0
 """A counter that rises again within this many seconds still tells of the same spell: that is no news."""
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from hwdash.core.reading import Absent
-from hwdash.sources.chips.pattern import MAX_TEXT
+from hwdash.sources.chips.pattern import find_all, search
 from hwdash.sources.chips.profile import Parse, ParseKind, Reduce
 
 _MAX_PIECES = 4096
@@ -28,7 +28,7 @@ def cut(parse: Parse, text: str) -> list[str] | Absent:
         fields = next((line for line in text.splitlines() if line.strip()), "").split(parse.separator)
         return [fields[parse.column].strip()] if parse.column < len(fields) else Absent.BAD_VALUE
     if parse.kind is ParseKind.REGEX:
-        return _of_pattern(parse, text[:MAX_TEXT])
+        return _of_pattern(parse, text)
     if parse.kind is ParseKind.INTS:
         return _WORD.findall(text)[:_MAX_PIECES] or Absent.BAD_VALUE
     stripped = text.strip()
@@ -74,9 +74,9 @@ def _of_pattern(parse: Parse, text: str) -> list[str] | Absent:
     if parse.pattern is None:
         return Absent.BAD_VALUE
     if parse.every:
-        found = [match[parse.group] for match in parse.pattern.finditer(text)]
+        found = [match[parse.group] for match in find_all(parse.pattern, text)]
         return [piece for piece in found[:_MAX_PIECES] if piece is not None] or Absent.BAD_VALUE
-    match = parse.pattern.search(text)
+    match = search(parse.pattern, text)
     return [match[parse.group]] if match is not None and match[parse.group] is not None else Absent.BAD_VALUE
 
 
