@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import pwd
-from functools import lru_cache
-
 from hwdash.core.process import DeviceProcess
 from hwdash.core.reading import Absent
-from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.figure import Figure
 from hwdash.sources.chips.glance import Glance
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Number, Pids
+from hwdash.sources.process import MAX_PID, ProcessTable
 from hwdash.sources.sysfs import Tree
 
 MAX_PROCESSES = 256
 """The most processes of one device."""
-_MOST_PID = 2**22
-"""The largest process id of Linux (proc(5), ``pid_max``)."""
 
 
 class PidList:
@@ -29,8 +24,7 @@ class PidList:
     def __init__(self, pids: Pids, tree: Tree) -> None:
         self._parse = pids.origin.parse
         self._figure = Figure(Number((pids.origin,)))
-        self._tree = tree
-        self._known: dict[int, DeviceProcess] = {}
+        self._table = ProcessTable(tree)
         self.tried = ""
 
     def aim(self, place: Place, glance: Glance) -> None:
@@ -53,21 +47,9 @@ class PidList:
                 return pieces
             numbers = [] if isinstance(pieces, Absent) else pieces
             found |= {int(piece) for piece in numbers if piece.isascii() and piece.isdecimal() and len(piece) < 9}
-        pids = sorted(pid for pid in found if 0 < pid <= _MOST_PID)[:MAX_PROCESSES]
-        self._known = {pid: self._known.get(pid) or self._describe(pid) for pid in pids}
-        return tuple(self._known.values())
+        pids = sorted(pid for pid in found if 0 < pid <= MAX_PID)[:MAX_PROCESSES]
+        return tuple(self._described(pid, glance.now_s) for pid in pids)
 
-    def _describe(self, pid: int) -> DeviceProcess:
-        name = self._tree.line(f"proc/{pid}/comm")
-        status = self._tree.line(f"proc/{pid}/status") or ""
-        words = next((line.split() for line in status.splitlines() if line.startswith("Uid:")), [])
-        user = _user_name(int(words[1])) if len(words) > 1 and words[1].isdecimal() and len(words[1]) < 11 else None
-        return DeviceProcess(pid, name=sanitise_line(name, 64) if name else None, user=user)
-
-
-@lru_cache(maxsize=256)
-def _user_name(uid: int) -> str:
-    try:
-        return sanitise_line(pwd.getpwuid(uid).pw_name, 64)
-    except (KeyError, OverflowError):
-        return str(uid)
+    def _described(self, pid: int, now_s: float) -> DeviceProcess:
+        identity = self._table.look(pid, now_s)
+        return DeviceProcess(pid, name=identity.name, user=identity.user)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwdash.core.clock import ManualClock
+from hwdash.core.process import DeviceProcess
 from hwdash.core.reading import Absent, is_present
 from hwdash.core.sample import FaultLevel
 from hwdash.core.throttle import ThrottleReason
@@ -336,6 +337,14 @@ def test_what_is_not_read_in_time_does_not_stand_still(tmp_path: Path, monkeypat
     finally:
         go_on.set()
         bench.source.close()
+
+
+def test_a_process_that_became_another_program_has_its_name(tmp_path: Path) -> None:
+    bench = toy(tmp_path, 'processes.pids = { path = "pids" }\n', {"pids": "77 99999999 0"})
+    (process,) = bench.read({"proc/77/comm": "bash\n", "proc/77/status": "Uid:\t4294967290\t0\n"}).processes or ()
+    assert process == DeviceProcess(77, name="bash", user="4294967290")
+    (process,) = bench.read({"proc/77/comm": "trainer\n"}, after_s=10.0).processes or ()
+    assert process == DeviceProcess(77, name="trainer", user="4294967290")
 
 
 def test_what_a_check_says(tmp_path: Path) -> None:
