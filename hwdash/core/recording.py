@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from hwdash.core.device import Device
 from hwdash.core.errors import UsageError
 from hwdash.core.event import Event
-from hwdash.core.metric import METRICS
+from hwdash.core.metric import BOUNDS, METRICS, Unit, is_possible
+from hwdash.core.reading import Absent, Reading
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.text import sanitise_line
 from hwdash.core.wire import dumps, from_wire, loads, to_wire
@@ -36,8 +39,15 @@ _MAX_TEXT = 2000
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 _INTERVAL_S = (0.1, 60.0)
 _MAX_AGE_S = 1e9
+_EDGES = {
+    "power_w": Unit.WATT,
+    "temperature_slowdown_c": Unit.CELSIUS,
+    "temperature_shutdown_c": Unit.CELSIUS,
+    "memory_temperature_max_c": Unit.CELSIUS,
+    "clock_hz": Unit.HERTZ,
+}
 # Whatever could hide a character that `sanitise_line` replaces: an escape, DEL, C1, separators, bidirectional controls.
-_SUSPECT = re.compile(rb"\\|\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
+_SUSPECT = re.compile(rb"\\|\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 
 
 class RecordingError(UsageError):
@@ -163,7 +173,10 @@ def _frame(data: dict[str, Any], name: str, number: int) -> Frame:
 
 
 def _checked(status: DeviceStatus, name: str, number: int) -> DeviceStatus:
-    """*status* when its times and ages can be counted with; metrics that this hwdash does not know are left out."""
+    """*status* when its times, ages and pools can be counted with.
+
+    Metrics that this hwdash does not know are left out; numbers that no metric can have are absent.
+    """
     device_id = status.device.id or status.device.key
     _check_time(f"{device_id}.health.since", status.health.since, name, number)
     if status.sampled_at is not None:
@@ -172,9 +185,28 @@ def _checked(status: DeviceStatus, name: str, number: int) -> DeviceStatus:
         _check_time(f"{device_id}.last_request.finished_at", status.last_request.finished_at, name, number)
     if status.age_s is not None and not 0 <= status.age_s <= _MAX_AGE_S:
         raise _error(name, number, f"{sanitise_line(device_id, 60)}.age_s: must be seconds, 0 or more")
-    if status.readings.keys() <= METRICS.keys():
-        return status
-    return replace(status, readings={key: value for key, value in status.readings.items() if key in METRICS})
+    most = BOUNDS[Unit.BYTES][1]
+    if any(
+        not 0 <= size <= most for pool in status.pools for size in (pool.total_bytes, pool.used_bytes, pool.free_bytes)
+    ):
+        raise _error(name, number, f"{sanitise_line(device_id, 60)}.pools: must be bytes, 0 or more")
+    readings = {key: _possible(key, value) for key, value in status.readings.items() if key in METRICS}
+    return replace(status, readings=readings, device=_with_edges(status.device))
+
+
+def _possible(metric: str, reading: Reading) -> Reading:
+    return reading if isinstance(reading, Absent) or is_possible(metric, reading) else Absent.BAD_VALUE
+
+
+@lru_cache(maxsize=1024)
+def _with_edges(device: Device) -> Device:
+    """*device* without limits that cannot be."""
+    changes = {
+        field: None
+        for field, unit in _EDGES.items()
+        if (edge := getattr(device.limits, field)) is not None and not 0 < edge <= BOUNDS[unit][1]
+    }
+    return replace(device, limits=replace(device.limits, **changes)) if changes else device
 
 
 def _check_time(field: str, moment: datetime, name: str, number: int) -> None:

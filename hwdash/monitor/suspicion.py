@@ -103,7 +103,7 @@ class _ClockSuspicion:
         self._last_s = float("-inf")
 
     def work(self, now_s: float, clock_hz: float, utilization: float) -> None:
-        band = min(int(utilization * _BANDS), _BANDS - 1) if self._banded else 0
+        band = min(int(min(utilization, 1.0) * _BANDS), _BANDS - 1) if self._banded else 0
         usual = self._usual.get(band)
         if usual is None:
             usual = self._usual[band] = UsualClock()

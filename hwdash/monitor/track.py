@@ -25,6 +25,8 @@ EXPECTED = ("utilization", "memory_used_bytes", "memory_total_bytes", "temperatu
 """What any device should tell: the metrics that are absent while it has never answered."""
 
 _MOST_NOTICES = 32
+_ABSURD = 1e20
+"""No metric reaches this in its base unit; a source that keeps to `hwdash.core.metric.BOUNDS` is stricter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ class Track:
         known = self._sample
         if known is not None and not self.lost and (known is sample or known.monotonic_s == sample.monotonic_s):
             return  # the very same state again, of a clock that stands or a chip that has nothing new
+        sample = _possible(sample)
         if self._heard_flags or self._heard_unknown:
             sample = replace(
                 sample,
@@ -258,3 +261,19 @@ class Track:
             return self._view.readings, self._view.throttle
         names = EXPECTED if self._view is None else self._view.readings
         return dict.fromkeys(names, absent or Absent.TIMED_OUT), ()
+
+
+def _possible(sample: Sample) -> Sample:
+    """*sample* without numbers that cannot be counted with."""
+    for reading in sample.readings.values():
+        if not isinstance(reading, Absent) and not -_ABSURD < reading < _ABSURD:  # also NaN
+            break
+    else:
+        return sample
+    return replace(
+        sample,
+        readings={
+            name: reading if isinstance(reading, Absent) or -_ABSURD < reading < _ABSURD else Absent.BAD_VALUE
+            for name, reading in sample.readings.items()
+        },
+    )

@@ -18,7 +18,7 @@ def bar(share: float | None, width: int, style: str, glyphs: Glyphs) -> Line:
     if share is None:
         return (Span(" " * width),)
     steps = len(glyphs.partial_bars) + 1
-    units = min(width * steps, max(0, round(share * width * steps)))
+    units = round(min(max(share, 0.0), 1.0) * width * steps)
     if share > 0 and units == 0:
         units = 1
     full, part = divmod(units, steps)
@@ -126,7 +126,7 @@ def clock(row: Row, width: int, glyphs: Glyphs) -> Line:
         return _number(None, width)
     if width >= 9:
         return _number(f"{value / 1e6:.0f}" if limit is None else f"{value / 1e6:.0f}/{limit / 1e6:.0f}", width)
-    return _number(f"{value / 1e9:.1f}G" if limit is None else f"{value / limit:.0%}", width)
+    return _number(f"{value / 1e9:.1f}G" if not limit else f"{value / limit:.0%}", width)
 
 
 def state(row: Row, width: int, glyphs: Glyphs) -> Line:

@@ -129,7 +129,7 @@ def draw_trace(values: tuple[float | None, ...], low: float, high: float, rows: 
     def height(value: float | None) -> int:
         if value is None:
             return 0
-        return max(1, min(most, round((value - low) / (high - low) * most)))
+        return max(1, round((min(max(value, low), high) - low) / (high - low) * most))
 
     heights = [height(value) for value in values]
     pairs = list(zip(heights[::2], heights[1::2], strict=True))

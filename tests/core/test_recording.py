@@ -73,7 +73,12 @@ def test_what_is_written_comes_back() -> None:
     assert decode_line(encode_event(event()), "f", 2) == event()
 
 
-@given(st.dictionaries(st.sampled_from(["power_w", "clock_hz", "load_1m"]), st.floats(-1e12, 1e12)), st.floats(0, 1e6))
+@given(
+    st.fixed_dictionaries(
+        {}, optional={"power_w": st.floats(0, 1e5), "clock_hz": st.floats(0, 1e12), "load_1m": st.floats(0, 1e6)}
+    ),
+    st.floats(0, 1e6),
+)
 def test_numbers_come_back_as_they_were(readings: dict[str, float], position_s: float) -> None:
     back = decode_line(encode_snapshot(snapshot(**readings), position_s), "f", 2)
     assert isinstance(back, Frame)
@@ -158,11 +163,30 @@ def with_device(**changes: object) -> bytes:
         {"sampled_at": "2026-01-01T00:00:00"},
         {"throttle": [{"reason": "laziness", "active": True}]},
         {"health": {}},
+        {"pools": [{"id": "hbm", "total_bytes": 10**400, "used_bytes": 0, "free_bytes": 0}]},
+        {"pools": [{"id": "hbm", "total_bytes": 1, "used_bytes": -1, "free_bytes": 0}]},
     ],
 )
 def test_a_device_that_cannot_be_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(RecordingError, match=r"^f:9: "):
         decode_line(with_device(**changes), "f", 9)
+
+
+def test_numbers_that_cannot_be_are_absent() -> None:
+    data = with_device(
+        metrics={"utilization": 1e308, "temperature_c": -300.0, "power_w": 3.0},
+        limits={"power_w": 1e308, "clock_hz": 0, "temperature_slowdown_c": 89.0},
+    )
+    back = decode_line(data, "f", 2)
+    assert isinstance(back, Frame)
+    status = back.snapshot.devices[0]
+    assert {name: status.readings[name] for name in ("utilization", "temperature_c", "power_w")} == {
+        "utilization": Absent.BAD_VALUE,
+        "temperature_c": Absent.BAD_VALUE,
+        "power_w": 3.0,
+    }
+    limits = status.device.limits
+    assert (limits.power_w, limits.clock_hz, limits.temperature_slowdown_c) == (None, None, 89.0)
 
 
 def test_two_devices_of_one_key_are_refused() -> None:
@@ -188,14 +212,14 @@ def test_time_does_not_run_backwards() -> None:
         decoder.decode(encode_snapshot(snapshot(), 1.0), 4)
 
 
-@pytest.mark.parametrize("evil", ["a\x1b[31mb", "a\nb", "a\u202eb", "a\x9b2Jb", "a\x7fb"])
+@pytest.mark.parametrize("evil", ["a\x1b[31mb", "a\nb", "a\u202eb", "a\x9b2Jb", "a\x7fb", "a\u200fb", "a\u061cb"])
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_texts_are_made_safe(evil: str, ascii_only: bool) -> None:
     data = json.loads(encode_snapshot(snapshot(), 1.5))
     data["devices"][0]["name"] = evil
     back = decode_line(json.dumps(data, ensure_ascii=ascii_only).encode(), "f", 2)
     assert isinstance(back, Frame)
-    assert not set(back.snapshot.devices[0].device.name) & set("\x1b\n\u202e\x9b\x7f")
+    assert not set(back.snapshot.devices[0].device.name) & set("\x1b\n\u202e\x9b\x7f\u200f\u061c")
 
 
 def test_a_text_of_a_megabyte_is_cut() -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from hwdash.core.device import DeviceKind
+from hwdash.core.health import HealthState
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.snapshot import Snapshot
 from hwdash.monitor.mailbox import Mailbox
-from hwdash.sources.fake import FakeSource, fake_readings
+from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
 from tests.monitor.watching import SHORT_S, gpus, has_state, row, until, watching
 
 KEY = "fake:gpu-0"
@@ -75,3 +77,14 @@ async def test_a_driver_that_says_time_out_timed_out() -> None:
         stale = await until(monitor, has_state("gpu0", "stale"))
         assert row(stale, "gpu0").readings["utilization"] is Absent.TIMED_OUT
         assert row(stale, "gpu0").health.reasons[0].endswith(": no answer from the firmware")
+
+
+@pytest.mark.parametrize("value", [1e308, float("nan"), float("-inf")])
+async def test_a_number_that_cannot_be_is_absent_and_harms_nobody(value: float) -> None:
+    cpu = fake_gpu(key="fake:cpu", kind=DeviceKind.CPU, pci=None)
+    source = FakeSource([*gpus(1), cpu], {"fake:cpu": fake_readings(utilization=value)}, per_device=False)
+    async with watching(source) as monitor:
+        found = await until(monitor, lambda found: found.sequence >= 3)
+        assert row(found, "cpu0").readings["utilization"] is Absent.BAD_VALUE
+        assert row(found, "cpu0").number("power_w") == 350.0
+        assert {status.health.state for status in found.devices} == {HealthState.OK}

@@ -254,3 +254,9 @@ def test_a_clock_that_jumps_does_not_make_the_suspicion_flap(slow: Sequence[bool
     found = [(bool(bench.run(1, SLOW if low else FAST)[-1]), bench.now_s) for low in slow]
     changes = [at_s for (before, _), (after, at_s) in pairwise(found) if before != after]
     assert all(later - earlier >= RECENT_S for earlier, later in pairwise(changes))
+
+
+def test_a_processor_busier_than_can_be_has_the_uppermost_band() -> None:
+    bench = Bench(fake_gpu(kind=DeviceKind.CPU))
+    bench.run(120, utilization=1e308)
+    assert bench.run(30, SLOW, utilization=0.99)[-1]
