@@ -111,17 +111,24 @@ class Tree:
         return round(value * scale, 12) if low <= value <= high else Absent.BAD_VALUE
 
     def names(self, path: str) -> list[str]:
-        """What is in a directory, numbers within names in their natural order; nothing when it cannot be listed."""
+        """What is in a directory, numbers within names in their natural order; nothing when it cannot be listed.
+
+        A name that is not UTF-8 is left out: it could be written nowhere.
+        """
         try:
-            return sorted((entry.name for entry in Path(self._inside(path)).iterdir()), key=natural_key)
+            return sorted((name for name in os.listdir(self._inside(path)) if _is_text(name)), key=natural_key)  # noqa: PTH208
         except (OSError, ValueError):
             return []
 
     def link(self, path: str) -> str | None:
-        """The last part of where a link points to, which need not exist; None when it is no link or cannot be read."""
+        """The last part of where a link points to, which need not exist; None when it is no link or cannot be read.
+
+        None likewise for a name that is not UTF-8.
+        """
         folder, _, name = path.rpartition("/")
         try:
-            return Path(self._inside(folder), name).readlink().name or None
+            target = Path(self._inside(folder), name).readlink().name
+            return target if target and _is_text(target) else None
         except (OSError, ValueError):
             return None
 
@@ -175,3 +182,8 @@ class Tree:
         if self._within and not any(full == folder or full.startswith(folder + os.sep) for folder in self._within):
             raise OSError(errno.EXDEV, "leads out of the folders that may be read", path)
         return full
+
+
+def _is_text(name: str) -> bool:
+    """True for a name without the halves of surrogate pairs that stand for bytes that are not UTF-8."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)

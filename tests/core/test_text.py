@@ -24,3 +24,9 @@ def test_lines_keep_the_limit(text: str, limit: int) -> None:
 def test_escape_sequences_lose_their_escape() -> None:
     assert "\x1b" not in sanitise("a\x1b]0;owned\x07b")
     assert sanitise("Grüße\n\tdas ist 日本 🎉") == "Grüße\n\tdas ist 日本 🎉"
+
+
+def test_marks_of_direction_and_bytes_that_are_no_text_are_replaced() -> None:
+    line = sanitise_line("dev\udcff\u200e\u200f\u061c\ud83d0")
+    assert line == "dev" + "\N{REPLACEMENT CHARACTER}" * 5 + "0"
+    assert line.encode()

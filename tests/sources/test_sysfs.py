@@ -129,3 +129,15 @@ def test_the_machine_itself_can_be_held_within_folders() -> None:
     assert reason_of(tree, "proc/self/status") is Absent.ERROR
     assert tree.is_folder("sys")
     assert tree.names("etc") == []
+
+
+def test_names_that_are_no_text_are_left_out(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    Path(os.fsdecode(folder + b"/dev\xff0")).mkdir()
+    (tmp_path / "dev1").mkdir()
+    (tmp_path / "größe").mkdir()
+    (tmp_path / "bad").symlink_to(os.fsdecode(b"drivers/a\xffb"))
+    (tmp_path / "good").symlink_to("drivers/größe")
+    tree = Tree(tmp_path)
+    assert tree.names("") == ["bad", "dev1", "good", "größe"]
+    assert (tree.link("bad"), tree.link("good")) == (None, "größe")
