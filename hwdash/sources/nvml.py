@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,7 +18,7 @@ from hwdash.core.text import sanitise_line
 from hwdash.sources.nvml_card import METRICS, Card
 from hwdash.sources.nvml_event import EventWatch
 from hwdash.sources.nvml_facts import SOURCE_NAME, Facts, text_of
-from hwdash.sources.nvml_mig import INSTANCE_METRICS, Instance, slices_of
+from hwdash.sources.nvml_mig import INSTANCE_METRICS, Instance, Slice, slices_of
 from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import judge
 from hwdash.sources.nvml_session import GPU_NOT_FOUND, NOT_FOUND, NvmlDown, NvmlSession, SessionLost
@@ -31,31 +31,84 @@ _logger = logging.getLogger(__name__)
 _SETTINGS_S = 30.0
 """How often what only an operator changes is looked at: the power limit, and whether MIG is on."""
 
+_NOT_LISTED = "the NVIDIA driver no longer lists the GPU"
+
 _CLOSE_PATIENCE_S = 0.05
 """How long a closing source waits for the thread of the events; a longer wait ends behind its back."""
 
 
-@dataclass(slots=True)
 class _Known:
-    """A GPU or MIG instance found once. ``reader`` belongs to the NVML run ``generation``; None until the next read.
+    """A GPU or MIG instance found once: what is known of it, and its reader.
 
     ``mig`` is true for a partitioned GPU, None for one that cannot be; ``number`` is the instance's, where it is one.
+    The reader belongs to one NVML run and is made by the first read in it. A reader that is dropped while a read uses
+    it is closed when that read is over.
     """
 
-    device: Device
-    uuid: str
-    pool_id: str
-    mig: bool | None = False
-    number: int | None = None
-    reader: Card | Instance | None = None
-    generation: int = 0
-    settings: Pace = field(default_factory=lambda: Pace(_SETTINGS_S))
+    def __init__(self, device: Device, uuid: str, pool_id: str, mig: bool | None, number: int | None = None) -> None:
+        self.device = device
+        self.uuid = uuid
+        self.pool_id = pool_id
+        self.mig = mig
+        self.number = number
+        self.settings = Pace(_SETTINGS_S)
+        self._lock = threading.Lock()
+        self._reader: Card | Instance | None = None
+        self._generation = 0
+        self._reads = 0
+        self._dropped: list[Card | Instance] = []
+        self._gone = False
 
-    def drop(self) -> None:
-        """Forget the reader: the next read makes another."""
-        reader, self.reader = self.reader, None
-        if reader is not None:
+    def drop(self, *, gone: bool = False) -> None:
+        """Forget the reader: the next read makes another; none any more when the device is *gone*."""
+        with self._lock:
+            self._gone |= gone
+            if self._reader is not None:
+                self._dropped.append(self._reader)
+            self._reader = None
+            unused = self._unused()
+        for reader in unused:
             reader.close()
+
+    def begin(self, generation: int, make: Callable[[_Known], Card | Instance]) -> Card | Instance:
+        """The reader of the NVML run *generation*, by *make* where there is none; to be followed by `end`.
+
+        Raises `DeviceLost` when the device is gone, and what *make* raises.
+        """
+        with self._lock:
+            if self._gone:
+                raise DeviceLost(_NOT_LISTED)
+            reader = self._reader if self._generation == generation else None
+            if reader is not None:
+                self._reads += 1
+                return reader
+        self.drop()
+        reader = make(self)
+        with self._lock:
+            if self._gone:
+                raise DeviceLost(_NOT_LISTED)
+            if self._reader is not None:
+                self._dropped.append(self._reader)
+            self._reader, self._generation = reader, generation
+            self._reads += 1
+        return reader
+
+    def end(self) -> None:
+        """A read is over."""
+        with self._lock:
+            self._reads -= 1
+            unused = self._unused() if self._dropped else ()
+        for reader in unused:
+            reader.close()
+
+    def throttle(self) -> Throttle:
+        """What the newest read of a GPU said of its clocks."""
+        reader = self._reader
+        return reader.throttle if isinstance(reader, Card) else Throttle()
+
+    def _unused(self) -> list[Card | Instance]:
+        unused, self._dropped = ([], self._dropped) if self._reads else (self._dropped, [])
+        return unused
 
 
 class NvmlSource:
@@ -80,6 +133,7 @@ class NvmlSource:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._order: tuple[str, ...] = ()
+        self._losses = 0
         self._driver: str | None = None
         self._failures: list[str] = []
         self._tree = Tree(sysroot)
@@ -101,8 +155,7 @@ class NvmlSource:
             try:
                 return self._enumerate(generation)
             except SessionLost as lost:
-                self._watch.stop()
-                if not self._session.restart(generation):
+                if not self._session.restart(generation, self._watch.stop):
                     raise self._session.over(lost.reason) from None
 
     def read(self, key: str, fresh: bool = False) -> Sample:
@@ -113,7 +166,7 @@ class NvmlSource:
         with self._lock:
             known = self._known.get(key)
         if known is None:
-            raise DeviceLost(f"no NVIDIA GPU {key}")
+            raise DeviceLost(_NOT_LISTED)
         while True:
             try:
                 generation = self._session.start()
@@ -124,12 +177,12 @@ class NvmlSource:
             try:
                 return self._read(known, generation, fresh)
             except SessionLost as lost:
-                self._watch.stop()
-                if not self._session.restart(generation):
+                if not self._session.restart(generation, self._watch.stop):
                     return self._absent(known, lost.reason)
             except DeviceLost as lost:
                 known.drop()
-                self._order = ()
+                with self._lock:
+                    self._order, self._losses = (), self._losses + 1
                 words = "; ".join((str(lost), *(notice.words for notice in self._watch.take(key))))
                 raise DeviceLost(words) from lost
 
@@ -139,16 +192,15 @@ class NvmlSource:
             known = list(self._known.values())
             self._known.clear()
         for each in known:
-            each.drop()
-        self._watch.stop(_CLOSE_PATIENCE_S, self._session.close)
+            each.drop(gone=True)
+        self._watch.close(self._session.generation, _CLOSE_PATIENCE_S, self._session.close)
 
     def _read(self, known: _Known, generation: int, fresh: bool) -> Sample:
-        reader = known.reader
-        if reader is None or known.generation != generation:
-            known.drop()
-            reader = known.reader = self._reader(known)
-            known.generation = generation
-        sample = reader.read(known.device.key, self._clock.monotonic(), self._clock.now(), fresh)
+        reader = known.begin(generation, self._reader)
+        try:
+            sample = reader.read(known.device.key, self._clock.monotonic(), self._clock.now(), fresh)
+        finally:
+            known.end()
         notices = self._watch.take(known.device.key)
         return replace(sample, notices=notices) if notices else sample
 
@@ -160,11 +212,8 @@ class NvmlSource:
         if parent is None:
             return Card(library, handle, known.pool_id, self._tree, phase)
 
-        def throttle() -> Throttle:
-            return parent.reader.throttle if isinstance(parent.reader, Card) else Throttle()
-
         handles = handle, self._handle(parent.uuid)
-        return Instance(library, handles, known.number, known.pool_id, self._tree, phase, throttle)
+        return Instance(library, handles, known.number, known.pool_id, self._tree, phase, parent.throttle)
 
     def _absent(self, known: _Known, reason: Absent) -> Sample:
         names = METRICS if known.device.parent is None else INSTANCE_METRICS
@@ -176,7 +225,7 @@ class NvmlSource:
             return library.nvmlDeviceGetHandleByUUID(uuid)
         except library.NVMLError as error:
             if error.value in (NOT_FOUND, GPU_NOT_FOUND):
-                raise DeviceLost("the NVIDIA driver no longer lists the GPU") from error
+                raise DeviceLost(_NOT_LISTED) from error
             judge(error.value)
             raise DeviceLost(f"the NVIDIA driver does not give the GPU out: {sanitise_line(str(error))}") from error
 
@@ -191,7 +240,8 @@ class NvmlSource:
             raise self._session.no_devices()
         driver = self._driver_version()
         failures: list[str] = []
-        uuids = self._order
+        with self._lock:
+            uuids, losses = self._order, self._losses
         if len(uuids) != count or driver != self._driver:
             uuids, failures = self._list(count)
         found: list[Device] = []
@@ -205,7 +255,9 @@ class NvmlSource:
             watched[devices[0].key] = uuid
             found += devices
         # As long as there are as many GPUs as before and none was lost, they are the same.
-        self._order, self._driver = (uuids, driver) if len(watched) == count else ((), None)
+        with self._lock:
+            same = len(watched) == count and losses == self._losses
+            self._order, self._driver = (uuids, driver) if same else ((), None)
         if failures != self._failures:
             _logger.warning("NVIDIA GPUs that do not answer: %s", "; ".join(failures) or "none any more")
             self._failures = failures
@@ -240,33 +292,49 @@ class NvmlSource:
             return [known.device]
         library, handle = self._session.library, self._handle(uuid)
         facts = Facts(library, handle)
-        if known is None or not fresh:
-            known = _Known(facts.device(uuid, driver), uuid, facts.pool_id())
+        if known is None:
+            known = _Known(facts.device(uuid, driver), uuid, facts.pool_id(), False)
+        elif not fresh:
+            known.device, known.pool_id, known.mig = facts.device(uuid, driver), facts.pool_id(), False
+            known.settings.hasten()
+            known.drop()
         if known.settings.due(self._clock.monotonic()):
-            known = self._look_at_settings(known, facts)
-        members = [known]
-        if known.mig:
-            pieces = slices_of(library, handle, known.device)
-            members += (_Known(piece.device, piece.uuid, known.pool_id, None, piece.number) for piece in pieces)
-        with self._lock:
-            for member in members[1:]:
-                before = self._known.get(member.device.key)
-                if before is not None and before.number == member.number:
-                    member.reader, member.generation = before.reader, before.generation
-            self._known |= {member.device.key: member for member in members}
-        return [member.device for member in members]
+            self._look_at_settings(known, facts)
+        pieces = slices_of(library, handle, known.device) if known.mig else []
+        self._keep(known, pieces)
+        return [known.device, *(piece.device for piece in pieces)]
 
-    def _look_at_settings(self, known: _Known, facts: Facts) -> _Known:
+    def _keep(self, known: _Known, pieces: Sequence[Slice]) -> None:
+        """Know the GPU and its MIG instances *pieces*, and none of it that is not among them."""
+        with self._lock:
+            key = known.device.key
+            before = {member.device.key: member for member in self._known.values() if member.device.parent == key}
+            self._known[key] = known
+            for piece in pieces:
+                member = before.get(piece.device.key)
+                if member is not None and member.number == piece.number:
+                    member.device = piece.device
+                    del before[piece.device.key]
+                else:
+                    made = _Known(piece.device, piece.uuid, known.pool_id, None, piece.number)
+                    self._known[piece.device.key] = made
+            for old in before.values():
+                if self._known[old.device.key] is old:
+                    del self._known[old.device.key]
+        for old in before.values():
+            old.drop(gone=True)
+
+    def _look_at_settings(self, known: _Known, facts: Facts) -> None:
         mig = None if known.mig is None else facts.is_partitioned()
         if mig != known.mig:
             # What a partitioned GPU does not tell is told again when the partitions are gone, and the other way round.
-            known = _Known(known.device, known.uuid, known.pool_id, mig, settings=known.settings)
+            known.mig = mig
+            known.drop()
         known.device = replace(
             known.device,
             limits=replace(known.device.limits, power_w=facts.power_limit_w()),
             capabilities=replace(known.device.capabilities, inference=not mig),
         )
-        return known
 
     def _driver_version(self) -> str | None:
         library = self._session.library

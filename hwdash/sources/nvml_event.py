@@ -14,7 +14,7 @@ from typing import Any
 from hwdash.core.reading import Absent
 from hwdash.core.sample import Notice
 from hwdash.sources.nvml_query import Query
-from hwdash.sources.nvml_session import TIMEOUT
+from hwdash.sources.nvml_session import TIMEOUT, SessionLost
 from hwdash.sources.nvml_xid import WANTED, notice_of
 from hwdash.sources.source import DeviceLost
 
@@ -41,6 +41,7 @@ class EventWatch:
         self._watched: object = None
         self._thread: threading.Thread | None = None
         self._end = threading.Event()
+        self._over = 0
 
     def follow(self, library: Any, generation: int, uuids: Mapping[str, str], handle_of: Callable[[str], Any]) -> None:
         """Watch the GPUs of *uuids*, by key, in the NVML run *generation*; nothing to do when they are watched.
@@ -50,27 +51,33 @@ class EventWatch:
         watched = (generation, frozenset(uuids))
         with self._lock:
             ended = self._thread is not None and not self._thread.is_alive()
-            if watched == self._watched and not ended:
+            if generation <= self._over or (watched == self._watched and not ended):
                 return
-        if not self.stop():
+        if not self._end_thread(_ENOUGH_S):
             return
-        with self._lock:
-            self._watched = watched
         handles = {}
         for key, uuid in uuids.items():
             with contextlib.suppress(DeviceLost):
                 handles[key] = handle_of(uuid)
         events = _register(library, handles)
-        if events is None:
-            return
-        end = threading.Event()
         keys = {_identity(handle): key for key, handle in handles.items()}
-        thread = threading.Thread(
+        with self._lock:
+            # Whoever ends the run from here on finds the thread and waits for it.
+            if generation > self._over and self._thread is None:
+                self._watched = watched
+                if events is not None:
+                    self._begin(library, events, keys)
+                return
+        if events is not None:
+            with contextlib.suppress(SessionLost):
+                _quiet(Query(library, ("nvmlEventSetFree",), (events,)))
+
+    def _begin(self, library: Any, events: Any, keys: Mapping[object, str]) -> None:
+        self._end = end = threading.Event()
+        self._thread = threading.Thread(
             target=self._wait, args=(library, events, keys, end), name="hwdash-nvml-events", daemon=True
         )
-        with self._lock:
-            self._end, self._thread = end, thread
-        thread.start()
+        self._thread.start()
 
     def take(self, key: str) -> tuple[Notice, ...]:
         """What happened to the GPU *key* since it was last asked, oldest first."""
@@ -79,25 +86,31 @@ class EventWatch:
         with self._lock:
             return tuple(self._notices.pop(key, ()))
 
-    def stop(self, patience_s: float = _ENOUGH_S, afterwards: Callable[[], None] | None = None) -> bool:
-        """End the thread. True when it has ended; waits *patience_s* for that.
+    def stop(self, generation: int) -> bool:
+        """End the thread, for good in the NVML run *generation*. True when it has ended; waits 3 s for that."""
+        return self._end_thread(_ENOUGH_S, generation)
 
-        *afterwards* is called in any case: here, or by a thread that is later than that.
-        """
+    def close(self, generation: int, patience_s: float, afterwards: Callable[[], None]) -> None:
+        """As `stop`, with *afterwards* called in the end: here, or on another thread where that takes *patience_s*."""
+        if self._end_thread(patience_s, generation):
+            afterwards()
+            return
         with self._lock:
+            thread = self._thread
+        threading.Thread(target=_follow_up, args=(thread, afterwards), daemon=True).start()
+
+    def _end_thread(self, patience_s: float, over: int = 0) -> bool:
+        with self._lock:
+            self._over = max(self._over, over)
             thread, self._watched = self._thread, None
             self._end.set()
         if thread is not None:
             thread.join(patience_s)
             if thread.is_alive():
-                if afterwards is not None:
-                    threading.Thread(target=_follow_up, args=(thread, afterwards), daemon=True).start()
                 return False
         with self._lock:
             if self._thread is thread:
                 self._thread = None
-        if afterwards is not None:
-            afterwards()
         return True
 
     def _wait(self, library: Any, events: Any, keys: Mapping[object, str], end: threading.Event) -> None:
@@ -166,6 +179,7 @@ def _identity(handle: Any) -> object:
         return id(handle)
 
 
-def _follow_up(thread: threading.Thread, afterwards: Callable[[], None]) -> None:
-    thread.join()
+def _follow_up(thread: threading.Thread | None, afterwards: Callable[[], None]) -> None:
+    if thread is not None:
+        thread.join()
     afterwards()

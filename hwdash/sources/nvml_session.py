@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ _logger = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
 """How long a start, good or failed, is left alone: it can take seconds, and every reader asks for it."""
+
+_PATIENCE_S = 3.0
+"""How long anybody waits for a start or an end of NVML that another thread is about."""
 
 # Return codes of nvml.h (enum nvmlReturn_t); they are the same in every release.
 UNINITIALIZED = 1
@@ -66,6 +71,7 @@ _DENIED = (
     "no permission to talk to the NVIDIA driver: this user needs access to /dev/nvidiactl and /dev/nvidia* "
     "(often the group video or render)"
 )
+_HANGS = "the NVIDIA driver hangs while it is {}: see dmesg; the machine may need a reboot"
 _NO_BINDINGS = "the Python package nvidia-ml-py is missing: install it again with hwdash's own installation"
 
 
@@ -95,13 +101,17 @@ class NvmlSession:
 
     ``library`` is the pynvml module or a stand-in; None imports pynvml at the first start, so that a machine without
     NVIDIA never pays for it. ``sysroot`` is where ``/proc`` and ``/dev`` tell whether a driver is there.
+
+    Starting and ending NVML concerns all GPUs, so that all of them wait for it; but not longer than 3 s after it began,
+    for a driver can hang in it.
     """
 
     def __init__(self, library: Any | None, clock: Clock, sysroot: Path) -> None:
         self._library: Any = library
         self._clock = clock
         self._sysroot = sysroot
-        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())
+        self._change: tuple[str, float] | None = None
         self._generation = 0
         self._running = False
         self._started = 0.0
@@ -112,45 +122,98 @@ class NvmlSession:
         """The NVML bindings; only after `start` succeeded once."""
         return self._library
 
+    @property
+    def generation(self) -> int:
+        """The number of the newest run; 0 before the first."""
+        return self._generation
+
     def start(self) -> int:
         """Start NVML unless it runs. Gives the number of this run: handles of another run must not be used.
 
         Raises `NvmlDown` with a sentence that says what to do; empty on a machine without an NVIDIA driver.
         """
-        with self._lock:
+        with self._changed:
+            self._wait()
             if self._running:
                 return self._generation
             if self._failure is not None and self._clock.monotonic() - self._failure[0] < _RETRY_S:
                 raise self._failure[1]
-            try:
-                self._initialise()
-            except NvmlDown as down:
-                self._failure = (self._clock.monotonic(), down)
-                raise
-            self._failure = None
-            self._running = True
-            self._started = self._clock.monotonic()
-            self._generation += 1
-            return self._generation
+            self._change = ("started", time.monotonic())
+        down: NvmlDown | None = None
+        begun = False
+        try:
+            self._initialise()
+            begun = True
+        except NvmlDown as error:
+            down = error
+            raise
+        finally:
+            with self._changed:
+                self._failure = None if down is None else (self._clock.monotonic(), down)
+                self._running = begun
+                self._started = self._clock.monotonic()
+                self._generation += begun
+                generation = self._generation
+                self._settle()
+        return generation
 
-    def restart(self, generation: int) -> bool:
+    def restart(self, generation: int, before: Callable[[int], bool]) -> bool:
         """Have the next `start` begin a new run, unless that has happened since *generation*.
 
-        False when the run is so young that another start is not worth its cost.
+        *before* is called with *generation* just before it ends: True when nobody uses it any more. False when the run
+        is so young that another start is not worth its cost, is still in use, or when the driver hangs.
         """
-        with self._lock:
-            if self._running and generation == self._generation:
-                if self._clock.monotonic() - self._started < _RETRY_S:
-                    return False
+        with self._changed:
+            try:
+                self._wait()
+            except NvmlDown:
+                return False
+            if not self._running or generation != self._generation:
+                return True
+            if self._clock.monotonic() - self._started < _RETRY_S:
+                return False
+            self._change = ("ended", time.monotonic())
+        ended = False
+        try:
+            if before(generation):
                 _logger.warning("NVML answers no longer; starting it again")
+                ended = True
                 self._shut_down()
-            return True
+        finally:
+            with self._changed:
+                self._running = not ended
+                self._settle()
+        return ended
 
     def close(self) -> None:
-        """End NVML in this process."""
-        with self._lock:
-            if self._running:
-                self._shut_down()
+        """End NVML in this process, unless the driver hangs in it."""
+        with self._changed:
+            try:
+                self._wait()
+            except NvmlDown as down:
+                _logger.warning("NVML is left as it is: %s", down)
+                return
+            if not self._running:
+                return
+            self._change = ("ended", time.monotonic())
+        try:
+            self._shut_down()
+        finally:
+            with self._changed:
+                self._running = False
+                self._settle()
+
+    def _wait(self) -> None:
+        """Wait for what another thread is about; with the lock held. Raises `NvmlDown` when that takes too long."""
+        while self._change is not None:
+            what, since_s = self._change
+            rest_s = since_s + _PATIENCE_S - time.monotonic()
+            if rest_s <= 0 or not self._changed.wait(rest_s):
+                raise NvmlDown(_HANGS.format(what), Absent.TIMED_OUT)
+
+    def _settle(self) -> None:
+        self._change = None
+        self._changed.notify_all()
 
     def no_devices(self) -> NvmlDown:
         """The error for a driver that runs and shows no GPU."""
@@ -177,7 +240,6 @@ class NvmlSession:
             raise self._down(error) from error
 
     def _shut_down(self) -> None:
-        self._running = False
         try:
             self._library.nvmlShutdown()
         except self._library.NVMLError as error:

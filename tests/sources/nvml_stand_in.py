@@ -267,7 +267,10 @@ class NvmlStandIn:
 
     def nvmlGpmMigSampleGet(self, handle: Any, number: int, sample: Any) -> Any:
         card = self._device("nvmlGpmMigSampleGet", handle)
-        (self.sampled,) = (each for each in card.instances if each.numbers["nvmlDeviceGetGpuInstanceId"] == number)
+        numbered = {each.numbers["nvmlDeviceGetGpuInstanceId"]: each for each in card.instances}
+        if number not in numbered:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        self.sampled = numbered[number]
         return sample
 
     def nvmlGpmMetricsGet(self, request: Any) -> Any:

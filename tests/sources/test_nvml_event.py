@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hwdash.core.event import Severity
 from hwdash.core.sample import Notice
+from hwdash.sources.nvml_event import EventWatch
 from hwdash.sources.nvml_xid import WANTED, XID, notice_of
 from hwdash.sources.source import DeviceLost
 from tests.sources.nvml_rig import Rig
@@ -130,6 +131,26 @@ def test_a_driver_reload_ends_the_watch_and_the_next_rescan_begins_another(rig: 
     rig.source.discover()
     tell(rig, rig.card, XID, 13)
     assert len(rig.read().notices) == 1
+
+
+def test_a_watch_that_begins_while_the_run_ends_does_not_begin(rig: Rig) -> None:
+    rig.source.close()
+    until(lambda: not watchers())
+    rig.driver.nvmlInit()
+    watch = EventWatch()
+
+    def handle_of(uuid: str) -> object:
+        assert watch.stop(7)
+        return rig.driver.nvmlDeviceGetHandleByUUID(uuid)
+
+    watch.follow(rig.driver, 7, {"nvidia:GPU-0": "GPU-0"}, handle_of)
+    assert not watchers()
+    assert rig.driver.sets == 0
+    watch.follow(rig.driver, 7, {"nvidia:GPU-0": "GPU-0"}, rig.driver.nvmlDeviceGetHandleByUUID)
+    assert not watchers(), "that run is over"
+    watch.follow(rig.driver, 8, {"nvidia:GPU-0": "GPU-0"}, rig.driver.nvmlDeviceGetHandleByUUID)
+    assert len(watchers()) == 1
+    assert watch.stop(8)
 
 
 def test_a_driver_without_events_needs_no_thread() -> None:

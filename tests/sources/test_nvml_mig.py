@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from types import SimpleNamespace
 
 import pynvml
@@ -164,3 +166,56 @@ def test_an_instance_of_a_driver_that_restarts() -> None:
     sample = rig.read(SLICE)
     assert set(sample.readings.values()) == {Absent.DRIVER_MISMATCH}
     assert len(sample.readings) == 6
+
+
+def test_instances_that_are_gone_give_back_what_they_held() -> None:
+    rig = Rig(partitioned())
+    for key in (SLICE, "nvidia:MIG-2"):
+        rig.read(key)
+    assert rig.driver.gpm_samples == 4
+    for number in range(5):
+        rig.card.instances[:] = [instance(f"MIG-x{number}", number)]
+        rig.source.discover()
+        assert rig.driver.gpm_samples == 0
+        rig.read(f"nvidia:MIG-x{number}")
+    with pytest.raises(DeviceLost):
+        rig.read(SLICE)
+    assert rig.driver.gpm_samples == 2
+
+
+def test_a_card_that_is_partitioned_gives_back_what_it_held() -> None:
+    card = FakeCard(gpm={2: 1.0})
+    rig = Rig(card)
+    rig.read()
+    assert rig.driver.gpm_samples == 2
+    card.numbers["nvmlDeviceGetMigMode"] = [1, 1]
+    rig.clock.advance(30.0)
+    rig.source.discover()
+    assert rig.driver.gpm_samples == 0
+
+
+def test_what_an_instance_holds_is_given_back_when_its_last_read_is_over() -> None:
+    rig = Rig(partitioned())
+    rig.read(SLICE)
+    rig.driver.hanging["MIG-1"] = released = threading.Event()
+    waits = rig.driver.calls["nvmlDeviceGetMemoryInfo_v2"]
+    rig.clock.advance(5.0)
+    reader = threading.Thread(target=rig.source.read, args=(SLICE,))
+    reader.start()
+    try:
+        while rig.driver.calls["nvmlDeviceGetMemoryInfo_v2"] == waits:
+            time.sleep(0.002)
+        rig.card.instances.pop(0)
+        rig.source.discover()
+        assert rig.driver.gpm_samples == 2, "in use"
+    finally:
+        released.set()
+        reader.join(10)
+    assert rig.driver.gpm_samples == 0
+
+
+def test_a_reader_that_is_being_made_is_kept_by_a_rescan() -> None:
+    rig = Rig(partitioned())
+    known = rig.source._known[SLICE]
+    rig.source.discover()
+    assert rig.source._known[SLICE] is known

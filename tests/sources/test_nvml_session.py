@@ -206,3 +206,73 @@ def test_close_shuts_down_once() -> None:
     assert rig.driver.calls["nvmlShutdown"] == 1
     with pytest.raises(DeviceLost):
         rig.read()
+
+
+def test_a_card_lost_during_a_rescan_is_looked_for_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(FakeCard("GPU-0"), FakeCard("GPU-1"))
+    rig.read()
+    real = rig.driver.nvmlDeviceGetHandleByUUID
+
+    def lose(uuid: str) -> object:
+        if uuid == "GPU-1":
+            rig.card.errors["*"] = LOST
+            with pytest.raises(DeviceLost):
+                rig.source.read(KEY)
+            del rig.card.errors["*"]
+        return real(uuid)
+
+    monkeypatch.setattr(rig.driver, "nvmlDeviceGetHandleByUUID", lose)
+    rig.clock.advance(30.0)
+    rig.source.discover()
+    monkeypatch.setattr(rig.driver, "nvmlDeviceGetHandleByUUID", real)
+    rig.driver.calls.clear()
+    rig.source.discover()
+    assert rig.driver.calls["nvmlDeviceGetHandleByIndex"] == 2
+
+
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlShutdown"])
+def test_a_driver_that_hangs_at_its_start_or_end_is_waited_for_a_while(
+    function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nvml_session, "_PATIENCE_S", 0.05)
+    rig = Rig(FakeCard("GPU-0"), FakeCard("GPU-1"))
+    for key in (KEY, "nvidia:GPU-1"):
+        rig.read(key)
+    rig.clock.advance(60)
+    rig.driver.running = False
+    released, entered = threading.Event(), threading.Event()
+    real = getattr(rig.driver, function)
+
+    def hang() -> None:
+        entered.set()
+        assert released.wait(10)
+        if function == "nvmlInit":
+            real()
+
+    monkeypatch.setattr(rig.driver, function, hang)
+    stuck = threading.Thread(target=rig.source.read, args=(KEY,))
+    stuck.start()
+    try:
+        assert entered.wait(10)
+        for _ in range(2):
+            assert set(rig.source.read("nvidia:GPU-1").readings.values()) == {Absent.TIMED_OUT}
+        with pytest.raises(SourceUnavailable, match="hangs while it is"):
+            rig.source.discover()
+        rig.source._session.close()
+    finally:
+        released.set()
+        stuck.join(10)
+    assert len(rig.source.discover()) == 2
+    assert rig.source.read("nvidia:GPU-1").readings["temperature_c"] == 34.0
+
+
+def test_nvml_is_not_ended_while_it_is_in_use() -> None:
+    driver, clock = NvmlStandIn(FakeCard()), ManualClock()
+    session = nvml_session.NvmlSession(driver, clock, Path("/"))
+    generation = session.start()
+    clock.advance(60.0)
+    assert not session.restart(generation, lambda _: False)
+    assert driver.calls["nvmlShutdown"] == 0
+    assert session.restart(generation, lambda over: over == generation)
+    assert driver.calls["nvmlShutdown"] == 1
+    assert session.start() == generation + 1
