@@ -16,7 +16,7 @@ from typing import Any, get_origin, get_type_hints
 from hwdash.core.alert import AlertConfig, AlertRule
 from hwdash.core.errors import UsageError
 from hwdash.core.rule import check_webhooks, read_rules, webhook_problem
-from hwdash.core.tomlline import Path, line_of
+from hwdash.core.tomlline import KeyPath, key_lines, line_of
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_THEME = "hwdash"
@@ -110,8 +110,10 @@ def parse_config(text: str, origin: str, environ: Mapping[str, str] = _NO_ENVIRO
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{origin}: {error}") from None
 
-    def where(path: Path) -> str:
-        return f"{origin}:{line_of(text, path)}"
+    lines = key_lines(text)
+
+    def where(path: KeyPath) -> str:
+        return f"{origin}:{line_of(lines, path)}"
 
     config = _merge(Config(), data, where)
     if config.alerts.webhook is None and _WEBHOOK_VARIABLE not in environ:
@@ -125,7 +127,7 @@ def override_from_environment(config: Config, environ: Mapping[str, str]) -> Con
     Raises `UsageError` that names the variable for an unknown section or key and for a bad value.
     """
     data: dict[str, dict[str, Any]] = {}
-    names: dict[Path, str] = {}
+    names: dict[KeyPath, str] = {}
     for name, value in environ.items():
         if (match := re.fullmatch(r"HWDASH_([A-Z]+)__([A-Z0-9_]+)", name)) is None:
             continue
@@ -138,7 +140,7 @@ def override_from_environment(config: Config, environ: Mapping[str, str]) -> Con
     return _merge(config, data, lambda path: f"environment variable {names[path]}")
 
 
-def _merge(config: Config, data: Mapping[str, Any], where: Callable[[Path], str]) -> Config:
+def _merge(config: Config, data: Mapping[str, Any], where: Callable[[KeyPath], str]) -> Config:
     for section, values in data.items():
         current = getattr(config, section, None)
         if current is None:

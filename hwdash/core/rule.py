@@ -16,7 +16,7 @@ from hwdash.core.event import AlertAction, Severity
 from hwdash.core.health import HealthState
 from hwdash.core.metric import METRICS, Unit, metric_hint
 from hwdash.core.text import sanitise_line
-from hwdash.core.tomlline import Path
+from hwdash.core.tomlline import KeyPath
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -33,12 +33,12 @@ class _Mistake(ValueError):
     """What is wrong with a value: words that follow its name."""
 
 
-def read_rules(tables: object, where: Callable[[Path], str]) -> tuple[AlertRule, ...]:
+def read_rules(tables: object, where: Callable[[KeyPath], str]) -> tuple[AlertRule, ...]:
     """The rules of ``[[alerts.rules]]``; *where* names the place of a path in the file.
 
     Raises `UsageError` for the first mistake, with its place and key.
     """
-    top: Path = ("alerts", "rules")
+    top: KeyPath = ("alerts", "rules")
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{where(top)}: alerts.rules must be tables, each begun with [[alerts.rules]]", param="rules")
     if len(tables) > MAX_RULES:
@@ -52,7 +52,7 @@ def read_rules(tables: object, where: Callable[[Path], str]) -> tuple[AlertRule,
     return tuple(rules)
 
 
-def check_webhooks(rules: Iterable[AlertRule], where: Callable[[Path], str]) -> None:
+def check_webhooks(rules: Iterable[AlertRule], where: Callable[[KeyPath], str]) -> None:
     """Raise `UsageError` for a rule with the action ``webhook``: there is no URL to send it to."""
     for number, rule in enumerate(rules):
         if AlertAction.WEBHOOK in rule.actions:
@@ -87,7 +87,7 @@ def _is_local(parts: SplitResult) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _read_rule(table: Mapping[str, Any], place: Path, where: Callable[[Path], str]) -> AlertRule:
+def _read_rule(table: Mapping[str, Any], place: KeyPath, where: Callable[[KeyPath], str]) -> AlertRule:
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in _READERS:
@@ -107,7 +107,7 @@ def _read_rule(table: Mapping[str, Any], place: Path, where: Callable[[Path], st
     return rule
 
 
-def _check_condition(rule: AlertRule, place: Path, where: Callable[[Path], str]) -> None:
+def _check_condition(rule: AlertRule, place: KeyPath, where: Callable[[KeyPath], str]) -> None:
     """A rule has either a state, or a metric with one bound that it can reach."""
     bounds = [key for key in ("above", "below") if getattr(rule, key) is not None]
     if rule.metric is None:
@@ -126,7 +126,7 @@ def _check_condition(rule: AlertRule, place: Path, where: Callable[[Path], str])
         raise _error(where, (*place, bounds[0]), f"must be between 0 and 1, as {rule.metric} is, not {bound:g}")
 
 
-def _error(where: Callable[[Path], str], path: Path, words: str) -> UsageError:
+def _error(where: Callable[[KeyPath], str], path: KeyPath, words: str) -> UsageError:
     key = str(path[-1])
     return UsageError(f"{where(path)}: alerts.rules.{key} {words}", param=key)
 

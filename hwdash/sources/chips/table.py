@@ -11,7 +11,7 @@ from typing import Any
 
 from hwdash.core.errors import UsageError
 from hwdash.core.text import sanitise_line
-from hwdash.sources.chips.line import Path, key_lines, line_of
+from hwdash.core.tomlline import KeyPath, key_lines, line_of
 
 _MAX_PROBLEMS = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
@@ -45,10 +45,10 @@ class Report:
     def __init__(self, text: str, origin: str) -> None:
         self._origin = origin
         self._lines = key_lines(text)
-        self._anchors: list[tuple[Path, str]] = []
+        self._anchors: list[tuple[KeyPath, str]] = []
         self.problems: list[Problem] = []
 
-    def needs_anchor(self, path: Path, name: str) -> None:
+    def needs_anchor(self, path: KeyPath, name: str) -> None:
         """Note that what stands at *path* needs the anchor *name*."""
         self._anchors.append((path, name))
 
@@ -59,7 +59,7 @@ class Report:
                 known = f"; there are: {', '.join(sorted(names))}" if names else ""
                 self.add(path, f"needs the anchor {name}, which [anchors] does not have{known}")
 
-    def add(self, path: Path, words: str) -> None:
+    def add(self, path: KeyPath, words: str) -> None:
         """Note a mistake at *path*. Words continue a sentence that begins with the key."""
         if len(self.problems) < _MAX_PROBLEMS:
             where = sanitise_line(_dotted(path), 120)
@@ -90,7 +90,7 @@ def load_table(text: str, origin: str) -> Table:
 class Table:
     """A table whose keys are asked for one by one; `finish` reports those that nobody asked for."""
 
-    def __init__(self, data: Mapping[str, Any], path: Path, report: Report) -> None:
+    def __init__(self, data: Mapping[str, Any], path: KeyPath, report: Report) -> None:
         self.data = data
         self.path = path
         self.report = report
@@ -236,7 +236,7 @@ def is_number(value: object) -> bool:
         return False
 
 
-def _dotted(path: Path) -> str:
+def _dotted(path: KeyPath) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
