@@ -12,7 +12,8 @@ from hwdash.core.device import MemoryPool
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.sample import Fault
 from hwdash.sources.drm import DrmCard
-from hwdash.sources.procfs import parse_memory
+from hwdash.sources.pace import Pace
+from hwdash.sources.procfs import read_memory
 from hwdash.sources.sysfs import ReadFailure, Tree
 
 _MAX_BYTES = 2.0**50
@@ -46,14 +47,13 @@ class MemoryErrors:
     def __init__(self, tree: Tree, card: DrmCard) -> None:
         self._tree = tree
         self._folder = card.path("ras")
-        self._until = float("-inf")
+        self._pace = Pace(_PATIENCE_S)
         self._last: dict[str, Reading] = {}
         self._faults: tuple[Fault, ...] = ()
 
     def read(self, at_s: float) -> tuple[dict[str, Reading], tuple[Fault, ...]]:
         """Counts and faults, not older than 10 s at *at_s* on the monotonic clock."""
-        if at_s >= self._until:
-            self._until = at_s + _PATIENCE_S
+        if self._pace.due(at_s):
             self._last = self._counts()
             self._read_pages()
         return self._last, self._faults
@@ -112,10 +112,7 @@ def _within_host(tree: Tree, pool: MemoryPool) -> MemoryPool:
     """*pool* with no more free bytes than the host can give, where it is the host's memory that is mapped on demand."""
     if pool.id != "gtt":
         return pool
-    try:
-        memory = parse_memory(tree.text("proc/meminfo", 4096))
-    except ReadFailure:
-        return pool
+    memory = read_memory(tree)
     return pool if memory is None else replace(pool, free_bytes=min(pool.free_bytes, memory.available))
 
 

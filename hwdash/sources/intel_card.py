@@ -10,9 +10,9 @@ from hwdash.core.sample import Sample
 from hwdash.sources.drm import DrmCard, celsius
 from hwdash.sources.intel_facts import Sensors, read_clock
 from hwdash.sources.intel_throttle import read_reasons, reasons_known
-from hwdash.sources.procfs import parse_memory
+from hwdash.sources.procfs import read_memory
 from hwdash.sources.rate import Rate
-from hwdash.sources.sysfs import ReadFailure, Tree
+from hwdash.sources.sysfs import Tree
 
 METRICS = ("utilization", "temperature_c", "power_w", "clock_hz")
 """What every Intel GPU should tell; the rest is left out where the card does not have it."""
@@ -101,10 +101,7 @@ class IntelCard:
         Of the drivers only i915 as Intel distributes it says how much memory there is.
         """
         if not sensors.discrete:
-            try:
-                memory = parse_memory(self._tree.text("proc/meminfo", 4096))
-            except ReadFailure:
-                memory = None
+            memory = read_memory(self._tree)
             if memory is None:
                 return ()
             return (MemoryPool("ram", memory.total, memory.total - memory.available, memory.available, shared=True),)

@@ -19,10 +19,10 @@ from hwdash.sources.nvml_card import METRICS, Card
 from hwdash.sources.nvml_event import EventWatch
 from hwdash.sources.nvml_facts import SOURCE_NAME, Facts, text_of
 from hwdash.sources.nvml_mig import INSTANCE_METRICS, Instance, Slice, slices_of
-from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import judge
 from hwdash.sources.nvml_session import GPU_NOT_FOUND, NOT_FOUND, NvmlDown, NvmlSession, SessionLost
 from hwdash.sources.nvml_throttle import Throttle
+from hwdash.sources.pace import Pace
 from hwdash.sources.source import DeviceLost, SourceUnavailable
 from hwdash.sources.sysfs import Tree
 

@@ -14,7 +14,6 @@ from hwdash.sources.nvml_gpm import SHARES, Gpm
 from hwdash.sources.nvml_link import LINK_FIELDS, LINK_SCOPES, Links
 from hwdash.sources.nvml_margin import SLOWDOWN_LIMIT, Margin
 from hwdash.sources.nvml_memory import Memory
-from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_process import ProcessList
 from hwdash.sources.nvml_query import FieldBatch, Query, within
 from hwdash.sources.nvml_session import INVALID_ARGUMENT, UNKNOWN_TO_DRIVER
@@ -32,6 +31,7 @@ from hwdash.sources.nvml_throttle import (
     seconds_of,
     throttle_of,
 )
+from hwdash.sources.pace import Pace
 from hwdash.sources.sysfs import Tree
 
 METRICS = (

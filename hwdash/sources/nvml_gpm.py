@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from hwdash.core.reading import Absent, Reading
-from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import Query
 from hwdash.sources.nvml_session import INVALID_ARGUMENT, UNKNOWN_TO_DRIVER, SessionLost, reason_of
+from hwdash.sources.pace import Pace
 from hwdash.sources.source import DeviceLost
 
 SHARES = MappingProxyType({"sm_utilization": 2, "tensor_utilization": 5, "memory_bandwidth_utilization": 10})

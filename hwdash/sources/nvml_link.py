@@ -8,8 +8,8 @@ from typing import Any
 
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.sources.nvml_gpm import NVLINK_RATES, PCIE_RATES
-from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import ALL_LINKS, FieldBatch, Query, within
+from hwdash.sources.pace import Pace
 from hwdash.sources.rate import Rate
 
 _PERIOD_S = 30.0

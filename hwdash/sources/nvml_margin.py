@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hwdash.core.reading import Absent, Reading, is_present
-from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import FieldBatch, Query, within
+from hwdash.sources.pace import Pace
 
 SLOWDOWN_LIMIT = 194
 """Field of the T.Limit at which the GPU slows down, a negative number of °C (nvml.h: ``…SLOWDOWN_TLIMIT``)."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from hwdash.core.device import MemoryPool
 from hwdash.core.reading import Absent, Reading
-from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import Query
+from hwdash.sources.pace import Pace
 
 _VERSION_2 = 0x02000028
 """``nvmlMemory_v2`` of nvml.h: the size of the structure with its version in the top byte."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from hwdash.core.process import DeviceProcess, ProcessKind
 from hwdash.core.reading import Absent
-from hwdash.sources.nvml_pace import Pace
 from hwdash.sources.nvml_query import Query
+from hwdash.sources.pace import Pace
 from hwdash.sources.process import MAX_PID, ProcessTable
 from hwdash.sources.sysfs import Tree
 

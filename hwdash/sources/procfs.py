@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from hwdash.sources.sysfs import ReadFailure, Tree
+
 _JIFFIES = re.compile(r"^cpu +((?:[0-9]{1,19} ?){4,12})", re.MULTILINE)
 _MEMORY = re.compile(r"^(MemTotal|MemAvailable|MemFree|Buffers|Cached): *([0-9]{1,15}) kB$", re.MULTILINE)
 _MAX_CPUS = 65_536
@@ -46,6 +48,14 @@ def parse_memory(text: str) -> Memory | None:
     if available is None or not 0 <= available <= total or total == 0:
         return None
     return Memory(total, available)
+
+
+def read_memory(tree: Tree) -> Memory | None:
+    """The memory of the machine that *tree* shows; None when it does not tell."""
+    try:
+        return parse_memory(tree.text("proc/meminfo", 4096))
+    except ReadFailure:
+        return None
 
 
 def parse_load(text: str) -> float | None:
