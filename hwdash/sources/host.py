@@ -105,7 +105,7 @@ class HostSource:
             "power_w": energy if isinstance(energy, Absent) else Absent.FIRST_SAMPLE,
         }
         pools = self._read_memory(readings, parts)
-        heat = None if self._heat is None else self._heat.read()
+        heat = None if self._heat is None else self._heat.read(monotonic_s)
         if heat is None:
             return Sample(key, monotonic_s, taken_at, readings, pools)
         return Sample(
