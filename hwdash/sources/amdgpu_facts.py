@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from hwdash.core.device import Capabilities, Device, DeviceKind, Limits
+from hwdash.core.pci import parse_pci
 from hwdash.core.reading import Absent, present
 from hwdash.core.text import sanitise_line
 from hwdash.sources.amdgpu_level import highest_clock_hz, highest_link
@@ -142,16 +143,19 @@ def _name(tree: Tree, card: DrmCard) -> str:
 
 def _compute_node(tree: Tree, slot: str) -> Mapping[str, int]:
     """What the compute driver says of the card at the PCI address *slot*; empty when it does not drive it."""
-    domain, bus, rest = slot.split(":")
-    number, function = rest.split(".")
-    location = int(bus, 16) << 8 | int(number, 16) << 3 | int(function, 16)
+    address = parse_pci(slot)
+    if address is None:
+        return {}
     for name in tree.names(_TOPOLOGY)[:_MAX_NODES]:
         try:
             text = tree.text(f"{_TOPOLOGY}/{name}/properties", 8192)
         except ReadFailure:
             continue
         node = {key: int(value) for key, value in re.findall(r"^(\w{1,40}) ([0-9]{1,20})$", text, re.MULTILINE)}
-        if node.get("simd_count") and (node.get("domain", 0), node.get("location_id")) == (int(domain, 16), location):
+        if node.get("simd_count") and (node.get("domain", 0), node.get("location_id")) == (
+            address.domain,
+            address.location,
+        ):
             return node
     return {}
 

@@ -9,18 +9,15 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from hwdash.core.pci import parse_pci
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.text import sanitise_line
-from hwdash.sources.sysfs import ReadFailure, Tree
+from hwdash.sources.sysfs import HIGHEST_MC, LOWEST_MC, ReadFailure, Tree
 
 _CLASS = "sys/class/drm"
-_SLOT = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _ASLEEP = frozenset({"suspended", "suspending", "resuming"})
 _GENERATIONS = {2.5: 1, 5.0: 2, 8.0: 3, 16.0: 4, 32.0: 5, 64.0: 6}
 """PCI Express by its transfers per second and lane, in GT/s."""
-
-LOWEST_MC, HIGHEST_MC = -40_000.0, 150_000.0
-"""What a working chip can report in millidegrees; firmware without a sensor answers outside of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +127,8 @@ def _parsed(tree: Tree, path: str, parse: Callable[[str], int | None]) -> Readin
 
 
 def _slot(tree: Tree, folder: str) -> str | None:
-    slot = _uevent(tree, folder).get("PCI_SLOT_NAME") or tree.link(f"{folder}/device") or ""
-    return slot if _SLOT.fullmatch(slot) else None
+    address = parse_pci(_uevent(tree, folder).get("PCI_SLOT_NAME") or tree.link(f"{folder}/device") or "")
+    return None if address is None else str(address)
 
 
 def _uevent(tree: Tree, folder: str) -> Mapping[str, str]:

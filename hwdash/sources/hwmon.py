@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from hwdash.core.reading import Absent, Reading, is_present, present
-from hwdash.sources.sysfs import Tree
+from hwdash.sources.sysfs import HIGHEST_MC, LOWEST_MC, Tree
 
 _HWMON = "sys/class/hwmon"
 _THERMAL = "sys/class/thermal"
@@ -24,9 +24,6 @@ _LABELS = {
 """Drivers of processor sensors, and which of their channels speaks for a package."""
 
 _ZONES = frozenset({"x86_pkg_temp", "cpu-thermal", "cpu_thermal"})
-
-_LOW, _HIGH = -40_000.0, 150_000.0
-"""What a working processor can report; firmware without a sensor answers outside of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ def find_sensors(tree: Tree) -> tuple[Sensor, ...]:
 
 def read_hottest(tree: Tree, sensors: tuple[Sensor, ...]) -> Reading:
     """The highest of the sensors that can be read, in °C; if none can, why the first cannot."""
-    readings = [tree.number(sensor.path, _LOW, _HIGH, 1e-3) for sensor in sensors]
+    readings = [tree.number(sensor.path, LOWEST_MC, HIGHEST_MC, 1e-3) for sensor in sensors]
     if values := [reading for reading in readings if is_present(reading)]:
         return max(values)
     return readings[0] if readings else Absent.NOT_SUPPORTED
@@ -68,8 +65,8 @@ def _of_chip(tree: Tree, folder: str) -> list[Sensor]:
 
 def _sensor(tree: Tree, base: str, *, throttles: bool) -> Sensor:
     """The sensor of one channel. *throttles*: at its critical value the processor slows down, else the machine stops."""
-    critical = present(tree.number(f"{base}_crit", 1.0, _HIGH, 1e-3))
-    emergency = present(tree.number(f"{base}_emergency", 1.0, _HIGH, 1e-3))
+    critical = present(tree.number(f"{base}_crit", 1.0, HIGHEST_MC, 1e-3))
+    emergency = present(tree.number(f"{base}_emergency", 1.0, HIGHEST_MC, 1e-3))
     if throttles:
         return Sensor(f"{base}_input", critical, emergency)
     return Sensor(f"{base}_input", None, critical)

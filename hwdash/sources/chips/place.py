@@ -6,6 +6,7 @@ import fnmatch
 import glob
 import re
 
+from hwdash.core.pci import pci_in_path
 from hwdash.core.reading import Absent
 from hwdash.sources.chips.glance import Glance
 from hwdash.sources.chips.pattern import matches_whole
@@ -17,7 +18,6 @@ MAX_PATHS = 256
 """The most files that one path with a glob stands for."""
 
 _LITERAL = re.compile(r"\[([*?\[])\]")
-_PCI_SLOT = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
 class Place:
@@ -83,10 +83,8 @@ class Place:
     def pci_slot(self, tree: Tree) -> str | None:
         """The address on the PCI bus that the anchor ``pci`` or the device's directory has, however it is linked."""
         for folder in (self.anchors.get("pci"), self.folder):
-            parts = (tree.real(folder) or "").split("/") if folder is not None else []
-            for part in reversed(parts):
-                if _PCI_SLOT.fullmatch(part):
-                    return part
+            if folder is not None and (address := pci_in_path(tree.real(folder) or "")) is not None:
+                return str(address)
         return None
 
     def _find(self, anchor: Anchor, glance: Glance) -> str | None:
