@@ -12,12 +12,13 @@ from hwdash.core.errors import UsageError
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.check import Finding, InstanceReport, examine
 from hwdash.sources.chips.finder import Finder
-from hwdash.sources.chips.glance import ROOTS, Glance
+from hwdash.sources.chips.glance import Glance
 from hwdash.sources.chips.loader import load_profiles, parse_profile
 from hwdash.sources.chips.place import expand
 from hwdash.sources.chips.profile import MAX_TEXT, Number, Profile
 from hwdash.sources.chips.shelf import BUILTIN
 from hwdash.sources.chips.table import Problem, ProfileError
+from hwdash.sources.chips.template import ROOTS
 from hwdash.sources.sysfs import Tree
 
 __all__ = ["Finding", "KnownProfile", "Shelf", "Verdict", "check_profile", "known_profiles"]

@@ -15,8 +15,9 @@ from hwdash.core.sample import Sample
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.chip import AnchorMissing, Chip
 from hwdash.sources.chips.finder import Finder
-from hwdash.sources.chips.glance import ROOTS, Glance
+from hwdash.sources.chips.glance import Glance
 from hwdash.sources.chips.profile import Profile
+from hwdash.sources.chips.template import ROOTS
 from hwdash.sources.source import DeviceLost
 from hwdash.sources.sysfs import Tree
 

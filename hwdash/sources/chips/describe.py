@@ -13,24 +13,7 @@ from hwdash.sources.chips.gauge import Edge
 from hwdash.sources.chips.glance import Glance
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Computing, Fact, Metric, Number, Profile
-from hwdash.sources.chips.quantity import BOUNDS, Dimension
-
-_LIMIT_OF = {
-    "temperature_c": "temperature_slowdown_c",
-    "hotspot_temperature_c": "temperature_slowdown_c",
-    "memory_temperature_c": "memory_temperature_max_c",
-    "clock_hz": "clock_hz",
-    "power_w": "power_w",
-}
-"""Where the largest value of a metric belongs."""
-
-_DIMENSION_OF = {
-    "power_w": Dimension.POWER,
-    "clock_hz": Dimension.FREQUENCY,
-    "temperature_slowdown_c": Dimension.TEMPERATURE,
-    "temperature_shutdown_c": Dimension.TEMPERATURE,
-    "memory_temperature_max_c": Dimension.TEMPERATURE,
-}
+from hwdash.sources.chips.quantity import BOUNDS, LIMIT_OF, LIMITS, Dimension
 
 
 def facts_of(profile: Profile, place: Place, glance: Glance) -> dict[str, str]:
@@ -86,12 +69,12 @@ def _visible_as(computing: Computing, place: Place, glance: Glance) -> str | Non
 def _limits(profile: Profile, place: Place, facts: Mapping[str, str], glance: Glance) -> Limits:
     found: dict[str, float] = {}
     for name, number in profile.edges.numbers.items():
-        value = _value(number, place, facts, glance, _DIMENSION_OF[name])
+        value = _value(number, place, facts, glance, LIMITS[name])
         if value is not None and value > 0:
             found[name] = value
     own_temperature = any(metric.name == "temperature_c" for metric in profile.metrics)
     for metric in profile.metrics:
-        name = _LIMIT_OF.get(metric.name, "")
+        name = LIMIT_OF.get(metric.name, "")
         if metric.limit is None or name in found or (metric.name == "hotspot_temperature_c" and own_temperature):
             continue
         if (value := _edge(metric, place, facts, glance)) is not None:

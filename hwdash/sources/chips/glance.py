@@ -10,9 +10,6 @@ from hwdash.sources.chips.profile import Parse, ParseKind
 from hwdash.sources.chips.value import cut, cut_document, load_document
 from hwdash.sources.sysfs import ReadFailure, Tree
 
-ROOTS = ("sys", "proc/driver")
-"""Where a profile may read."""
-
 
 class Glance:
     """Everything that is read of one device at one tick. For use by one thread."""

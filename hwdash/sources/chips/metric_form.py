@@ -25,6 +25,7 @@ from hwdash.sources.chips.profile import (
 from hwdash.sources.chips.quantity import (
     BOUNDS,
     INTEGRALS,
+    LIMIT_OF,
     POWER_LIMIT,
     Dimension,
     dimension_of,
@@ -42,9 +43,6 @@ from hwdash.sources.chips.value_form import (
     read_quantity,
     read_unit,
 )
-
-LIMITED = frozenset({"temperature_c", "hotspot_temperature_c", "memory_temperature_c", "clock_hz", "power_w"})
-"""The metrics whose largest value is a limit of the device."""
 
 _BY_CLASS = MappingProxyType(
     {
@@ -137,7 +135,7 @@ def _counter(table: Table) -> Counter:
 
 
 def _limit(table: Table, name: str, dimension: Dimension) -> Limit | None:
-    if name not in LIMITED:
+    if name not in LIMIT_OF:
         table.take("max")
         table.wrong("max", "is not known here: only temperature, clock_core and power have a limit to go to")
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from hwdash.core.metric import BOUNDS as BASE_BOUNDS
 from hwdash.core.metric import METRICS, Metric
 from hwdash.core.metric import Unit as BaseUnit
 
@@ -115,6 +116,28 @@ ALIASES = MappingProxyType(
 )
 """Short names of metrics, for profiles."""
 
+LIMITS = MappingProxyType(
+    {
+        "power_w": Dimension.POWER,
+        "clock_hz": Dimension.FREQUENCY,
+        "temperature_slowdown_c": Dimension.TEMPERATURE,
+        "temperature_shutdown_c": Dimension.TEMPERATURE,
+        "memory_temperature_max_c": Dimension.TEMPERATURE,
+    }
+)
+"""The limits of a device that a profile can tell, by their names in `hwdash.core.device.Limits`."""
+
+LIMIT_OF = MappingProxyType(
+    {
+        "temperature_c": "temperature_slowdown_c",
+        "hotspot_temperature_c": "temperature_slowdown_c",
+        "memory_temperature_c": "memory_temperature_max_c",
+        "clock_hz": "clock_hz",
+        "power_w": "power_w",
+    }
+)
+"""The metrics whose largest value is a limit of the device, and which."""
+
 POWER_LIMIT = "power_limit"
 """A name among the metrics that becomes a limit of the device instead."""
 
@@ -139,20 +162,7 @@ def dimension_of(metric: Metric) -> Dimension:
 
 
 BOUNDS = MappingProxyType(
-    {
-        Dimension.TEMPERATURE: (-40.0, 250.0),
-        Dimension.POWER: (0.0, 1e5),
-        Dimension.ENERGY: (0.0, 1e16),
-        Dimension.FREQUENCY: (0.0, 1e12),
-        Dimension.BYTES: (0.0, 2.0**60),
-        Dimension.BYTE_RATE: (0.0, 1e15),
-        Dimension.RATIO: (0.0, 1.5),
-        Dimension.SPEED: (0.0, 2e5),
-        Dimension.VOLTAGE: (-1e4, 1e4),
-        Dimension.CURRENT: (-1e5, 1e5),
-        Dimension.TIME: (0.0, 1e12),
-        Dimension.COUNT: (0.0, 2.0**64),
-    }
+    {dimension: BASE_BOUNDS[unit] for unit, dimension in _DIMENSIONS.items()} | {Dimension.TIME: (0.0, 1e12)}
 )
 """What can be true at all, in base units: a value outside comes from a sensor or driver that has none."""
 

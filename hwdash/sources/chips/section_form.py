@@ -27,9 +27,9 @@ from hwdash.sources.chips.profile import (
     StatusWord,
     Template,
 )
-from hwdash.sources.chips.quantity import Dimension
+from hwdash.sources.chips.quantity import LIMITS, Dimension
 from hwdash.sources.chips.table import Table
-from hwdash.sources.chips.template import BadTemplate, check_root, parse_template
+from hwdash.sources.chips.template import BadTemplate, check_root, is_anchor_name, parse_template
 from hwdash.sources.chips.value_form import (
     read_condition,
     read_fact,
@@ -42,23 +42,17 @@ from hwdash.sources.chips.value_form import (
 )
 
 _FACTS = ("key", "vendor", "name", "serial", "firmware", "driver", "pci")
-_ANCHOR = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
-_EDGES: Mapping[str, Mapping[str, tuple[str, Dimension]]] = MappingProxyType(
+_EDGES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "limits": {
-            "power_w": ("power_w", Dimension.POWER),
-            "clock_hz": ("clock_hz", Dimension.FREQUENCY),
-            "temperature_slowdown_c": ("temperature_slowdown_c", Dimension.TEMPERATURE),
-            "temperature_shutdown_c": ("temperature_shutdown_c", Dimension.TEMPERATURE),
-            "memory_temperature_max_c": ("memory_temperature_max_c", Dimension.TEMPERATURE),
-        },
+        "limits": {name: name for name in LIMITS},
         "thresholds": {
-            "slowdown_c": ("temperature_slowdown_c", Dimension.TEMPERATURE),
-            "shutdown_c": ("temperature_shutdown_c", Dimension.TEMPERATURE),
-            "memory_c": ("memory_temperature_max_c", Dimension.TEMPERATURE),
+            "slowdown_c": "temperature_slowdown_c",
+            "shutdown_c": "temperature_shutdown_c",
+            "memory_c": "memory_temperature_max_c",
         },
     }
 )
+"""The limits that each section can have, by their names there."""
 _RESERVED = frozenset({"instance", "instance_number", "read"})
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,9}", re.ASCII)
 _TORCH_DEVICE = re.compile(r"[a-z][a-z0-9_]{0,31}(:[0-9]{1,4})?", re.ASCII)
@@ -106,7 +100,7 @@ def read_anchors(table: Table) -> tuple[Anchor, ...]:
     anchors: list[Anchor] = []
     for id_ in inner.data:
         one = inner.table(id_)
-        if not _ANCHOR.fullmatch(id_) or id_ in _RESERVED:
+        if not is_anchor_name(id_) or id_ in _RESERVED:
             inner.wrong(id_, "is no name for an anchor: lower case letters, digits and _")
         if one is None:
             continue
@@ -164,8 +158,8 @@ def read_edges(table: Table) -> Edges:
         inner = table.table(section)
         if inner is None:
             continue
-        for key, (name, dimension) in edges.items():
-            if (number := read_quantity(inner, key, dimension, plain=True)) is None:
+        for key, name in edges.items():
+            if (number := read_quantity(inner, key, LIMITS[name], plain=True)) is None:
                 continue
             if name in numbers:
                 inner.wrong(key, "stands in [limits] and in [thresholds]")

@@ -46,6 +46,11 @@ def has_magic(text: str) -> bool:
     return _MAGIC.search(text) is not None
 
 
+def is_anchor_name(text: str) -> bool:
+    """True when *text* can be the name of an anchor."""
+    return _NAME.fullmatch(text) is not None
+
+
 def anchors_of(template: Template) -> frozenset[str]:
     """The names of the anchors that *template* needs."""
     return frozenset(name for kind, name in template.parts if kind is PartKind.ANCHOR)
@@ -66,7 +71,7 @@ def _place(inside: str) -> tuple[PartKind, str]:
         if not _FILE.fullmatch(file) or file.startswith("/") or ".." in file.split("/"):
             raise BadTemplate("has a {read:FILE} whose FILE is no plain path below the device")
         return PartKind.READ, file
-    if not _NAME.fullmatch(inside):
+    if not is_anchor_name(inside):
         raise BadTemplate(f"has {{{inside}}}, which is no name of an anchor, read:FILE, instance or instance_number")
     return PartKind.ANCHOR, inside
 
