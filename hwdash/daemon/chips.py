@@ -13,9 +13,9 @@ from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.check import Finding, InstanceReport, examine
 from hwdash.sources.chips.finder import Finder
 from hwdash.sources.chips.glance import Glance
-from hwdash.sources.chips.loader import load_profiles, parse_profile
+from hwdash.sources.chips.loader import load_profiles, read_profile
 from hwdash.sources.chips.place import expand
-from hwdash.sources.chips.profile import MAX_TEXT, Number, Profile
+from hwdash.sources.chips.profile import Number, Profile
 from hwdash.sources.chips.shelf import BUILTIN
 from hwdash.sources.chips.table import Problem, ProfileError
 from hwdash.sources.chips.template import ROOTS
@@ -83,9 +83,14 @@ def check_profile(path: Path, sysroot: Path, waiting: Callable[[float], None] = 
     *waiting* is told for how many seconds. Raises `UsageError` when the file or the directory cannot be read.
     """
     try:
-        profile = parse_profile(_text_of(path), str(path))
+        profile = read_profile(path)
     except ProfileError as error:
         return Verdict(str(path), problems=error.problems)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file", param="FILE") from None
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or "no name of a file"
+        raise UsageError(f"{path}: cannot be read: {words}", param="FILE") from None
     settle_s = SETTLE_S if any(metric.rate for metric in profile.metrics) else 0.0
     if settle_s and Finder(profile).find(Glance(Tree(sysroot, ROOTS), SYSTEM_CLOCK)):
         waiting(settle_s)
@@ -126,18 +131,3 @@ def _why_none(profile: Profile, sysroot: Path) -> str:
         many = "1 directory has" if len(refused) == 1 else f"{len(refused)} directories have"
         return f"{many} the right name (/{refused[0]}), and none satisfies [match] require"
     return f"there is no directory {' or '.join(roots)}"
-
-
-def _text_of(path: Path) -> str:
-    try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: is not a plain file", param="FILE")
-        with path.open("rb") as file:
-            return file.read(4 * MAX_TEXT + 1).decode("utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file", param="FILE") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: is not UTF-8 text", param="FILE") from None
-    except (OSError, ValueError) as error:
-        words = getattr(error, "strerror", None) or "no name of a file"
-        raise UsageError(f"{path}: cannot be read: {words}", param="FILE") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,21 @@ def parse_profile(text: str, origin: str) -> Profile:
     return profile
 
 
+def read_profile(path: Path) -> Profile:
+    """The profile in the file *path*. Raises `ProfileError` with all mistakes, `OSError` for a file that cannot be read."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a plain file")
+    with path.open("rb") as file:
+        data = file.read(4 * MAX_TEXT + 1)
+    try:
+        # The cut of what is too long anyway may go through a character.
+        text = data.decode("utf-8", "strict" if len(data) <= 4 * MAX_TEXT else "replace")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ProfileError([Problem(line, "", "is not UTF-8 text", str(path))]) from None
+    return parse_profile(text, str(path))
+
+
 def load_profiles(folders: Sequence[Path]) -> tuple[tuple[Profile, ...], tuple[str, ...]]:
     """The profiles of all ``*.toml`` files of *folders*, and a sentence for each mistake.
 
@@ -56,7 +72,7 @@ def load_profiles(folders: Sequence[Path]) -> tuple[tuple[Profile, ...], tuple[s
         seen: dict[str, Profile] = {}
         for path in _files(folder, sentences):
             try:
-                profile = parse_profile(_text_of(path), str(path))
+                profile = read_profile(path)
             except ProfileError as error:
                 sentences.extend(str(problem) for problem in error.problems)
             except OSError as error:
@@ -81,14 +97,6 @@ def _files(folder: Path, sentences: list[str]) -> list[Path]:
     if len(found) > MAX_FILES:
         sentences.append(f"{sanitise_line(str(folder))}: only the first {MAX_FILES} of {len(found)} profiles are used")
     return found[:MAX_FILES]
-
-
-def _text_of(path: Path) -> str:
-    """The text of *path*, as much as tells that it is too long; bytes that are not UTF-8 become U+FFFD."""
-    if not path.is_file():
-        raise OSError(22, "not a plain file")
-    with path.open("rb") as file:
-        return file.read(4 * MAX_TEXT + 1).decode("utf-8", "replace")
 
 
 def _profile(table: Table, origin: str) -> Profile:

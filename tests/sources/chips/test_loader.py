@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwdash.sources.chips.loader import load_profiles, parse_profile
+from hwdash.sources.chips.loader import load_profiles, parse_profile, read_profile
 from hwdash.sources.chips.table import ProfileError
 from tests.sources.chips.examples import ALL
 from tests.sources.chips.tree import HEAD
@@ -144,6 +144,12 @@ def test_texts_that_are_no_profiles(text: str, words: str) -> None:
     assert any(words in problem for problem in problems_of(text))
 
 
+def test_a_file_that_is_too_long_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "long.toml").write_bytes(b"# " + b"\xc3\xa9" * 200_000)
+    with pytest.raises(ProfileError, match="is longer than"):
+        read_profile(tmp_path / "long.toml")
+
+
 def test_too_many_metrics() -> None:
     entries = "".join(f'[[throttle]]\npath = "f{number}"\nid = "power_cap"\n' for number in range(201))
     assert any("list of at most 200" in problem for problem in problems_of(HEAD + entries))
@@ -233,12 +239,13 @@ def test_a_users_profile_takes_the_place_of_a_built_in_one(tmp_path: Path) -> No
     (tmp_path / "user/mine.toml").write_text(HEAD.replace("Toys", "Mine"))
     (tmp_path / "user/twice.toml").write_text(HEAD)
     (tmp_path / "user/broken.toml").write_text("schema = 1\nprofil = 1\n")
-    (tmp_path / "user/binary.toml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "user/binary.toml").write_bytes(b"schema = 1\n\xff\xfe\x00")
     (tmp_path / "user/folder.toml").mkdir()
     (tmp_path / "user/gone.toml").symlink_to("nowhere")
     profiles, sentences = load_profiles([tmp_path / "builtin", tmp_path / "user", tmp_path / "none"])
     assert {profile.id: profile.vendor for profile in profiles} == {"toy": "Mine", "other": "Toys"}
     assert any("broken.toml:2: profil is not known here" in sentence for sentence in sentences)
     assert any("twice.toml: toy is in mine.toml already" in sentence for sentence in sentences)
+    assert any("binary.toml:2: is not UTF-8 text" in sentence for sentence in sentences)
     for name in ("binary", "folder", "gone"):
         assert any(f"{name}.toml" in sentence for sentence in sentences)
