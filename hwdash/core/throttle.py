@@ -46,6 +46,9 @@ class ThrottleReason(StrEnum):
         return _TITLES[self]
 
 
+HARMLESS = frozenset({ThrottleReason.SYNC_BOOST})
+"""Reasons that alone do not make a device throttled: clocks that are kept in step are a setting."""
+
 _NAMES = frozenset(reason.value for reason in ThrottleReason)
 
 _CLASSES = MappingProxyType(

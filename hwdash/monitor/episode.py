@@ -10,7 +10,7 @@ from typing import Never
 from hwdash.core.device import Limits
 from hwdash.core.format import clock_text, duration_text
 from hwdash.core.reading import Reading, present
-from hwdash.core.throttle import ThrottleActivity, ThrottleReason
+from hwdash.core.throttle import HARMLESS, ThrottleActivity, ThrottleReason
 from hwdash.monitor.derive import NO_COUNTS, Counts
 
 WINDOW_S = 60.0
@@ -21,8 +21,6 @@ CLEAN_SAMPLES = 3
 """A reason has ended after this many samples without it …"""
 CLEAN_SECONDS = 2.0
 """… that reach over at least this time."""
-HARMLESS = frozenset({ThrottleReason.SYNC_BOOST})
-"""Reasons that alone do not make a device throttled: clocks that are kept in step are a setting."""
 
 _GRAIN_S = 1.0
 _SAME_DENSITY = 0.01

@@ -58,11 +58,16 @@ class Store:
         return self._writer.problems
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
-        """Queue one sample of each device that has a new one and is not lost. Never blocks, never raises."""
+        """Queue one sample of each device that has a new one with a number in it. Never blocks, never raises.
+
+        Also of a device that calls itself failed and is still read.
+        """
         fresh = []
         for status in snapshot.devices:
             key, sampled_at = status.device.key, status.sampled_at
-            if sampled_at is None or status.health.state is HealthState.LOST or self._seen.get(key) == sampled_at:
+            if sampled_at is None or self._seen.get(key) == sampled_at:
+                continue
+            if status.health.state is HealthState.LOST and not status.has_numbers:
                 continue
             self._seen[key] = sampled_at
             fresh.append(status)
@@ -73,7 +78,7 @@ class Store:
         self._writer.add_event(event)
 
     def wind_back(self, moment: datetime) -> None:
-        """A replay goes back to *moment*: forget what was played from there on. Never blocks, never raises."""
+        """A replay goes back to *moment*: forget what was played from there on, but the health there. Never blocks, never raises."""
         self._seen.clear()
         self._writer.wind_back(moment)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hwdash.core.health import HealthState
 from hwdash.core.snapshot import DeviceStatus, Snapshot
+from hwdash.core.throttle import HARMLESS
 from hwdash.tui.glyphs import Glyphs
 
 TRACE_S = 1200.0
@@ -19,7 +20,6 @@ STEP_S = 2.0
 METRICS = ("utilization", "temperature_c", "power_w", "clock_hz")
 """What is traced, in drawing order."""
 
-_SILENT = frozenset({HealthState.STALE, HealthState.LOST})
 _NOTHING: tuple[float | None, ...] = (None,) * len(METRICS)
 
 
@@ -54,10 +54,10 @@ class TraceHistory:
                 points.pop()
             if not points or points[-1].step < step:
                 points.append(_point(step, status))
-            elif status.health.state in _SILENT:
+            elif _is_silent(status):
                 points[-1] = points[-1]._replace(values=_NOTHING)
-            elif not points[-1].throttled and _throttled(status):
-                points[-1] = points[-1]._replace(throttled=True, suspected=status.health.suspected)
+            elif (now := _throttled(status)) and (not points[-1].throttled or points[-1].suspected):
+                points[-1] = points[-1]._replace(throttled=now, suspected=status.health.suspected)
 
     @property
     def step_s(self) -> float:
@@ -82,14 +82,20 @@ class TraceHistory:
 
 
 def _point(step: int, status: DeviceStatus) -> TracePoint:
-    if status.health.state in _SILENT:
+    if _is_silent(status):
         return TracePoint(step, _NOTHING, False)
     values = tuple(status.number(metric) for metric in METRICS)
     return TracePoint(step, values, _throttled(status), status.health.suspected)
 
 
+def _is_silent(status: DeviceStatus) -> bool:
+    return status.health.state in (HealthState.STALE, HealthState.LOST) and not status.has_numbers
+
+
 def _throttled(status: DeviceStatus) -> bool:
-    return status.health.state is HealthState.THROTTLED or any(item.active for item in status.throttle)
+    if status.health.state is HealthState.THROTTLED:
+        return True
+    return any(item.active and item.reason not in HARMLESS for item in status.throttle)
 
 
 def scale(metric: str, status: DeviceStatus) -> tuple[float, float] | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from hwdash.core.clock import ManualClock
@@ -9,6 +10,7 @@ from hwdash.core.config import StoreConfig
 from hwdash.core.health import HealthState
 from hwdash.core.inference import Conditions, FinishReason, Message, PromptRequest, Route, Timing, TokenCounts
 from hwdash.core.reading import Absent, is_present
+from hwdash.core.sample import Fault, FaultLevel
 from hwdash.core.snapshot import LastRequest
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 from hwdash.store.column import COLUMNS, HEALTH_CODES, THROTTLE_BITS
@@ -57,10 +59,20 @@ async def test_only_new_samples_of_present_devices_are_kept(tmp_path: Path) -> N
     path = tmp_path / "h.db"
     store = await opened(path)
     for second in (1.0, 2.0, 2.0, 3.0):
-        lost = status(second, 2, state=HealthState.LOST)
+        lost = status(second, 2, readings=dict.fromkeys(READINGS, Absent.DEVICE_LOST), state=HealthState.LOST)
         store.add_snapshot(snapshot(status(second), status(1.0, 1), lost, status(None, 3)))
     await store.close()
     assert rows(path, "SELECT dev, count(*) FROM sample GROUP BY dev") == [(1, 3), (2, 1)]
+
+
+async def test_a_failed_device_that_is_still_read_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    store = await opened(path)
+    failed = replace(status(1.0, state=HealthState.LOST), faults=(Fault("reset", "reset it", FaultLevel.FAILED),))
+    gone = status(1.0, 1, dict.fromkeys(READINGS, Absent.DEVICE_LOST), state=HealthState.LOST)
+    store.add_snapshot(snapshot(failed, gone))
+    await store.close()
+    assert rows(path, "SELECT key, power_mw FROM sample JOIN device ON device.id = dev") == [(gpu().key, 350_125)]
 
 
 async def test_ids_and_absence_reasons_survive_a_restart(tmp_path: Path) -> None:
