@@ -19,7 +19,7 @@ from hwdash.core.text import sanitise_line
 from hwdash.core.wire import to_wire
 
 if TYPE_CHECKING:
-    from hwdash.daemon.chips import Finding, Shelf, Verdict
+    from hwdash.daemon.chips import Finding, ProfileCheck, ProfileList
 
 _LIMITS = {
     "power_w": "power_w",
@@ -58,17 +58,17 @@ def _sysroot(parsed: argparse.Namespace) -> Path:
 def _list(parsed: argparse.Namespace) -> int:
     from hwdash.daemon.chips import known_profiles
 
-    shelf = known_profiles(_sysroot(parsed), paths_from(os.environ).config / "chips")
+    listing = known_profiles(_sysroot(parsed), paths_from(os.environ).config / "chips")
     if parsed.json:
-        print_json(to_wire(shelf))
+        print_json(to_wire(listing))
         return 0
-    print(_shelf_text(shelf))
-    for problem in shelf.problems:
+    print(_list_text(listing))
+    for problem in listing.problems:
         print(sanitise_line(problem, 1000), file=sys.stderr)
     return 0
 
 
-def _shelf_text(shelf: Shelf) -> str:
+def _list_text(listing: ProfileList) -> str:
     rows = [
         (
             profile.id,
@@ -77,7 +77,7 @@ def _shelf_text(shelf: Shelf) -> str:
             str(len(profile.folders)),
             "built in" if profile.builtin else sanitise_line(profile.origin),
         )
-        for profile in shelf.profiles
+        for profile in listing.profiles
     ]
     return table_text(("PROFILE", "VENDOR", "KIND", "DEVICES", "FROM"), rows, right=frozenset({3}))
 
@@ -85,18 +85,18 @@ def _shelf_text(shelf: Shelf) -> str:
 def _check(parsed: argparse.Namespace) -> int:
     from hwdash.daemon.chips import check_profile
 
-    verdict = check_profile(parsed.file, _sysroot(parsed), _say_waiting)
+    check = check_profile(parsed.file, _sysroot(parsed), _say_waiting)
     if parsed.json:
-        print_json(to_wire(verdict))
-    elif not verdict.problems:
-        print("\n".join(_verdict_lines(verdict)))
-    for problem in verdict.problems:
+        print_json(to_wire(check))
+    elif not check.problems:
+        print("\n".join(_check_lines(check)))
+    for problem in check.problems:
         print(sanitise_line(str(problem), 1000), file=sys.stderr)
-    if verdict.problems:
+    if check.problems:
         return 2
-    if not any(instance.sample for instance in verdict.instances):
-        found = "nothing that it finds can be read" if verdict.instances else f"it finds nothing: {verdict.advice}"
-        print(f"hwdash: {sanitise_line(f'{verdict.origin} is valid, and {found}', 1000)}", file=sys.stderr)
+    if not any(instance.sample for instance in check.instances):
+        found = "nothing that it finds can be read" if check.instances else f"it finds nothing: {check.advice}"
+        print(f"hwdash: {sanitise_line(f'{check.origin} is valid, and {found}', 1000)}", file=sys.stderr)
         return 1
     return 0
 
@@ -106,12 +106,12 @@ def _say_waiting(seconds: float) -> None:
         print(f"reading twice, {seconds:g} s apart, for the rates of counters", file=sys.stderr)
 
 
-def _verdict_lines(verdict: Verdict) -> Iterator[str]:
-    profile = verdict.profile
+def _check_lines(check: ProfileCheck) -> Iterator[str]:
+    profile = check.profile
     assert profile is not None
-    many = "1 device" if len(verdict.instances) == 1 else f"{len(verdict.instances)} devices"
+    many = "1 device" if len(check.instances) == 1 else f"{len(check.instances)} devices"
     yield f"{profile.id}: {profile.vendor}, {profile.kind}, {many}"
-    for instance in verdict.instances:
+    for instance in check.instances:
         device, sample = instance.device, instance.sample
         yield ""
         yield f"{device.name} at {instance.folder}" if device is not None else instance.folder
@@ -125,7 +125,7 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
             for name, metric in _LIMITS.items()
             if (value := getattr(device.limits, name)) is not None
         ]
-        rows += [(finding.kind, finding.name, *_value(finding, verdict)) for finding in instance.findings]
+        rows += [(finding.kind, finding.name, *_value(finding, check)) for finding in instance.findings]
         yield from (f"  {line}" for line in table_text(("PART", "NAME", "VALUE", "FILE"), rows).splitlines())
         for fault in sample.faults if sample is not None else ():
             yield f"  {fault.level}: {fault.words}"
@@ -141,13 +141,13 @@ def _facts(device: Device) -> Iterator[tuple[str, str]]:
         yield "runtime", device.runtime.url or f"torch {device.runtime.torch_device}"
 
 
-def _value(finding: Finding, verdict: Verdict) -> tuple[str, str]:
+def _value(finding: Finding, check: ProfileCheck) -> tuple[str, str]:
     """What was found, and the file; where there was none, or several, what the profile looks for."""
     note = f" ({finding.note})" if finding.note else ""
     text = finding.text if finding.absent is None else f"n/a: {absent_text(finding.absent)}"
     part = f"{finding.kind} {finding.name}"
-    sought = verdict.looked.get(part, "")
-    if finding.absent is None and part in verdict.reduced:
+    sought = check.looked.get(part, "")
+    if finding.absent is None and part in check.reduced:
         return f"{text}{note}", sought
     if not finding.path and sought and finding.absent is Absent.NOT_SUPPORTED:
         return f"{text}{note}", f"nothing at {sought}"

@@ -11,17 +11,17 @@ from hwdash.core.device import DeviceKind
 from hwdash.core.errors import UsageError
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.check import Finding, InstanceReport, examine
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.finder import Finder
-from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.folder import BUILTIN
 from hwdash.sources.chips.loader import load_profiles, read_profile
 from hwdash.sources.chips.place import expand
 from hwdash.sources.chips.profile import Number, Profile
-from hwdash.sources.chips.shelf import BUILTIN
 from hwdash.sources.chips.table import Problem, ProfileError
 from hwdash.sources.chips.template import ROOTS
 from hwdash.sources.sysfs import Tree
 
-__all__ = ["Finding", "KnownProfile", "Shelf", "Verdict", "check_profile", "known_profiles"]
+__all__ = ["Finding", "KnownProfile", "ProfileCheck", "ProfileList", "check_profile", "known_profiles"]
 
 SETTLE_S = 1.0
 """How long a check waits between two reads where a profile has counters of which it shows the rate."""
@@ -43,7 +43,7 @@ class KnownProfile:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class ProfileList:
     """All profiles in use, by id, and a sentence with file and line for each mistake in the others."""
 
     profiles: tuple[KnownProfile, ...]
@@ -51,7 +51,7 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProfileCheck:
     """A file tried as a profile: its mistakes, or what the profile reads of each device.
 
     ``advice`` says why there is no device. ``looked`` is what each part of the profile, by kind and name, looks for:
@@ -67,17 +67,17 @@ class Verdict:
     reduced: frozenset[str] = frozenset()
 
 
-def known_profiles(sysroot: Path, user_folder: Path) -> Shelf:
+def known_profiles(sysroot: Path, user_folder: Path) -> ProfileList:
     """The built-in profiles and those of *user_folder*, with the devices that each finds below *sysroot*."""
     profiles, problems = load_profiles((BUILTIN, user_folder))
-    glance = Glance(Tree(sysroot, ROOTS), SYSTEM_CLOCK)
+    files = FileReads(Tree(sysroot, ROOTS), SYSTEM_CLOCK)
     known = [
-        _known(profile, tuple(f"/{place.folder}" for place in Finder(profile).find(glance))) for profile in profiles
+        _known(profile, tuple(f"/{place.folder}" for place in Finder(profile).find(files))) for profile in profiles
     ]
-    return Shelf(tuple(sorted(known, key=lambda profile: profile.id)), problems)
+    return ProfileList(tuple(sorted(known, key=lambda profile: profile.id)), problems)
 
 
-def check_profile(path: Path, sysroot: Path, waiting: Callable[[float], None] = lambda _: None) -> Verdict:
+def check_profile(path: Path, sysroot: Path, waiting: Callable[[float], None] = lambda _: None) -> ProfileCheck:
     """Read *path* as a profile and try it on the files below *sysroot*. Blocks for a moment where there are rates.
 
     *waiting* is told for how many seconds. Raises `UsageError` when the file or the directory cannot be read.
@@ -85,14 +85,14 @@ def check_profile(path: Path, sysroot: Path, waiting: Callable[[float], None] = 
     try:
         profile = read_profile(path)
     except ProfileError as error:
-        return Verdict(str(path), problems=error.problems)
+        return ProfileCheck(str(path), problems=error.problems)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file", param="FILE") from None
     except (OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or "no name of a file"
         raise UsageError(f"{path}: cannot be read: {words}", param="FILE") from None
     settle_s = SETTLE_S if any(metric.rate for metric in profile.metrics) else 0.0
-    if settle_s and Finder(profile).find(Glance(Tree(sysroot, ROOTS), SYSTEM_CLOCK)):
+    if settle_s and Finder(profile).find(FileReads(Tree(sysroot, ROOTS), SYSTEM_CLOCK)):
         waiting(settle_s)
     instances = examine(profile, sysroot, SYSTEM_CLOCK, settle_s=settle_s)
     known = _known(profile, tuple(instance.folder for instance in instances))
@@ -100,7 +100,7 @@ def check_profile(path: Path, sysroot: Path, waiting: Callable[[float], None] = 
     parts = _parts(profile)
     looked = {name: _paths_of(number) for name, number in parts.items()}
     reduced = frozenset(name for name, number in parts.items() if any(origin.reduce for origin in number.origins))
-    return Verdict(str(path), (), known, instances, advice, looked, reduced)
+    return ProfileCheck(str(path), (), known, instances, advice, looked, reduced)
 
 
 def _known(profile: Profile, folders: tuple[str, ...]) -> KnownProfile:

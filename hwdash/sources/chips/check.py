@@ -14,8 +14,8 @@ from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Sample
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.chip import AnchorMissing, Chip
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.finder import Finder
-from hwdash.sources.chips.glance import Glance
 from hwdash.sources.chips.profile import Profile
 from hwdash.sources.chips.template import ROOTS
 from hwdash.sources.source import DeviceLost
@@ -58,22 +58,22 @@ def examine(profile: Profile, sysroot: Path, clock: Clock, *, settle_s: float = 
     The second read is what gives rates of counters; with 0 there is none. Blocks meanwhile.
     """
     tree, system = Tree(sysroot, ROOTS), Tree(sysroot)
-    glance = Glance(tree, clock)
+    files = FileReads(tree, clock)
     chips = [
-        Chip(profile, place.folder, place.instance, tree, system, clock, lane=False)
-        for place in Finder(profile).find(glance)
+        Chip(profile, place.folder, place.instance, tree, system, clock, beside=False)
+        for place in Finder(profile).find(files)
     ]
-    seen = [_first(chip, glance) for chip in chips]
+    seen = [_first(chip, files) for chip in chips]
     if settle_s > 0 and chips:
         time.sleep(settle_s)
         seen = [_again(chip, *one) for chip, one in zip(chips, seen, strict=True)]
     return tuple(_report(chip, *one) for chip, one in zip(chips, seen, strict=True))
 
 
-def _first(chip: Chip, glance: Glance) -> tuple[Device | None, Sample | str]:
+def _first(chip: Chip, files: FileReads) -> tuple[Device | None, Sample | str]:
     device: Device | None = None
     try:
-        device = chip.describe(glance)
+        device = chip.describe(files)
         return device, chip.read(device.key)
     except AnchorMissing as error:
         return None, f"has no {error}, which its profile needs"
@@ -113,26 +113,26 @@ def _metrics(chip: Chip, sample: Sample) -> Iterator[Finding]:
 
 
 def _pools(chip: Chip) -> Iterator[Finding]:
-    for reservoir in chip.reservoirs:
-        for name, figure in reservoir.figures.items():
-            if getattr(reservoir.pool, name) is None:
+    for pool_reader in chip.pool_readers:
+        for name, figure in pool_reader.figures.items():
+            if getattr(pool_reader.pool, name) is None:
                 continue
-            reading = chip.resting or reservoir.readings.get(name, Absent.NOT_SUPPORTED)
-            note = "declared" if figure.declared else "memory of the host" if reservoir.pool.shared else ""
-            yield _finding("memory", f"{reservoir.pool.id}.{name}", "memory_used_bytes", reading, figure.tried, note)
+            reading = chip.resting or pool_reader.readings.get(name, Absent.NOT_SUPPORTED)
+            note = "declared" if figure.declared else "memory of the host" if pool_reader.pool.shared else ""
+            yield _finding("memory", f"{pool_reader.pool.id}.{name}", "memory_used_bytes", reading, figure.tried, note)
 
 
 def _throttles(chip: Chip) -> Iterator[Finding]:
-    verdicts = () if chip.resting else chip.verdicts
+    states = () if chip.resting else chip.throttle_states
     for number, throttler in enumerate(chip.throttlers):
         path = _shown_path(throttler.tried)
-        verdict = verdicts[number] if number < len(verdicts) else None
-        if verdict is None or verdict.absent is not None:
-            absent = chip.resting if verdict is None else verdict.absent
+        state = states[number] if number < len(states) else None
+        if state is None or state.absent is not None:
+            absent = chip.resting if state is None else state.absent
             note = "optional" if throttler.entry.optional else ""
             yield Finding("throttle", throttler.entry.id, "", absent or Absent.ERROR, path, note)
         else:
-            yield Finding("throttle", throttler.entry.id, sanitise_line(verdict.shown), None, path)
+            yield Finding("throttle", throttler.entry.id, sanitise_line(state.shown), None, path)
 
 
 def _processes(chip: Chip, sample: Sample) -> Iterator[Finding]:

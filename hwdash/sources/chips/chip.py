@@ -13,14 +13,14 @@ from hwdash.core.text import sanitise_line
 from hwdash.core.throttle import ThrottleReason
 from hwdash.sources.chips.describe import describe, facts_of
 from hwdash.sources.chips.fact import holds_at
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.gauge import Gauge
-from hwdash.sources.chips.glance import Glance
-from hwdash.sources.chips.lane import SlowLane, missing
 from hwdash.sources.chips.pids import PidList
 from hwdash.sources.chips.place import Place
+from hwdash.sources.chips.pool_reader import PoolReader, memory_readings
 from hwdash.sources.chips.profile import Profile, StatusWord
-from hwdash.sources.chips.reservoir import Reservoir, memory_readings
-from hwdash.sources.chips.throttle import Throttler, Verdict
+from hwdash.sources.chips.slow_reader import SlowReader, missing
+from hwdash.sources.chips.throttle import Throttler, ThrottleState
 from hwdash.sources.source import DeviceLost
 from hwdash.sources.sysfs import Tree
 
@@ -33,27 +33,35 @@ class Chip:
     """One device. `describe` is called by the thread that looks for devices until it has succeeded once, `read` by the
     device's own, which describes it anew after `outdate`: should its driver hang, only that thread hangs with it.
 
-    *tree* is confined to what a profile may read, *system* gives the names of processes. Without *lane* slow metrics
-    are read where they stand, for a check that can wait. ``verdicts`` are those of the newest sample, one for each of
+    *tree* is confined to what a profile may read, *system* gives the names of processes. Without *beside* slow metrics
+    are read where they stand, for a check that can wait. ``throttle_states`` are those of the newest sample, one for each of
     ``throttlers``; ``resting`` is why nothing but the device's state was read for it.
     """
 
     def __init__(
-        self, profile: Profile, folder: str, instance: str, tree: Tree, system: Tree, clock: Clock, *, lane: bool = True
+        self,
+        profile: Profile,
+        folder: str,
+        instance: str,
+        tree: Tree,
+        system: Tree,
+        clock: Clock,
+        *,
+        beside: bool = True,
     ) -> None:
         self.profile = profile
         self.folder = folder
         self.instance = instance
-        self.gauges = [Gauge(metric) for metric in profile.metrics if not (metric.slow and lane)]
-        self.reservoirs = [Reservoir(pool) for pool in profile.pools]
+        self.gauges = [Gauge(metric) for metric in profile.metrics if not (metric.slow and beside)]
+        self.pool_readers = [PoolReader(pool) for pool in profile.pools]
         self.throttlers = [Throttler(entry) for entry in profile.throttle]
         self.pids = PidList(profile.pids, system) if profile.pids is not None else None
-        self.verdicts: list[Verdict] = []
+        self.throttle_states: list[ThrottleState] = []
         self.resting: Absent | None = None
         self._tree = tree
         self._clock = clock
-        self._slow = [Gauge(metric) for metric in profile.metrics if metric.slow and lane]
-        self._lane = SlowLane(self._read_slow, clock, f"hwdash-{profile.id}-slow") if self._slow else None
+        self._slow = [Gauge(metric) for metric in profile.metrics if metric.slow and beside]
+        self._slow_reader = SlowReader(self._read_slow, clock, f"hwdash-{profile.id}-slow") if self._slow else None
         self._place = Place(folder, instance)
         self._facts: Mapping[str, str] = {}
         self._stale = self._slow_stale = True
@@ -70,56 +78,56 @@ class Chip:
         """Have the next `read` of the device, once it is awake, describe it anew."""
         self._outdated = True
 
-    def describe(self, glance: Glance) -> Device:
+    def describe(self, files: FileReads) -> Device:
         """The device's facts as they are now; little but its identity while it sleeps. Raises `AnchorMissing`."""
         place = Place(self.folder, self.instance)
-        missing_anchor = place.find_anchors(self.profile.anchors, glance, quietly=True)
-        if awake := not self._sleeps(place, glance):
-            missing_anchor = place.find_anchors(self.profile.anchors, glance)
+        missing_anchor = place.find_anchors(self.profile.anchors, files, quietly=True)
+        if awake := not self._sleeps(place, files):
+            missing_anchor = place.find_anchors(self.profile.anchors, files)
         if missing_anchor:
             raise AnchorMissing(missing_anchor)
-        self._facts = facts_of(self.profile, place, glance)
+        self._facts = facts_of(self.profile, place, files)
         self._stale = self._slow_stale = True
         self._outdated = not awake
-        self._described = describe(self.profile, place, self._facts, glance, awake=awake)
+        self._described = describe(self.profile, place, self._facts, files, awake=awake)
         return self._described
 
     def read(self, key: str) -> Sample:
         """One sample under *key*. Raises `DeviceLost`."""
-        glance, taken_at = Glance(self._tree, self._clock), self._clock.now()
+        files, taken_at = FileReads(self._tree, self._clock), self._clock.now()
         if not self._tree.is_folder(self.folder):
             self._rest(Absent.DEVICE_LOST)
             self._outdated = True  # another device may come to be there
             raise DeviceLost(f"/{sanitise_line(self.folder)} is gone")
         if self._stale:
             self._place = Place(self.folder, self.instance)
-            self._place.find_anchors(self.profile.anchors, glance, quietly=True)
-        if self._sleeps(self._place, glance):
-            return self._resting(key, glance, taken_at, Absent.SUSPENDED, ())
-        faults = self._status(glance)
+            self._place.find_anchors(self.profile.anchors, files, quietly=True)
+        if self._sleeps(self._place, files):
+            return self._resting(key, files, taken_at, Absent.SUSPENDED, ())
+        faults = self._status(files)
         if any(fault.level is FaultLevel.STALLED for fault in faults):
-            return self._resting(key, glance, taken_at, Absent.ERROR, faults)
+            return self._resting(key, files, taken_at, Absent.ERROR, faults)
         if self._outdated:
-            self._renew(glance)
+            self._renew(files)
         self._check_key(key)
         if self._stale:
             self._stale = False
-            self._aim(glance)
+            self._aim(files)
         self.resting = None
-        return self._awake(key, glance, taken_at, faults)
+        return self._awake(key, files, taken_at, faults)
 
     def close(self) -> None:
         """Let go of the thread for slow metrics."""
-        if self._lane is not None:
-            self._lane.close()
+        if self._slow_reader is not None:
+            self._slow_reader.close()
 
-    def _renew(self, glance: Glance) -> None:
+    def _renew(self, files: FileReads) -> None:
         """Describe the device anew, unless its directory is none any more."""
         place = Place(self.folder, self.instance)
         try:
-            if not all(holds_at(condition, place, glance) for condition in self.profile.match.require):
+            if not all(holds_at(condition, place, files) for condition in self.profile.match.require):
                 raise DeviceLost(f"/{sanitise_line(self.folder)} is no device of {self.profile.id} any more")
-            self.describe(glance)
+            self.describe(files)
         except (AnchorMissing, DeviceLost) as error:
             self._rest(Absent.DEVICE_LOST)
             self._described = None
@@ -134,62 +142,62 @@ class Chip:
             self._rest(Absent.DEVICE_LOST)
             raise DeviceLost(f"/{sanitise_line(self.folder)} is no longer {key}")
 
-    def _aim(self, glance: Glance) -> None:
-        self._place.find_anchors(self.profile.anchors, glance)
+    def _aim(self, files: FileReads) -> None:
+        self._place.find_anchors(self.profile.anchors, files)
         for gauge in self.gauges:
-            gauge.aim(self._place, glance, self._facts)
-        for reservoir in self.reservoirs:
-            reservoir.aim(self._place, glance, self._facts)
+            gauge.aim(self._place, files, self._facts)
+        for pool_reader in self.pool_readers:
+            pool_reader.aim(self._place, files, self._facts)
         for throttler in self.throttlers:
-            throttler.aim(self._place, glance)
+            throttler.aim(self._place, files)
         if self.pids is not None:
-            self.pids.aim(self._place, glance)
+            self.pids.aim(self._place, files)
 
-    def _sleeps(self, place: Place, glance: Glance) -> bool:
-        return any(holds_at(condition, place, glance) for condition in self.profile.skip_when)
+    def _sleeps(self, place: Place, files: FileReads) -> bool:
+        return any(holds_at(condition, place, files) for condition in self.profile.skip_when)
 
-    def _awake(self, key: str, glance: Glance, taken_at: datetime, faults: tuple[Fault, ...]) -> Sample:
+    def _awake(self, key: str, files: FileReads, taken_at: datetime, faults: tuple[Fault, ...]) -> Sample:
         readings: dict[str, Reading] = {}
         for gauge in self.gauges:
-            _put(readings, gauge, gauge.read(glance))
+            _put(readings, gauge, gauge.read(files))
         watched = list(self.gauges)
-        if self._lane is not None:
-            latest = self._lane.latest()
+        if self._slow_reader is not None:
+            latest = self._slow_reader.latest()
             watched += self._slow if latest else []  # what is not read in time is not known to stand still
             for gauge in self._slow:
                 _put(readings, gauge, (latest or {}).get(gauge.metric.name, missing(latest)))
-        pools = self._memory(readings, glance)
-        self.verdicts = [throttler.read(glance) for throttler in self.throttlers]
-        told = [verdict for verdict in self.verdicts if verdict.absent is None]
+        pools = self._memory(readings, files)
+        self.throttle_states = [throttler.read(files) for throttler in self.throttlers]
+        told = [state for state in self.throttle_states if state.absent is None]
         seconds: dict[ThrottleReason, float] = {}
-        for verdict in told:
-            for reason, value in verdict.seconds.items():
+        for state in told:
+            for reason, value in state.seconds.items():
                 seconds[reason] = seconds.get(reason, 0.0) + value
         stalls = (gauge.fault() for gauge in watched)
         return Sample(
             key=key,
-            monotonic_s=glance.now_s,
+            monotonic_s=files.now_s,
             taken_at=taken_at,
             readings=readings,
             pools=pools,
-            throttle_flags=frozenset[ThrottleReason]().union(*(verdict.flags for verdict in told)) if told else None,
+            throttle_flags=frozenset[ThrottleReason]().union(*(state.flags for state in told)) if told else None,
             throttle_seconds=seconds,
-            unknown_flags=", ".join(words for verdict in told for words in verdict.unknown) or None,
-            throttle_known=frozenset[ThrottleReason]().union(*(verdict.known for verdict in told)),
-            processes=self.pids.read(glance) if self.pids is not None else None,
+            unknown_flags=", ".join(words for state in told for words in state.unknown) or None,
+            throttle_known=frozenset[ThrottleReason]().union(*(state.known for state in told)),
+            processes=self.pids.read(files) if self.pids is not None else None,
             faults=(*faults, *(fault for fault in stalls if fault is not None), *self._warmth(readings)),
-            notices=tuple(notice for verdict in told for notice in verdict.notices),
+            notices=tuple(notice for state in told for notice in state.notices),
         )
 
-    def _memory(self, readings: dict[str, Reading], glance: Glance) -> tuple[MemoryPool, ...]:
-        pools = tuple(pool for one in self.reservoirs if (pool := one.read(glance)) is not None)
-        if self.reservoirs:
-            for name, reading in memory_readings(self.reservoirs).items():
+    def _memory(self, readings: dict[str, Reading], files: FileReads) -> tuple[MemoryPool, ...]:
+        pools = tuple(pool for one in self.pool_readers if (pool := one.read(files)) is not None)
+        if self.pool_readers:
+            for name, reading in memory_readings(self.pool_readers).items():
                 readings.setdefault(name, reading)
         return pools
 
     def _resting(
-        self, key: str, glance: Glance, taken_at: datetime, reason: Absent, faults: tuple[Fault, ...]
+        self, key: str, files: FileReads, taken_at: datetime, reason: Absent, faults: tuple[Fault, ...]
     ) -> Sample:
         """A sample of a device that must not, or cannot, be read now."""
         self._rest(reason)
@@ -198,7 +206,7 @@ class Chip:
         if self.profile.pools:
             readings |= dict.fromkeys(("memory_used_bytes", "memory_total_bytes"), reason)
         processes = reason if self.pids is not None else None
-        return Sample(key, glance.now_s, taken_at, readings, processes=processes, faults=faults)
+        return Sample(key, files.now_s, taken_at, readings, processes=processes, faults=faults)
 
     def _rest(self, reason: Absent) -> None:
         self._stale = True  # what is found anew after a rest may have moved
@@ -208,10 +216,10 @@ class Chip:
         for throttler in self.throttlers:
             throttler.rest()
 
-    def _status(self, glance: Glance) -> tuple[Fault, ...]:
+    def _status(self, files: FileReads) -> tuple[Fault, ...]:
         status = self.profile.status
-        path = self._place.path(status.path, glance) if status is not None else None
-        text = glance.first(path, status.parse) if status is not None and path is not None else Absent.NOT_SUPPORTED
+        path = self._place.path(status.path, files) if status is not None else None
+        text = files.first(path, status.parse) if status is not None and path is not None else Absent.NOT_SUPPORTED
         if status is None or isinstance(text, Absent):
             return ()
         meaning = status.mapping.get(text, status.other)
@@ -245,19 +253,19 @@ class Chip:
 
     def _read_slow(self) -> Mapping[str, Reading]:
         """One round of the slow metrics, on their own thread."""
-        glance = Glance(self._tree, self._clock)
+        files = FileReads(self._tree, self._clock)
         place = Place(self.folder, self.instance)
-        place.find_anchors(self.profile.anchors, glance, quietly=True)
-        if self._sleeps(place, glance):
+        place.find_anchors(self.profile.anchors, files, quietly=True)
+        if self._sleeps(place, files):
             for gauge in self._slow:
                 gauge.rest(Absent.SUSPENDED)
             return {gauge.metric.name: Absent.SUSPENDED for gauge in self._slow}
         if self._slow_stale:
             self._slow_stale = False
-            place.find_anchors(self.profile.anchors, glance)
+            place.find_anchors(self.profile.anchors, files)
             for gauge in self._slow:
-                gauge.aim(place, glance, self._facts)
-        return {gauge.metric.name: gauge.read(glance) for gauge in self._slow}
+                gauge.aim(place, files, self._facts)
+        return {gauge.metric.name: gauge.read(files) for gauge in self._slow}
 
 
 def _put(readings: dict[str, Reading], gauge: Gauge, reading: Reading) -> None:

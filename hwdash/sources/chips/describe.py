@@ -9,38 +9,38 @@ from hwdash.core.reading import is_present
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.fact import first_text, text_of, texts_of
 from hwdash.sources.chips.figure import Figure
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.gauge import Edge
-from hwdash.sources.chips.glance import Glance
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Computing, Fact, Metric, Number, Profile
 from hwdash.sources.chips.quantity import BOUNDS, LIMIT_OF, LIMITS, Dimension
 
 
-def facts_of(profile: Profile, place: Place, glance: Glance) -> dict[str, str]:
+def facts_of(profile: Profile, place: Place, files: FileReads) -> dict[str, str]:
     """What the device says of itself: key, vendor, name, serial, firmware, driver, pci, instance; empty where nothing."""
     identity = profile.identity
     found = {
-        "key": first_text(identity.key, place, glance),
-        "vendor": first_text(identity.vendor, place, glance),
-        "name": first_text(identity.name, place, glance),
-        "serial": first_text(identity.serial, place, glance),
-        "firmware": first_text(identity.firmware, place, glance),
-        "driver": first_text(identity.driver, place, glance),
-        "pci": first_text(identity.pci, place, glance) or place.pci_slot(glance.tree) or "",
+        "key": first_text(identity.key, place, files),
+        "vendor": first_text(identity.vendor, place, files),
+        "name": first_text(identity.name, place, files),
+        "serial": first_text(identity.serial, place, files),
+        "firmware": first_text(identity.firmware, place, files),
+        "driver": first_text(identity.driver, place, files),
+        "pci": first_text(identity.pci, place, files) or place.pci_slot(files.tree) or "",
     }
     return found | {"instance": sanitise_line(place.instance, 80)}
 
 
-def describe(profile: Profile, place: Place, facts: Mapping[str, str], glance: Glance, *, awake: bool) -> Device:
+def describe(profile: Profile, place: Place, facts: Mapping[str, str], files: FileReads, *, awake: bool) -> Device:
     """The device at *place*. Of one that is not *awake* only what its identity tells: nothing else is read."""
     computing = profile.computing
-    visible_as = _visible_as(computing, place, glance) if computing is not None else None
+    visible_as = _visible_as(computing, place, files) if computing is not None else None
     pinned = computing is not None and (computing.visible_as is None or visible_as is not None)
     abilities = profile.abilities
     dtypes = abilities.dtypes
     if awake and abilities.dtypes_from is not None:
-        dtypes = texts_of(abilities.dtypes_from, place, glance)
-    units = _value(abilities.compute_units, place, facts, glance, Dimension.COUNT) if awake else None
+        dtypes = texts_of(abilities.dtypes_from, place, files)
+    units = _value(abilities.compute_units, place, facts, files, Dimension.COUNT) if awake else None
     return Device(
         key=f"{profile.id}:{facts['key'] or facts['instance']}",
         kind=profile.kind,
@@ -50,26 +50,26 @@ def describe(profile: Profile, place: Place, facts: Mapping[str, str], glance: G
         driver=facts["driver"] or None,
         pci=facts["pci"] or None,
         capabilities=Capabilities(None, dtypes, int(units) if units and units < 1e9 else None, inference=pinned),
-        limits=_limits(profile, place, facts, glance) if awake else Limits(),
+        limits=_limits(profile, place, facts, files) if awake else Limits(),
         visible_as=visible_as,
         firmware=facts["firmware"] or None,
         runtime=computing.runtime if computing is not None and pinned else None,
     )
 
 
-def _visible_as(computing: Computing, place: Place, glance: Glance) -> str | None:
+def _visible_as(computing: Computing, place: Place, files: FileReads) -> str | None:
     wanted = computing.visible_as
     if wanted is None:
         return None
-    text = text_of(wanted, place, glance) if isinstance(wanted, Fact) else place.fill(wanted, glance)
+    text = text_of(wanted, place, files) if isinstance(wanted, Fact) else place.fill(wanted, files)
     # It becomes part of the environment of a process.
     return text if text and len(text) <= 120 and text.isascii() and text.isprintable() else None
 
 
-def _limits(profile: Profile, place: Place, facts: Mapping[str, str], glance: Glance) -> Limits:
+def _limits(profile: Profile, place: Place, facts: Mapping[str, str], files: FileReads) -> Limits:
     found: dict[str, float] = {}
     for name, number in profile.edges.numbers.items():
-        value = _value(number, place, facts, glance, LIMITS[name])
+        value = _value(number, place, facts, files, LIMITS[name])
         if value is not None and value > 0:
             found[name] = value
     own_temperature = any(metric.name == "temperature_c" for metric in profile.metrics)
@@ -77,24 +77,24 @@ def _limits(profile: Profile, place: Place, facts: Mapping[str, str], glance: Gl
         name = LIMIT_OF.get(metric.name, "")
         if metric.limit is None or name in found or (metric.name == "hotspot_temperature_c" and own_temperature):
             continue
-        if (value := _edge(metric, place, facts, glance)) is not None:
+        if (value := _edge(metric, place, facts, files)) is not None:
             found[name] = value
     return Limits(**found)  # type: ignore[arg-type]  # the names of both tables are those of its fields of numbers
 
 
-def _edge(metric: Metric, place: Place, facts: Mapping[str, str], glance: Glance) -> float | None:
+def _edge(metric: Metric, place: Place, facts: Mapping[str, str], files: FileReads) -> float | None:
     assert metric.limit is not None
-    reading = Edge(metric, metric.limit).read(place, glance, facts)
+    reading = Edge(metric, metric.limit).read(place, files, facts)
     return reading if is_present(reading) and reading > 0 else None
 
 
 def _value(
-    number: Number | None, place: Place, facts: Mapping[str, str], glance: Glance, dimension: Dimension
+    number: Number | None, place: Place, facts: Mapping[str, str], files: FileReads, dimension: Dimension
 ) -> float | None:
     if number is None:
         return None
     figure = Figure(number)
-    figure.aim(place, glance, facts)
-    reading = figure.read(glance)
+    figure.aim(place, files, facts)
+    reading = figure.read(files)
     low, high = BOUNDS[dimension]
     return reading if is_present(reading) and low <= reading <= high else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hwdash.core.reading import Absent, Reading
-from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Number, Origin, Reduce
 from hwdash.sources.chips.value import number_of, reduce_values
@@ -51,15 +51,15 @@ class Figure:
         """Every file of the number."""
         return tuple(path for way in self._ways for path in way.paths)
 
-    def aim(self, place: Place, glance: Glance, facts: Mapping[str, str]) -> None:
+    def aim(self, place: Place, files: FileReads, facts: Mapping[str, str]) -> None:
         """Find the files at *place*; *facts* choose among declared constants."""
         declared = self._number.declared
         if declared is not None:
             self._declared = declared.table.get(facts.get(declared.by, "")) if declared.by else declared.value
-        self._ways = tuple(_Way(origin, _files(origin, place, glance)) for origin in self._number.origins)
+        self._ways = tuple(_Way(origin, _files(origin, place, files)) for origin in self._number.origins)
         self.tried = next(iter(self.paths), "")
 
-    def read(self, glance: Glance, follow: Follow | None = None) -> Reading:
+    def read(self, files: FileReads, follow: Follow | None = None) -> Reading:
         """The number in its base unit, of the first way that has one; else why the most telling way has none.
 
         *follow* makes of each raw number of a counter what may be added up; scale and unit come after it.
@@ -69,7 +69,7 @@ class Figure:
         reason = Absent.NOT_SUPPORTED
         tried = ""
         for way in self._ways:
-            reading = self._along(way, glance, follow)
+            reading = self._along(way, files, follow)
             if not isinstance(reading, Absent):
                 return reading
             if reason is Absent.NOT_SUPPORTED:
@@ -77,13 +77,13 @@ class Figure:
         self.tried = tried or self.tried
         return reason
 
-    def _along(self, way: _Way, glance: Glance, follow: Follow | None) -> Reading:
+    def _along(self, way: _Way, files: FileReads, follow: Follow | None) -> Reading:
         values: list[float] = []
         absent: Absent | None = None
         for path in way.paths:
             self.tried = path
-            at_s = glance.at_s(path)
-            for index, number in enumerate(self._numbers(way.origin, path, glance)):
+            at_s = files.at_s(path)
+            for index, number in enumerate(self._numbers(way.origin, path, files)):
                 reading = number if follow is None else follow((path, index), number, at_s)
                 if not isinstance(reading, Absent):
                     values.append(reading)
@@ -95,9 +95,9 @@ class Figure:
         value = (reduce_values(way.origin.reduce, values) * way.origin.scale + offset) * way.origin.factor
         return value if math.isfinite(value) else Absent.BAD_VALUE
 
-    def _numbers(self, origin: Origin, path: str, glance: Glance) -> list[Reading]:
+    def _numbers(self, origin: Origin, path: str, files: FileReads) -> list[Reading]:
         """The raw numbers in a file, each checked; of a file that cannot be read, why."""
-        pieces = glance.pieces(path, origin.parse)
+        pieces = files.pieces(path, origin.parse)
         if isinstance(pieces, Absent):
             return [pieces]
         return [self._checked(origin, piece) for piece in pieces]
@@ -112,11 +112,11 @@ class Figure:
         return number if math.isfinite(number) and low <= number <= high else Absent.BAD_VALUE
 
 
-def _files(origin: Origin, place: Place, glance: Glance) -> tuple[str, ...]:
+def _files(origin: Origin, place: Place, files: FileReads) -> tuple[str, ...]:
     """The files of *origin*: all that its paths stand for, or those among them whose label it names."""
-    found = [path for template in origin.paths for path in place.paths(template, glance)]
+    found = [path for template in origin.paths for path in place.paths(template, files)]
     if origin.labels:
-        found = [path for path in found if glance.first(f"{channel_of(path)}_label", None) in origin.labels]
+        found = [path for path in found if files.first(f"{channel_of(path)}_label", None) in origin.labels]
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from hwdash.sources.chips.fact import holds_at
-from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.place import Place, expand_named
 from hwdash.sources.chips.profile import MAX_INSTANCES, Condition, PartKind, Profile
 
@@ -27,32 +27,32 @@ class Finder:
         self._foreign: set[str] = set()
         self.problem = ""
 
-    def find(self, glance: Glance, trusted: Collection[str] = ()) -> list[Place]:
+    def find(self, files: FileReads, trusted: Collection[str] = ()) -> list[Place]:
         """The directories of the devices: those of the first root that has any.
 
         Nothing is read in the directories of *trusted*: they are devices for as long as they are there.
         """
         self.problem = ""
         for root in self._profile.match.roots:
-            candidates = expand_named(glance.tree, root.strip("/"), _MOST_NAMES)
+            candidates = expand_named(files.tree, root.strip("/"), _MOST_NAMES)
             self._foreign &= {folder for folder, _ in candidates}
             found: dict[str, Place] = {}
             for folder, name in candidates:
                 if folder in self._foreign:
                     continue
                 place = Place(folder, name)
-                if glance.tree.is_folder(folder) and (folder in trusted or self._is_one(place, glance)):
-                    found.setdefault(glance.tree.real(folder) or folder, place)
+                if files.tree.is_folder(folder) and (folder in trusted or self._is_one(place, files)):
+                    found.setdefault(files.tree.real(folder) or folder, place)
             if len(found) > MAX_INSTANCES:
                 self.problem = f"{self._profile.id}: only the first {MAX_INSTANCES} of {len(found)} devices are shown"
             if found:
                 return list(found.values())[:MAX_INSTANCES]
         return []
 
-    def _is_one(self, place: Place, glance: Glance) -> bool:
+    def _is_one(self, place: Place, files: FileReads) -> bool:
         for condition in self._profile.match.require:
-            if not holds_at(condition, place, glance):
-                if _is_lasting(condition) and glance.tree.exists(f"{place.folder}/{condition.path.text}"):
+            if not holds_at(condition, place, files):
+                if _is_lasting(condition) and files.tree.exists(f"{place.folder}/{condition.path.text}"):
                     self._foreign.add(place.folder)
                 return False
         return True

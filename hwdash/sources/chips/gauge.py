@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.sample import Fault, FaultLevel
 from hwdash.sources.chips.figure import Figure, channel_of
-from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.pattern import search
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Counter, Guard, Limit, Metric, Number, Origin, Parse, Template
@@ -30,12 +30,12 @@ class Meter:
         self._rates: dict[tuple[str, int], Rate] = {}
         self._totals: dict[tuple[str, int], tuple[float, float]] = {}
 
-    def aim(self, place: Place, glance: Glance) -> None:
+    def aim(self, place: Place, files: FileReads) -> None:
         """Find out where the counters wrap."""
         if self._counter.max_path is None:
             return
-        path = place.path(self._counter.max_path, glance)
-        text = Absent.NOT_SUPPORTED if path is None else glance.first(path, None)
+        path = place.path(self._counter.max_path, files)
+        text = Absent.NOT_SUPPORTED if path is None else files.first(path, None)
         largest = text if isinstance(text, Absent) else number_of(Parse().number, text)
         modulus = None if isinstance(largest, Absent) or largest <= 0 else float(largest) + 1
         if modulus != self._modulus:
@@ -93,15 +93,15 @@ class Gauge:
         """The file that the newest read ended with."""
         return self._figure.tried
 
-    def aim(self, place: Place, glance: Glance, facts: Mapping[str, str]) -> None:
+    def aim(self, place: Place, files: FileReads, facts: Mapping[str, str]) -> None:
         """Find the files at *place*."""
-        self._figure.aim(place, glance, facts)
+        self._figure.aim(place, files, facts)
         if self._meter is not None:
-            self._meter.aim(place, glance)
+            self._meter.aim(place, files)
         own = next(iter(self._figure.paths), None)
         guard, stamp = self.metric.guard, self.metric.stamp
-        self._guard = own if guard is None or guard.path is None else place.path(guard.path, glance)
-        self._stamp = own if stamp is None or stamp.path is None else place.path(stamp.path, glance)
+        self._guard = own if guard is None or guard.path is None else place.path(guard.path, files)
+        self._stamp = own if stamp is None or stamp.path is None else place.path(stamp.path, files)
 
     def rest(self, reason: Absent) -> None:
         """The device cannot be read for *reason*: the counters begin anew afterwards."""
@@ -109,20 +109,20 @@ class Gauge:
             self._meter.forget()
         self._reading, self._read_at_s, self._stamped, self._stand = reason, float("-inf"), "", None
 
-    def read(self, glance: Glance) -> Reading:
+    def read(self, files: FileReads) -> Reading:
         """The metric now; the value before where ``min_interval`` or an unchanged time stamp says that it still is."""
-        if glance.now_s - self._read_at_s < self.metric.min_interval_s * _EARLY:
+        if files.now_s - self._read_at_s < self.metric.min_interval_s * _EARLY:
             return self._reading
-        self._read_at_s = glance.now_s
-        if self._is_same_stamp(glance):
+        self._read_at_s = files.now_s
+        if self._is_same_stamp(files):
             if self._stand is not None:
-                self._stand = replace(self._stand, seen_s=glance.now_s)
+                self._stand = replace(self._stand, seen_s=files.now_s)
             return self._reading
-        if (reason := self._why_not(glance)) is not None:
+        if (reason := self._why_not(files)) is not None:
             self._reading = reason
             return reason
-        self._reading = self._bounded(self._figure.read(glance, self._meter.follow if self._meter else None))
-        self._watch(glance.now_s)
+        self._reading = self._bounded(self._figure.read(files, self._meter.follow if self._meter else None))
+        self._watch(files.now_s)
         return self._reading
 
     def fault(self) -> Fault | None:
@@ -134,23 +134,23 @@ class Gauge:
         words = f"{self.metric.id} has stood at {stand.value:g} for {stood_s:.0f} s: the chip does not move"
         return Fault(f"{self.metric.id}_stalled", words, FaultLevel.STALLED)
 
-    def _is_same_stamp(self, glance: Glance) -> bool:
+    def _is_same_stamp(self, files: FileReads) -> bool:
         stamp = self.metric.stamp
         if stamp is None or self._stamp is None:
             return False
-        text = glance.first(self._stamp, stamp.parse)
+        text = files.first(self._stamp, stamp.parse)
         if isinstance(text, Absent):
             return False
         same = text == self._stamped
         self._stamped = text
         return same
 
-    def _why_not(self, glance: Glance) -> Absent | None:
+    def _why_not(self, files: FileReads) -> Absent | None:
         """Why the value does not count, by the guard; None when it does."""
         guard = self.metric.guard
         if guard is None or self._guard is None:
             return None
-        text = glance.first(self._guard, guard.parse)
+        text = files.first(self._guard, guard.parse)
         if isinstance(text, Absent):
             return text
         return None if holds(guard, text) else Absent.BAD_VALUE
@@ -192,23 +192,23 @@ class Edge:
         self._metric = metric
         self._limit = limit
 
-    def read(self, place: Place, glance: Glance, facts: Mapping[str, str]) -> Reading:
+    def read(self, place: Place, files: FileReads, facts: Mapping[str, str]) -> Reading:
         """The limit in its base unit."""
         low, high = self._metric.bounds
         reason: Reading = Absent.NOT_SUPPORTED
-        for number in [self._limit.number] if self._limit.number is not None else self._beside(place, glance, facts):
+        for number in [self._limit.number] if self._limit.number is not None else self._beside(place, files, facts):
             figure = Figure(number)
-            figure.aim(place, glance, facts)
-            reading = figure.read(glance)
+            figure.aim(place, files, facts)
+            reading = figure.read(files)
             if is_present(reading) and low < reading <= high:
                 return reading
             reason = reading if isinstance(reading, Absent) else Absent.BAD_VALUE
         return reason
 
-    def _beside(self, place: Place, glance: Glance, facts: Mapping[str, str]) -> list[Number]:
+    def _beside(self, place: Place, files: FileReads, facts: Mapping[str, str]) -> list[Number]:
         """The files beside those of the metric."""
         figure = Figure(self._metric.number)
-        figure.aim(place, glance, facts)
+        figure.aim(place, files, facts)
         origin = next(iter(self._metric.number.origins), Origin(()))
         unit = self._limit.unit or origin.unit
         found = [f"/{channel_of(path)}{self._limit.suffix}" for path in figure.paths]

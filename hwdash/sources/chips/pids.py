@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwdash.core.process import DeviceProcess
 from hwdash.core.reading import Absent
 from hwdash.sources.chips.figure import Figure
-from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Number, Pids
 from hwdash.sources.process import MAX_PID, ProcessTable
@@ -27,28 +27,28 @@ class PidList:
         self._table = ProcessTable(tree)
         self.tried = ""
 
-    def aim(self, place: Place, glance: Glance) -> None:
+    def aim(self, place: Place, files: FileReads) -> None:
         """Find the files at *place*."""
-        self._figure.aim(place, glance, {})
+        self._figure.aim(place, files, {})
         self.tried = next(iter(self._figure.paths), "")
 
-    def read(self, glance: Glance) -> tuple[DeviceProcess, ...] | Absent:
+    def read(self, files: FileReads) -> tuple[DeviceProcess, ...] | Absent:
         """The processes in the order of their ids, or why they are not known."""
         if not self._figure.paths:
             return Absent.NOT_SUPPORTED
         found: set[int] = set()
         for path in self._figure.paths:
             self.tried = path
-            text = glance.first(path, None)
+            text = files.first(path, None)
             if isinstance(text, Absent):
                 return text
-            pieces = glance.pieces(path, self._parse)
+            pieces = files.pieces(path, self._parse)
             if text and isinstance(pieces, Absent):
                 return pieces
             numbers = [] if isinstance(pieces, Absent) else pieces
             found |= {int(piece) for piece in numbers if piece.isascii() and piece.isdecimal() and len(piece) < 9}
         pids = sorted(pid for pid in found if 0 < pid <= MAX_PID)[:MAX_PROCESSES]
-        return tuple(self._described(pid, glance.now_s) for pid in pids)
+        return tuple(self._described(pid, files.now_s) for pid in pids)
 
     def _described(self, pid: int, now_s: float) -> DeviceProcess:
         identity = self._table.look(pid, now_s)

@@ -8,7 +8,7 @@ import re
 
 from hwdash.core.pci import pci_in_path
 from hwdash.core.reading import Absent
-from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.pattern import matches_whole
 from hwdash.sources.chips.profile import Anchor, AnchorKind, PartKind, Template
 from hwdash.sources.chips.template import has_magic
@@ -31,7 +31,7 @@ class Place:
         self.instance = instance
         self.anchors: dict[str, str] = {}
 
-    def find_anchors(self, anchors: tuple[Anchor, ...], glance: Glance, *, quietly: bool = False) -> str:
+    def find_anchors(self, anchors: tuple[Anchor, ...], files: FileReads, *, quietly: bool = False) -> str:
         """Find all *anchors*; the id of one that is missing and not optional, else an empty text.
 
         *quietly* leaves out those for which a file would have to be read.
@@ -41,14 +41,14 @@ class Place:
         for anchor in anchors:
             if quietly and anchor.pattern is not None:
                 continue
-            found = self._find(anchor, glance)
+            found = self._find(anchor, files)
             if found is not None:
                 self.anchors[anchor.id] = found
             elif not anchor.optional:
                 missing = missing or anchor.id
         return missing
 
-    def fill(self, template: Template, glance: Glance, *, escape: bool = False) -> str | None:
+    def fill(self, template: Template, files: FileReads, *, escape: bool = False) -> str | None:
         """*template* as text; None when an anchor or a file that it needs is not there."""
         pieces: list[str] = []
         for kind, text in template.parts:
@@ -61,24 +61,24 @@ class Place:
             elif kind is PartKind.INSTANCE_NUMBER:
                 value = next(reversed(re.findall(r"[0-9]+", self.instance)), None)
             elif kind is PartKind.READ:
-                value = self._name_in(text, glance)
+                value = self._name_in(text, files)
             if value is None:
                 return None
             pieces.append(glob.escape(value) if escape and kind is not PartKind.TEXT else value)
         return "".join(pieces)
 
-    def paths(self, template: Template, glance: Glance) -> list[str]:
+    def paths(self, template: Template, files: FileReads) -> list[str]:
         """The files that *template* stands for: one without a glob, which need not exist; those that there are else."""
-        filled = self.fill(template, glance, escape=True)
+        filled = self.fill(template, files, escape=True)
         if filled is None:
             return []
         if filled.startswith("/"):
-            return expand(glance.tree, filled.lstrip("/"))
-        return expand(glance.tree, f"{glob.escape(self.folder)}/{filled}")
+            return expand(files.tree, filled.lstrip("/"))
+        return expand(files.tree, f"{glob.escape(self.folder)}/{filled}")
 
-    def path(self, template: Template, glance: Glance) -> str | None:
+    def path(self, template: Template, files: FileReads) -> str | None:
         """The first of `paths`."""
-        return next(iter(self.paths(template, glance)), None)
+        return next(iter(self.paths(template, files)), None)
 
     def pci_slot(self, tree: Tree) -> str | None:
         """The address on the PCI bus that the anchor ``pci`` or the device's directory has, however it is linked."""
@@ -87,21 +87,21 @@ class Place:
                 return str(address)
         return None
 
-    def _find(self, anchor: Anchor, glance: Glance) -> str | None:
-        for path in self.paths(anchor.path, glance):
-            folder = glance.tree.real(path) if anchor.kind is AnchorKind.LINK else path
-            if folder is None or not glance.tree.is_folder(folder):
+    def _find(self, anchor: Anchor, files: FileReads) -> str | None:
+        for path in self.paths(anchor.path, files):
+            folder = files.tree.real(path) if anchor.kind is AnchorKind.LINK else path
+            if folder is None or not files.tree.is_folder(folder):
                 continue
             if anchor.pattern is not None:
-                name = glance.first(f"{folder}/name", None)
+                name = files.first(f"{folder}/name", None)
                 if isinstance(name, Absent) or not matches_whole(anchor.pattern, name):
                     continue
             return folder
         return None
 
-    def _name_in(self, file: str, glance: Glance) -> str | None:
+    def _name_in(self, file: str, files: FileReads) -> str | None:
         """The one name that a file of the device consists of: never a path."""
-        text = glance.first(f"{self.folder}/{file}", None)
+        text = files.first(f"{self.folder}/{file}", None)
         if isinstance(text, Absent):
             return None
         return (

@@ -12,11 +12,11 @@ from hwdash.core.device import Device
 from hwdash.core.sample import Sample
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.chip import AnchorMissing, Chip
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.finder import Finder
-from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.folder import BUILTIN, ProfileFolders
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Profile
-from hwdash.sources.chips.shelf import BUILTIN, Shelf
 from hwdash.sources.chips.template import ROOTS
 from hwdash.sources.source import DeviceLost, SourceUnavailable
 from hwdash.sources.sysfs import Tree
@@ -34,7 +34,7 @@ class ChipSource:
         self._tree = Tree(sysroot, ROOTS)
         self._system = Tree(sysroot)
         self._clock = clock
-        self._shelf = Shelf((BUILTIN,) if user_folder is None else (BUILTIN, user_folder))
+        self._folders = ProfileFolders((BUILTIN,) if user_folder is None else (BUILTIN, user_folder))
         self._finders: dict[str, tuple[Profile, Finder]] = {}
         self._chips: dict[str, Chip] = {}
         self._problem = ""
@@ -50,18 +50,18 @@ class ChipSource:
         A device that is known is not read: should its driver hang, only its own reader hangs with it. Raises
         `SourceUnavailable` when there is none.
         """
-        profiles, sentences = self._shelf.profiles()
+        profiles, sentences = self._folders.profiles()
         problems = list(sentences)
-        glance = Glance(self._tree, self._clock)
+        files = FileReads(self._tree, self._clock)
         known = {(chip.profile.id, chip.folder): chip for chip in self._chips.values()}
         found: list[tuple[Device, Chip]] = []
         for profile in profiles:
             finder = self._finder(profile)
             trusted = {chip.folder for chip in known.values() if chip.profile is profile and chip.device is not None}
-            for place in finder.find(glance, trusted):
+            for place in finder.find(files, trusted):
                 chip = self._chip(profile, place, known)
                 try:
-                    found.append((_device_of(chip, glance), chip))
+                    found.append((_device_of(chip, files), chip))
                 except AnchorMissing as error:
                     problems.append(f"{profile.id}: {sanitise_line(place.instance, 60)} has no {error}")
             problems += [finder.problem] if finder.problem else []
@@ -101,11 +101,11 @@ class ChipSource:
         return Chip(profile, place.folder, place.instance, self._tree, self._system, self._clock)
 
 
-def _device_of(chip: Chip, glance: Glance) -> Device:
+def _device_of(chip: Chip, files: FileReads) -> Device:
     """The facts of *chip*: those that are known, to be read anew by its own reader, or those of now for a new one."""
     device = chip.device
     if device is None:
-        return chip.describe(glance)
+        return chip.describe(files)
     chip.outdate()
     return device
 

@@ -11,8 +11,8 @@ from hwdash.core.sample import Notice
 from hwdash.core.throttle import ThrottleReason
 from hwdash.sources.chips.decoder import DECODERS, Undecodable
 from hwdash.sources.chips.figure import Figure
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.gauge import Meter
-from hwdash.sources.chips.glance import Glance
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Number, Throttle, ThrottleBit, ThrottleKind
 from hwdash.sources.chips.value import number_of
@@ -23,7 +23,7 @@ _SPELL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ThrottleState:
     """What was found: reasons that hold, all it would tell of, seconds per reason, words for what has no reason.
 
     ``absent`` says why nothing was found. ``shown`` is the finding for people.
@@ -51,10 +51,10 @@ class Throttler:
         self._paths: tuple[str, ...] = ()
         self.tried = ""
 
-    def aim(self, place: Place, glance: Glance) -> None:
+    def aim(self, place: Place, files: FileReads) -> None:
         """Find the files at *place*."""
-        self._figure.aim(place, glance, {})
-        self._meter.aim(place, glance)
+        self._figure.aim(place, files, {})
+        self._meter.aim(place, files)
         self._paths = self._figure.paths
         self.tried = next(iter(self._paths), "")
 
@@ -63,49 +63,49 @@ class Throttler:
         self._last = None
         self._meter.forget()
 
-    def read(self, glance: Glance) -> Verdict:
+    def read(self, files: FileReads) -> ThrottleState:
         """What the entry says now."""
         if not self._paths:
-            return Verdict(absent=Absent.NOT_SUPPORTED)
+            return ThrottleState(absent=Absent.NOT_SUPPORTED)
         if self.entry.kind is ThrottleKind.DECODER:
-            return self._decoded(glance)
+            return self._decoded(files)
         if self.entry.kind is ThrottleKind.BITS:
-            return self._bits(glance)
+            return self._bits(files)
         if self.entry.kind is ThrottleKind.FLAG:
-            return self._flag(glance)
-        return self._counted(glance)
+            return self._flag(files)
+        return self._counted(files)
 
     @property
     def _bit(self) -> ThrottleBit:
         return self.entry.bits[0]
 
-    def _decoded(self, glance: Glance) -> Verdict:
+    def _decoded(self, files: FileReads) -> ThrottleState:
         assert self._decoder is not None
         self.tried = self._paths[0]
         try:
-            table = glance.tree.data(self._paths[0])
-            found = self._decoder.update(table, glance.clock.monotonic())
+            table = files.tree.data(self._paths[0])
+            found = self._decoder.update(table, files.clock.monotonic())
         except ReadFailure as failure:
-            return Verdict(absent=failure.reason)
+            return ThrottleState(absent=failure.reason)
         except Undecodable:
-            return Verdict(absent=Absent.DRIVER_MISMATCH)
+            return ThrottleState(absent=Absent.DRIVER_MISMATCH)
         if found.flags is None and not found.known:
-            return Verdict(absent=Absent.NOT_SUPPORTED)
+            return ThrottleState(absent=Absent.NOT_SUPPORTED)
         flags = found.flags or frozenset()
         unknown = (found.unknown,) if found.unknown else ()
-        return Verdict(flags, found.known | flags, found.seconds, unknown, shown=_names(flags))
+        return ThrottleState(flags, found.known | flags, found.seconds, unknown, shown=_names(flags))
 
-    def _bits(self, glance: Glance) -> Verdict:
+    def _bits(self, files: FileReads) -> ThrottleState:
         value = 0
         for path in self._paths:
             self.tried = path
-            pieces = glance.pieces(path, self.entry.origin.parse)
+            pieces = files.pieces(path, self.entry.origin.parse)
             if isinstance(pieces, Absent):
-                return Verdict(absent=pieces)
+                return ThrottleState(absent=pieces)
             for piece in pieces:
                 number = number_of(self.entry.origin.parse.number, piece)
                 if isinstance(number, Absent) or number < 0 or number != int(number) or number >= 2**64:
-                    return Verdict(absent=Absent.BAD_VALUE)
+                    return ThrottleState(absent=Absent.BAD_VALUE)
                 value |= int(number)
         active = [bit for number, bit in self.entry.bits.items() if value >> number & 1]
         rest = value & ~sum(1 << number for number in {*self.entry.bits, *self.entry.ignored})
@@ -115,11 +115,11 @@ class Throttler:
         known = frozenset(bit.reason for bit in self.entry.bits.values())
         flags = frozenset(bit.reason for bit in active)
         shown = ", ".join([*(bit.id for bit in active), *([f"{rest:#x}"] if rest else [])]) or "none"
-        return Verdict(flags, known, unknown=tuple(unknown), shown=f"{value:#x}: {shown}")
+        return ThrottleState(flags, known, unknown=tuple(unknown), shown=f"{value:#x}: {shown}")
 
-    def _flag(self, glance: Glance) -> Verdict:
+    def _flag(self, files: FileReads) -> ThrottleState:
         bit = self._bit
-        texts = [glance.first(path, self.entry.origin.parse) for path in self._paths]
+        texts = [files.first(path, self.entry.origin.parse) for path in self._paths]
         if self.entry.equals is not None:
             held = [None if isinstance(text, Absent) else text == self.entry.equals for text in texts]
         else:
@@ -131,16 +131,16 @@ class Throttler:
         reason = next((text for text in texts if isinstance(text, Absent)), None)
         if not any(held) and reason is not None:
             self.tried = self._paths[texts.index(reason)]
-            return Verdict(absent=reason)
-        return self._verdict(bit, active=any(held), shown="active" if any(held) else "not active")
+            return ThrottleState(absent=reason)
+        return self._state(bit, active=any(held), shown="active" if any(held) else "not active")
 
-    def _counted(self, glance: Glance) -> Verdict:
+    def _counted(self, files: FileReads) -> ThrottleState:
         bit = self._bit
-        total: Reading = self._figure.read(glance, self._meter.follow)
+        total: Reading = self._figure.read(files, self._meter.follow)
         self.tried = self._figure.tried
         last, self._last = self._last, None if isinstance(total, Absent) else total
         if isinstance(total, Absent):
-            return Verdict(absent=total)
+            return ThrottleState(absent=total)
         rise = total - last if last is not None else 0.0
         seconds = {}
         notices: tuple[Notice, ...] = ()
@@ -149,24 +149,24 @@ class Throttler:
             shown = f"{total:g} s"
         else:
             shown = f"{total:g}"
-            if rise > 0 and glance.now_s - self._rose_s >= _SPELL_S:
+            if rise > 0 and files.now_s - self._rose_s >= _SPELL_S:
                 notices = (Notice(f"{bit.id}: {rise:g} more since the last look, {total:g} in all"),)
             if rise > 0:
-                self._rose_s = glance.now_s
-        return self._verdict(bit, active=rise > 0, shown=shown, seconds=seconds, notices=notices)
+                self._rose_s = files.now_s
+        return self._state(bit, active=rise > 0, shown=shown, seconds=seconds, notices=notices)
 
     @staticmethod
-    def _verdict(
+    def _state(
         bit: ThrottleBit,
         *,
         active: bool,
         shown: str,
         seconds: Mapping[ThrottleReason, float] | None = None,
         notices: tuple[Notice, ...] = (),
-    ) -> Verdict:
+    ) -> ThrottleState:
         flags = frozenset({bit.reason}) if active else frozenset[ThrottleReason]()
         unknown = (bit.id,) if active and bit.reason is ThrottleReason.UNKNOWN else ()
-        return Verdict(flags, frozenset({bit.reason}), seconds or {}, unknown, notices, shown=shown)
+        return ThrottleState(flags, frozenset({bit.reason}), seconds or {}, unknown, notices, shown=shown)
 
 
 def _names(flags: frozenset[ThrottleReason]) -> str:

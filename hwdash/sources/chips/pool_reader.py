@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hwdash.core.device import MemoryPool
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.sources.chips.figure import Figure
-from hwdash.sources.chips.glance import Glance
+from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.profile import Number, Pool
 from hwdash.sources.chips.quantity import BOUNDS, Dimension
@@ -15,7 +15,7 @@ from hwdash.sources.chips.quantity import BOUNDS, Dimension
 _LOW, _HIGH = BOUNDS[Dimension.BYTES]
 
 
-class Reservoir:
+class PoolReader:
     """One memory of a device. For use by one thread. ``readings`` are those of the newest `read`: used, total, free."""
 
     def __init__(self, pool: Pool) -> None:
@@ -26,14 +26,14 @@ class Reservoir:
         }
         self.readings: Mapping[str, Reading] = {}
 
-    def aim(self, place: Place, glance: Glance, facts: Mapping[str, str]) -> None:
+    def aim(self, place: Place, files: FileReads, facts: Mapping[str, str]) -> None:
         """Find the files at *place*."""
         for figure in self.figures.values():
-            figure.aim(place, glance, facts)
+            figure.aim(place, files, facts)
 
-    def read(self, glance: Glance) -> MemoryPool | None:
+    def read(self, files: FileReads) -> MemoryPool | None:
         """The pool in whole bytes; None when less than two of used, total and free are known, or they contradict."""
-        used, total, free = (_bounded(figure.read(glance)) for figure in self.figures.values())
+        used, total, free = (_bounded(figure.read(files)) for figure in self.figures.values())
         if is_present(used) and is_present(free) and not is_present(total):
             total = used + free
         elif is_present(total) and is_present(free) and not is_present(used):
@@ -54,9 +54,9 @@ def _bounded(reading: Reading) -> Reading:
     return reading if isinstance(reading, Absent) or _LOW <= reading <= _HIGH else Absent.BAD_VALUE
 
 
-def memory_readings(reservoirs: list[Reservoir]) -> dict[str, Reading]:
+def memory_readings(pool_readers: list[PoolReader]) -> dict[str, Reading]:
     """Used and total memory of a device: of its own pools together, or of the host's where it has none of its own."""
-    counted = [one for one in reservoirs if not one.pool.shared] or reservoirs
+    counted = [one for one in pool_readers if not one.pool.shared] or pool_readers
     return {f"memory_{name}_bytes": _sum([one.readings[name] for one in counted]) for name in ("used", "total")}
 
 

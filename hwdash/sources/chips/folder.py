@@ -12,7 +12,7 @@ BUILTIN = Path(hwdash.sources.chips.__file__).with_name("profiles")
 """The folder of the profiles that come with hwdash."""
 
 
-class Shelf:
+class ProfileFolders:
     """The profiles of some folders. For use by one thread."""
 
     def __init__(self, folders: tuple[Path, ...]) -> None:

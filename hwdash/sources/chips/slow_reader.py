@@ -15,7 +15,7 @@ PATIENCE_S = 30.0
 """A round that takes longer than this many seconds is not waited for any more: what it reads has timed out."""
 
 
-class SlowLane:
+class SlowReader:
     """The slow metrics of one device. At most one thread, which sleeps between rounds; it starts with the first one."""
 
     def __init__(self, work: Callable[[], Mapping[str, Reading]], clock: Clock, name: str) -> None:
@@ -72,5 +72,5 @@ class SlowLane:
 
 
 def missing(latest: Mapping[str, Reading] | None) -> Absent:
-    """Why a metric is not in what a lane gave."""
+    """Why a metric is not in what a `SlowReader` gave."""
     return Absent.FIRST_SAMPLE if latest is None else Absent.TIMED_OUT

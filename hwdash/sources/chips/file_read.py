@@ -1,4 +1,4 @@
-"""One look at the files of a device: each is read once, with the time next to the read."""
+"""The files of one device at one moment: each is read once, with the time next to the read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hwdash.sources.chips.value import cut, cut_document, load_document
 from hwdash.sources.sysfs import ReadFailure, Tree
 
 
-class Glance:
+class FileReads:
     """Everything that is read of one device at one tick. For use by one thread."""
 
     def __init__(self, tree: Tree, clock: Clock) -> None:
