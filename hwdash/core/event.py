@@ -61,7 +61,8 @@ class Event:
     is read back from history. ``words`` is one line for a person. Of a health event, ``before`` and ``after`` are the
     states (``before`` None for the first one after the device was found), ``reasons`` those of the new health, and
     ``throttle`` the names of the throttle reasons active then. Of an alert, ``rule`` is its name, ``active`` whether
-    it began or ended, and ``actions`` what it asks for.
+    it began or ended, and ``actions`` what it asks for. ``code`` is there when the monitor found out by itself what
+    happened (`hwdash.monitor.chronicle`), and not by a word of the device: a replay finds it out anew.
     """
 
     at: datetime
@@ -79,3 +80,4 @@ class Event:
     rule: str | None = None
     active: bool | None = None
     actions: tuple[AlertAction, ...] = ()
+    code: str | None = None

@@ -12,7 +12,8 @@ from hwdash.core.health import Health, HealthState
 from hwdash.core.sample import Fault, FaultLevel, Notice
 from hwdash.core.snapshot import DeviceStatus
 
-_BEGUN, _OVER, _REPLACED = _OWN = ("fault: ", "fault over after ", "replaced: ")
+FAULT_BEGUN, FAULT_OVER, REPLACED = "fault_begun", "fault_over", "replaced"
+"""The codes of what is found out here; what the device or its driver reported has none."""
 _SEVERITY = {
     FaultLevel.WARNING: Severity.WARNING,
     FaultLevel.STALLED: Severity.WARNING,
@@ -47,12 +48,10 @@ class Chronicle:
         health, before = status.health, self._health
         events: list[Event] = []
         if self._replaced:
-            events.append(_told(status, at, f"{_REPLACED}was {self._replaced}, is {status.device.name}", Severity.INFO))
+            words = f"replaced: was {self._replaced}, is {status.device.name}"
+            events.append(_told(status, at, words, Severity.INFO, REPLACED))
             self._replaced = ""
-        # A recording hands back what was told when it was made; that is found out anew.
-        events += (
-            _told(status, at, notice.words, notice.severity) for notice in notices if not notice.words.startswith(_OWN)
-        )
+        events += (_told(status, at, notice.words, notice.severity) for notice in notices)
         if faults is not None and (faults or self._faults):
             events += self._compare_faults(status, at, faults)
         if before is None or (before.state, before.suspected) != (health.state, health.suspected):
@@ -69,7 +68,7 @@ class Chronicle:
     def _compare_faults(self, status: DeviceStatus, at: datetime, faults: Sequence[Fault]) -> list[Event]:
         silent = self._health is None and self._found
         events = [
-            _told(status, at, f"{_BEGUN}{fault.words}", _SEVERITY[fault.level])
+            _told(status, at, f"fault: {fault.words}", _SEVERITY[fault.level], FAULT_BEGUN)
             for fault in faults
             if fault.code not in self._faults and not silent
         ]
@@ -77,7 +76,7 @@ class Chronicle:
         for code, (since, words) in self._faults.items():
             if code not in codes:
                 lasted = duration_text((at - since).total_seconds())
-                events.append(_told(status, at, f"{_OVER}{lasted}: {words}", Severity.INFO))
+                events.append(_told(status, at, f"fault over after {lasted}: {words}", Severity.INFO, FAULT_OVER))
         self._faults = {fault.code: (self._faults.get(fault.code, (at, ""))[0], fault.words) for fault in faults}
         return events
 
@@ -96,8 +95,8 @@ class Chronicle:
         return f"{words}, {detail}" if detail else words
 
 
-def _told(status: DeviceStatus, at: datetime, words: str, severity: Severity) -> Event:
-    return Event(at, status.device.key, EventKind.DEVICE, severity, words, device=status.device.id)
+def _told(status: DeviceStatus, at: datetime, words: str, severity: Severity, code: str | None = None) -> Event:
+    return Event(at, status.device.key, EventKind.DEVICE, severity, words, device=status.device.id, code=code)
 
 
 def _changed(status: DeviceStatus, at: datetime, before: Health | None, words: str) -> Event:

@@ -119,7 +119,10 @@ class Reel:
             return frame
 
     def events(self, number: int) -> tuple[Event, ...]:
-        """What the devices themselves reported between the snapshot before *number* and that one."""
+        """What the devices themselves reported between the snapshot before *number* and that one.
+
+        What the monitor found out when it was recorded is not among it: it is found out anew.
+        """
         return self._events.get(number, ())
 
     def _load(self, file: RecordingFile) -> None:
@@ -130,9 +133,10 @@ class Reel:
             if self._abandoned:
                 return
             item = decoder.decode(line, number)
-            if isinstance(item, Event) and item.kind is EventKind.DEVICE and events < _MAX_EVENTS:
-                waiting.append(item)
-                events += 1
+            if isinstance(item, Event):
+                if item.kind is EventKind.DEVICE and item.code is None and events < _MAX_EVENTS:
+                    waiting.append(item)
+                    events += 1
             elif isinstance(item, Frame):
                 if waiting:
                     self._events[self.count] = tuple(waiting)

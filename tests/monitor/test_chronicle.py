@@ -9,7 +9,7 @@ from hwdash.core.health import Health, HealthState
 from hwdash.core.sample import Fault, FaultLevel, Notice
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
-from hwdash.monitor.chronicle import Chronicle
+from hwdash.monitor.chronicle import FAULT_BEGUN, FAULT_OVER, REPLACED, Chronicle
 from hwdash.sources.fake import fake_gpu
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -108,16 +108,29 @@ def test_a_failure_is_critical() -> None:
     assert state.words == "lost: failed: malfunction"
 
 
-def test_notices_are_told_once_each_and_those_of_a_recording_are_not_doubled() -> None:
+def test_notices_are_told_once_each_whatever_their_words() -> None:
     story = Story()
+    story.row()
     notices = (
         Notice("XID 79: GPU has fallen off the bus", Severity.CRITICAL),
-        Notice("fault: 2 rows wait for a reset"),
-        Notice("fault over after 3 s: 2 rows wait for a reset"),
+        Notice("fault: the link was retrained"),
+        Notice("replaced: a spare row"),
     )
-    xid, _ = story.row(notices=notices)
+    xid, *others = story.row(notices=notices)
     assert (xid.kind, xid.severity, xid.device) == (EventKind.DEVICE, Severity.CRITICAL, "gpu0")
     assert xid.words == "XID 79: GPU has fallen off the bus"
+    assert [event.words for event in others] == [notice.words for notice in notices[1:]]
+    assert {event.code for event in (xid, *others)} == {None}
+
+
+def test_what_is_found_out_from_rows_has_a_code() -> None:
+    story = Story()
+    story.row()
+    (begun,) = story.row(HealthState.OK, ROWS.words, faults=(ROWS,))
+    (over,) = story.row()
+    story.chronicle.replace(fake_gpu(7))
+    (replaced,) = story.row()
+    assert (begun.code, over.code, replaced.code) == (FAULT_BEGUN, FAULT_OVER, REPLACED)
 
 
 def test_after_a_jump_the_story_goes_on_without_a_word() -> None:
