@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from hwdash.core.reading import Absent, Reading, is_present
@@ -134,7 +134,9 @@ class Card:
         self._power_is_told = False
         self._last_energy: Reading = Absent.NOT_SUPPORTED
         self._costly_due = True
+        self._costly_known: frozenset[ThrottleReason] = frozenset()
         self._slowed_down = self._idle = False
+        self._thermal_is_one = True
         self._seldom: dict[str, Reading] = {}
         self._faults: tuple[Fault, ...] = ()
         self._last_fan: Reading = Absent.NOT_SUPPORTED
@@ -157,8 +159,9 @@ class Card:
         readings = {**self._readings(monotonic_s), **memory, **self._links.read(monotonic_s)}
         processes = self._processes.read(monotonic_s)
         readings |= self._counters_of_gpm().read(monotonic_s)
-        counted = seconds_of(self._fields.get)
-        seconds = counted if self._costly_due else _without(counted, _COSTLY_REASONS)
+        seconds = seconds_of(self._fields.get, frozenset() if self._costly_due else _COSTLY_COUNTERS)
+        if self._costly_due:
+            self._costly_known = _COSTLY_REASONS.intersection(seconds)
         self.throttle = throttle = throttle_of(events, self._known_reasons())
         return Sample(
             key,
@@ -169,7 +172,7 @@ class Card:
             throttle.flags,
             seconds,
             throttle.unknown,
-            throttle.known.union(counted),
+            throttle.known.union(seconds, self._costly_known),
             throttle.clock_is_set,
             processes,
             self._faults,
@@ -225,21 +228,17 @@ class Card:
 
     def _read_fields(self, events: int | Absent, now_s: float, fresh: bool) -> None:
         slowed_down = isinstance(events, Absent) or bool(events & HARDWARE_EVENTS)
-        without: frozenset[int] = frozenset()
         self._costly_due = self._counters_pace.due(now_s) or slowed_down or self._slowed_down
-        if not self._costly_due:
-            without |= _COSTLY_COUNTERS
         self._energy_due = self._energy_pace.due(now_s) or fresh or not self._power_is_told
-        if not self._energy_due:
-            without |= _ENERGY
         seldom = self._fields_pace.due(now_s)
-        if not seldom:
-            without |= _SELDOM
-        self._fields.read(without)
+        self._fields.read(_left_out(self._costly_due, self._energy_due, seldom))
         self._slowed_down = slowed_down
         if seldom:
             self._seldom, self._faults = self._seldom_readings(), faults_of(self._fields.get)
-        if any(is_present(self._fields.get(id_)) for id_ in (FIELD_THERMAL_SW, FIELD_THERMAL_HW)):
+        if self._thermal_is_one and any(
+            is_present(self._fields.get(id_)) for id_ in (FIELD_THERMAL_SW, FIELD_THERMAL_HW)
+        ):
+            self._thermal_is_one = False
             self._fields.drop(FIELD_THERMAL)
 
     def _seldom_readings(self) -> dict[str, Reading]:
@@ -288,10 +287,11 @@ class Card:
         return self._last_energy
 
 
-def _without(
-    seconds: Mapping[ThrottleReason, float], left_out: frozenset[ThrottleReason]
-) -> dict[ThrottleReason, float]:
-    return {reason: spent for reason, spent in seconds.items() if reason not in left_out}
+@cache
+def _left_out(costly: bool, energy: bool, seldom: bool) -> frozenset[int]:
+    """The fields that are not asked for, when each of these parts is or is not."""
+    parts = ((_COSTLY_COUNTERS, costly), (_ENERGY, energy), (_SELDOM, seldom))
+    return frozenset().union(*(fields for fields, asked in parts if not asked))
 
 
 def _sum(first: Reading, second: Reading) -> Reading:

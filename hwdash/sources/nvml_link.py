@@ -60,7 +60,7 @@ class Links:
 
     def without_counter(self) -> Mapping[str, int]:
         """The rates that no counter tells so far and GPM may, by GPM id; after a read of the batch."""
-        known = self._counters()
+        known = self._settled() if self._open else self._rates
         return {name: id_ for name, id_ in {**PCIE_RATES, **NVLINK_RATES}.items() if name not in known}
 
     def read(self, now_s: float) -> dict[str, Reading]:
@@ -69,7 +69,7 @@ class Links:
             low_high = {"pcie_link_generation": (1.0, 16.0), "pcie_link_width": (1.0, 64.0)}
             self._states = {name: within(query.ask(), *low_high[name]) for name, query in self._state.items()}
         readings: dict[str, Reading] = dict(self._states)
-        for name, (id_, unit, rate) in self._counters().items():
+        for name, (id_, unit, rate) in (self._settled() if self._open else self._rates).items():
             readings[name] = rate.update(within(self._batch.get(id_), 0.0, _MOST_COUNT, unit), now_s)
         for name in self._open:
             readings[name] = self._why_open(name)
@@ -79,7 +79,7 @@ class Links:
         answers = (self._batch.get(table[name][0]) for table in (_NVLINK, _NVLINK_5))
         return next((answer for answer in answers if answer is not Absent.NOT_SUPPORTED), Absent.ERROR)
 
-    def _counters(self) -> dict[str, tuple[int, float, Rate]]:
+    def _settled(self) -> dict[str, tuple[int, float, Rate]]:
         """The counters that the device has, as far as it answered: it has one that gave a number once."""
         for name in tuple(self._open):
             choices = {table[name][0]: table[name] for table in (_NVLINK, _NVLINK_5)}

@@ -110,7 +110,8 @@ class NvmlSession:
         self._library: Any = library
         self._clock = clock
         self._sysroot = sysroot
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._change: tuple[str, float] | None = None
         self._generation = 0
         self._running = False
@@ -132,8 +133,9 @@ class NvmlSession:
 
         Raises `NvmlDown` with a sentence that says what to do; empty on a machine without an NVIDIA driver.
         """
-        with self._changed:
-            self._wait()
+        with self._lock:
+            if self._change is not None:
+                self._wait()
             if self._running:
                 return self._generation
             if self._failure is not None and self._clock.monotonic() - self._failure[0] < _RETRY_S:
@@ -148,7 +150,7 @@ class NvmlSession:
             down = error
             raise
         finally:
-            with self._changed:
+            with self._lock:
                 self._failure = None if down is None else (self._clock.monotonic(), down)
                 self._running = begun
                 self._started = self._clock.monotonic()
@@ -163,7 +165,7 @@ class NvmlSession:
         *before* is called with *generation* just before it ends: True when nobody uses it any more. False when the run
         is so young that another start is not worth its cost, is still in use, or when the driver hangs.
         """
-        with self._changed:
+        with self._lock:
             try:
                 self._wait()
             except NvmlDown:
@@ -180,14 +182,14 @@ class NvmlSession:
                 ended = True
                 self._shut_down()
         finally:
-            with self._changed:
+            with self._lock:
                 self._running = not ended
                 self._settle()
         return ended
 
     def close(self) -> None:
         """End NVML in this process, unless the driver hangs in it."""
-        with self._changed:
+        with self._lock:
             try:
                 self._wait()
             except NvmlDown as down:
@@ -199,7 +201,7 @@ class NvmlSession:
         try:
             self._shut_down()
         finally:
-            with self._changed:
+            with self._lock:
                 self._running = False
                 self._settle()
 

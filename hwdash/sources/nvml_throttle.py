@@ -87,10 +87,17 @@ def is_clock_set(bits: int) -> bool:
     return bool(bits & _CLOCK_SET)
 
 
-def seconds_of(field: Callable[[int], Reading]) -> Mapping[ThrottleReason, float]:
-    """The accumulated seconds per reason that the driver counts, from the counter *field* values in ns."""
+def seconds_of(
+    field: Callable[[int], Reading], without: frozenset[int] = frozenset()
+) -> Mapping[ThrottleReason, float]:
+    """The accumulated seconds per reason that the driver counts, from the counter *field* values in ns.
+
+    The counters *without* are left out.
+    """
     seconds = {
-        reason: value / 1e9 for id_, reason in _COUNTERS.items() if is_present(value := field(id_)) and value >= 0
+        reason: value / 1e9
+        for id_, reason in _COUNTERS.items()
+        if id_ not in without and not isinstance(value := field(id_), Absent) and value >= 0
     }
     if ThrottleReason.THERMAL_SW not in seconds and ThrottleReason.THERMAL_HW not in seconds:
         thermal = field(FIELD_THERMAL)
