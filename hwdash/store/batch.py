@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from hwdash.core.event import Event
+from hwdash.core.event import Event, EventKind
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.snapshot import DeviceStatus
 
@@ -34,9 +34,14 @@ class Batch:
         return bool(self.events or self.records or self.back_to)
 
     def wind_back(self, moment: datetime) -> None:
-        """Drop what was at *moment* or later, also from the file with the next commit."""
+        """Drop what was at *moment* or later, also from the file with the next commit.
+
+        A change of health at the very moment stays: a replay does not tell again how it finds a device there.
+        """
         self.samples = deque((one for one in self.samples if (one.sampled_at or moment) < moment), MAX_SAMPLES)
-        self.events = deque((one for one in self.events if one.at < moment), _MAX_KEPT)
+        self.events = deque(
+            (one for one in self.events if (one.at, one.kind is not EventKind.HEALTH) <= (moment, False)), _MAX_KEPT
+        )
         self.back_to = moment if self.back_to is None else min(moment, self.back_to)
 
     def take_back(self, failed: Batch) -> None:

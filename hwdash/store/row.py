@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 
-from hwdash.core.event import Event
+from hwdash.core.event import Event, EventKind
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.reading import Absent
 from hwdash.core.snapshot import DeviceStatus
@@ -57,8 +57,12 @@ def statements(
 
 
 def deletions(moment: datetime) -> list[Statement]:
-    """Whatever deletes all samples and events of *moment* and later."""
-    return [(f"DELETE FROM {table} WHERE ts >= ?", [(to_ms(moment),)]) for table in ("sample", "event")]  # noqa: S608
+    """Whatever deletes all samples and events of *moment* and later, but for the health as of that very moment."""
+    ts = to_ms(moment)
+    return [
+        ("DELETE FROM sample WHERE ts >= ?", [(ts,)]),
+        ("DELETE FROM event WHERE ts > ? OR (ts = ? AND kind <> ?)", [(ts, ts, EventKind.HEALTH.value)]),
+    ]
 
 
 def _sample_row(register: Register, status: DeviceStatus) -> tuple[object, ...]:

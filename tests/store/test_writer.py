@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from hwdash.core.clock import ManualClock
 from hwdash.core.config import StoreConfig
+from hwdash.core.event import EventKind
 from hwdash.core.health import HealthState
 from hwdash.store.session import Session
 from hwdash.store.store import Store
@@ -319,13 +321,19 @@ async def test_a_replay_that_is_wound_back_forgets_what_comes_after(tmp_path: Pa
     for second in range(5):
         store.add_snapshot(snapshot(status(float(second))))
         store.add_event(change(float(second), HealthState.WARM))
-    await until(lambda: has_rows(path, "event", 5))
+        store.add_event(replace(change(float(second), HealthState.WARM), kind=EventKind.DEVICE))
+    await until(lambda: has_rows(path, "event", 10))
+    for kind in (EventKind.ALERT, EventKind.HEALTH):
+        store.add_event(replace(change(2.0, HealthState.OK), kind=kind))
     store.add_snapshot(snapshot(status(5.0)))
     store.wind_back(at(2.0))
     store.add_snapshot(snapshot(status(2.0)))
     store.wind_back(at(3.0))
-    await until(lambda: has_rows(path, "event", 2))
+    await until(lambda: has_rows(path, "event", 6))
     await store.close()
+    told = rows(path, "SELECT ts - (SELECT min(ts) FROM sample), kind, words FROM event ORDER BY ts, id")
+    before = [(second, kind, "warm") for second in (0, 1000) for kind in ("health", "device")]
+    assert told == [*before, (2000, "health", "warm"), (2000, "health", "ok")]
     assert [row[0] for row in rows(path, "SELECT ts - (SELECT min(ts) FROM sample) FROM sample ORDER BY ts")] == [
         0,
         1000,
