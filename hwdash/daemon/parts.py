@@ -60,6 +60,10 @@ class Player(Protocol):
         """Steer *stage* from now on. To be called before its first snapshot is made."""
         ...
 
+    async def close(self) -> None:
+        """Break off a jump that is under way. To be called before the monitor is stopped."""
+        ...
+
     def follow(self, snapshot: Snapshot) -> Snapshot:
         """*snapshot*, just made, with the state of the replay and what else the recording has of it; time moves on."""
         ...

@@ -34,6 +34,7 @@ ASKED_EVERY_TICK = {"rescan_s": 0.0, "lost_retry_s": 0.0}
 
 _LOAD_S = 5.0
 """A recording that takes longer to read is played while its rest is still being read."""
+_LOOK_S = 0.1
 
 
 def check_playback(playback: Playback) -> Header:
@@ -69,14 +70,15 @@ class Replay:
     async def open(cls, playback: Playback) -> Replay:
         """Read the recording. Raises `RecordingError` when it is none or has a mistake.
 
-        Of a recording that takes more than five seconds to read, a mistake further on ends it there instead.
+        Of a recording that takes more than five seconds to read, a mistake further on ends it there instead; the place
+        where it is to begin is read in any case, as far as there is one.
         """
         reel = await asyncio.to_thread(Reel, playback.path)
         loading = asyncio.get_running_loop().run_in_executor(None, reel.load)
         try:
             await asyncio.wait((loading,), timeout=_LOAD_S)
-            while not loading.done() and not reel.count:
-                await asyncio.wait((loading,), timeout=_LOAD_S)
+            while not loading.done() and (not reel.count or reel.duration_s < playback.from_s):
+                await asyncio.wait((loading,), timeout=_LOOK_S)
         except BaseException:
             reel.close()
             raise

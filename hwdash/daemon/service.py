@@ -122,6 +122,8 @@ class Service:
         self.stopping.set()
         for task in self._background:
             task.cancel()
+        if self._player is not None:
+            await self._player.close()
         await asyncio.gather(self._engine.close(), self._monitor.stop(), return_exceptions=True)
         if self._webhook is not None:
             await self._webhook.close()

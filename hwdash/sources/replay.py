@@ -12,7 +12,7 @@ from hwdash.core.recording import Frame
 from hwdash.core.sample import FaultLevel, Notice, Sample
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.core.throttle import ThrottleReason
-from hwdash.sources.replay_clock import ReplayClock
+from hwdash.sources.replay_clock import Place, ReplayClock
 from hwdash.sources.replay_reel import Reel
 from hwdash.sources.source import DeviceLost
 
@@ -51,7 +51,7 @@ class ReplaySource:
 
     def discover(self) -> Sequence[Device]:
         """The devices of the present snapshot, in the recorded order."""
-        frame = self._frame()[1]
+        frame = self._frame(self._clock.place)[1]
         problems = [source.problem for source in frame.snapshot.sources if source.name == self.name and source.problem]
         if self._others is not None and self._reel.problem:
             problems.append(self._reel.problem)
@@ -60,10 +60,11 @@ class ReplaySource:
 
     def read(self, key: str, fresh: bool = False) -> Sample:
         """The sample of *key* at the present place. Raises `DeviceLost` where it was lost, or not there (any more)."""
-        if self._jumps != self._clock.jumps:
-            self._jumps = self._clock.jumps
+        place = self._clock.place
+        if self._jumps != place.jumps:
+            self._jumps = place.jumps
             self._samples.clear()
-        number, frame = self._frame()
+        number, frame = self._frame(place)
         known_at, known = self._samples.get(key, (-1, None))
         if known is not None and known_at == number:
             return known
@@ -76,7 +77,7 @@ class ReplaySource:
         if status.sampled_at is None or (status.health.state is HealthState.STALE and not _has_numbers(status)):
             raise NoAnswer(_after(status, ": ") or "no sample")
         if known is None or known_at > number or known.taken_at != status.sampled_at:
-            known = self._sample(status, frame, self._notices(key, known_at, number))
+            known = _sample(status, place.offset_s + frame.position_s, self._notices(key, known_at, number))
         self._samples[key] = (number, known)
         return known
 
@@ -84,8 +85,8 @@ class ReplaySource:
         """Let the recording go, also while it is still being read."""
         self._reel.close()
 
-    def _frame(self) -> tuple[int, Frame]:
-        number = self._reel.at(self._clock.time_s)
+    def _frame(self, place: Place) -> tuple[int, Frame]:
+        number = self._reel.at(place.position_s)
         return number, self._reel.frame(number)
 
     def _is_own(self, device: Device) -> bool:
@@ -99,25 +100,6 @@ class ReplaySource:
             for passed in range(first, number + 1)
             for event in self._reel.events(passed)
             if event.key == key
-        )
-
-    def _sample(self, status: DeviceStatus, frame: Frame, notices: tuple[Notice, ...]) -> Sample:
-        assert status.sampled_at is not None
-        unknown = next((item for item in status.throttle if item.reason is ThrottleReason.UNKNOWN), None)
-        return Sample(
-            key=status.device.key,
-            monotonic_s=self._clock.monotonic_at(frame.position_s) - (status.age_s or 0.0),
-            taken_at=status.sampled_at,
-            readings=status.readings,
-            pools=status.pools,
-            throttle_flags=frozenset(item.reason for item in status.throttle if item.active),
-            throttle_seconds={item.reason: item.seconds for item in status.throttle if item.seconds is not None},
-            unknown_flags=None if unknown is None else unknown.detail,
-            throttle_known=frozenset(item.reason for item in status.throttle),
-            clock_is_set=status.clock_is_set,
-            processes=status.processes,
-            faults=status.faults,
-            notices=notices,
         )
 
 
@@ -141,3 +123,25 @@ def _after(status: DeviceStatus, mark: str) -> str:
     """The driver's words in the first reason of the recorded health."""
     reason = next(iter(status.health.reasons), "")
     return reason.partition(mark)[2] or reason
+
+
+def _sample(status: DeviceStatus, monotonic_s: float, notices: tuple[Notice, ...]) -> Sample:
+    """What was read of *status*, which was on show at *monotonic_s*."""
+    assert status.sampled_at is not None
+    unknown = next((item for item in status.throttle if item.reason is ThrottleReason.UNKNOWN), None)
+    flags = frozenset(item.reason for item in status.throttle if item.active)
+    return Sample(
+        key=status.device.key,
+        monotonic_s=monotonic_s - (status.age_s or 0.0),
+        taken_at=status.sampled_at,
+        readings=status.readings,
+        pools=status.pools,
+        throttle_flags=flags if status.throttle else None,
+        throttle_seconds={item.reason: item.seconds for item in status.throttle if item.seconds is not None},
+        unknown_flags=None if unknown is None else unknown.detail,
+        throttle_known=frozenset(item.reason for item in status.throttle),
+        clock_is_set=status.clock_is_set,
+        processes=status.processes,
+        faults=status.faults,
+        notices=notices,
+    )

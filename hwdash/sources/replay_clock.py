@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
@@ -13,6 +14,18 @@ PRE_ROLL_S = 60.0
 
 _ZERO_S = 1000.0
 _OVERDUE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where time stands at one moment: in seconds from the start, after so many jumps.
+
+    ``offset_s`` is what the monotonic time has on top of a place, until the next jump.
+    """
+
+    position_s: float
+    offset_s: float
+    jumps: int
 
 
 class ReplayClock:
@@ -53,17 +66,19 @@ class ReplayClock:
     def position_s(self) -> float:
         """The place on show, in seconds from the start of the recording."""
         with self._lock:
-            real_s = self._real.monotonic()
-            if not self._paused and self._step_s is None and real_s - self._turned_real_s > _OVERDUE_S:
-                # Nobody turns it: whatever failed there, time goes on.
-                self._turn(real_s, 0.0)
-            return self._shown_s
+            return self._current()
 
     @property
     def time_s(self) -> float:
         """The place that time stands at: the one on show, or one on the way there after a jump."""
-        step_s = self._step_s
-        return self.position_s if step_s is None else step_s
+        return self.place.position_s
+
+    @property
+    def place(self) -> Place:
+        """`time_s` and what belongs to it."""
+        with self._lock:
+            position_s = self._current() if self._step_s is None else self._step_s
+            return Place(position_s, self._offset_s, self.jumps)
 
     @property
     def ended(self) -> bool:
@@ -72,7 +87,8 @@ class ReplayClock:
 
     def monotonic(self) -> float:
         """Recorded seconds that never run backwards."""
-        return self._offset_s + self.time_s
+        place = self.place
+        return place.offset_s + place.position_s
 
     def now(self) -> datetime:
         """The recorded time in UTC."""
@@ -81,10 +97,6 @@ class ReplayClock:
     def at(self, position_s: float) -> datetime:
         """The recorded time in UTC of a place."""
         return self._reel.header.started_at + timedelta(seconds=round(position_s, 3))
-
-    def monotonic_at(self, position_s: float) -> float:
-        """The monotonic time of a place, as long as nothing jumps."""
-        return self._offset_s + position_s
 
     def turn(self, lead_s: float) -> None:
         """What was on show is made: move to the place that will be reached *lead_s* real seconds from now."""
@@ -123,6 +135,13 @@ class ReplayClock:
         with self._lock:
             self._paused = paused
             self._stand(self._shown_s)
+
+    def _current(self) -> float:
+        real_s = self._real.monotonic()
+        if not self._paused and self._step_s is None and real_s - self._turned_real_s > _OVERDUE_S:
+            # Nobody turns it: whatever failed there, time goes on.
+            self._turn(real_s, 0.0)
+        return self._shown_s
 
     def _stand(self, place_s: float) -> None:
         self._shown_s = self._place_s = place_s

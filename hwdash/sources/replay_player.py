@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from hwdash.core.errors import UsageError
+from hwdash.core.format import duration_text
 from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.sources.replay_clock import PRE_ROLL_S, ReplayClock
@@ -97,9 +98,11 @@ class Player:
     def apply(self, request: ReplayRequest) -> ReplayState:
         """Do what *request* asks for. A place outside the recording becomes its nearest end.
 
-        Raises `UsageError` that names the field for a speed out of bounds and for a place given twice.
+        Raises `UsageError` that names the field for a speed out of bounds, for a place given twice, and for one that
+        is not read yet.
         """
         self.check(request)
+        self._check_read(request)
         ended = self._clock.ended
         if request.loop is not None:
             self._loop = request.loop
@@ -162,6 +165,12 @@ class Player:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._rewind(self._stage), name="replay rewind")
 
+    async def close(self) -> None:
+        """Break off a jump that is under way. To be called before the stage is taken down."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
     async def _rewind(self, stage: Stage) -> None:
         try:
             while self._jumped:
@@ -174,8 +183,11 @@ class Player:
 
     def _catch_up(self) -> Callable[[], bool]:
         """Steps through the snapshots of the minute before the place that was jumped to."""
-        target = self._reel.at(self._clock.position_s)
-        first = self._reel.at(self._reel.position(target) - PRE_ROLL_S)
+        place_s = self._clock.position_s
+        target = self._reel.at(place_s)
+        first = self._reel.at(place_s - PRE_ROLL_S)
+        if self._reel.position(first) < place_s - PRE_ROLL_S:
+            first += 1
         steps = iter(range(first, target, 1 + (target - first) // _MOST_STEPS))
 
         def step() -> bool:
@@ -189,6 +201,16 @@ class Player:
             return True
 
         return step
+
+    def _check_read(self, request: ReplayRequest) -> None:
+        field, place_s = "seek_s", request.seek_s
+        if request.skip_s is not None:
+            field, place_s = "skip_s", self._clock.position_s + request.skip_s
+        if place_s is not None and place_s > self._reel.duration_s and not self._reel.complete:
+            read = duration_text(self._reel.duration_s)
+            raise UsageError(
+                f"{field}: the recording is still being read, up to {read} so far; try again later", param=field
+            )
 
     def _arrive(self) -> None:
         self._clock.arrive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from hwdash.core.replay import ReplayRequest
 from hwdash.core.sample import Notice
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
+from hwdash.daemon import replay
 from hwdash.daemon.app import create_app
 from hwdash.daemon.compose import compose
 from hwdash.daemon.parts import Parts, Playback
@@ -31,6 +33,7 @@ from hwdash.daemon.server import SocketServer
 from hwdash.daemon.service import Identity, Service
 from hwdash.daemon.socket import listening
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
+from hwdash.sources.replay_reel import Reel
 from tests.daemon.living import ask_for, living, short_directory, until
 from tests.sources.recorded import START, at, lines, minute, snapshot, status, write
 
@@ -237,6 +240,41 @@ async def test_it_can_begin_in_the_middle_and_loop(tmp_path: Path) -> None:
         assert (again.replay.loop, again.replay.ended, again.replay.paused) == (True, False, False)
 
 
+async def test_it_does_not_begin_before_its_place_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "r", lines(minute(300)))
+    looked_at: list[float] = []
+    enough = threading.Event()
+    add = Reel._add
+
+    def halting(reel: Reel, number: int, line: bytes, position_s: float) -> None:
+        if position_s == 100.0:
+            enough.wait(30)
+        add(reel, number, line, position_s)
+
+    def duration_s(reel: Reel) -> float:
+        looked_at.append(reel.position(reel.count - 1))
+        if len(looked_at) == 3:
+            enough.set()
+        return looked_at[-1]
+
+    monkeypatch.setattr(Reel, "_add", halting)
+    monkeypatch.setattr(Reel, "duration_s", property(duration_s))
+    monkeypatch.setattr(replay, "_LOAD_S", 0.01)
+    monkeypatch.setattr(replay, "_LOOK_S", 0.01)
+    try:
+        opened = await replay.Replay.open(Playback(path, from_s=150.0))
+        assert looked_at[:3] == [99.0] * 3
+        assert opened.reel.duration_s >= 150.0
+    finally:
+        enough.set()
+
+
+async def test_a_place_behind_the_end_is_the_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "r", lines(minute(20)))
+    async with replaying(path, from_s=1e6) as service:
+        assert place(await shown(service, lambda snapshot: True)) == 19.0
+
+
 async def test_a_single_snapshot_loops_in_peace(tmp_path: Path) -> None:
     path = write(tmp_path / "r", lines(minute(1)))
     async with replaying(path, loop=True) as service:
@@ -268,6 +306,16 @@ async def test_history_is_told_in_recorded_time(tmp_path: Path) -> None:
         events = await service.events(3600.0, None, None, 10)
         assert events.until == at(19.0)
         assert [event.at for event in events.events] == [START]
+
+
+async def test_what_was_found_is_still_told_after_going_back_to_the_start(tmp_path: Path) -> None:
+    path = write(tmp_path / "r", lines(minute(20)))
+    async with replaying(path, speed=20.0) as service:
+        await shown(service, lambda snapshot: place(snapshot) > 2.0)
+        service.replay(ReplayRequest(seek_s=0.0, paused=True))
+        await shown(service, lambda snapshot: place(snapshot) == 0.0)
+        found = (await service.events(3600.0, None, None, 10)).events
+    assert [(event.at, event.words) for event in found] == [(START, "found: Fake GPU 0")]
 
 
 async def test_a_file_with_a_mistake_is_refused(tmp_path: Path) -> None:

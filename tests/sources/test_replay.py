@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,14 @@ from hwdash.core.errors import UsageError
 from hwdash.core.event import Event, EventKind, Severity
 from hwdash.core.health import Health, HealthState
 from hwdash.core.reading import Absent
+from hwdash.core.recording import Frame
 from hwdash.core.replay import ReplayRequest
 from hwdash.core.sample import Fault, FaultLevel, Notice
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 from hwdash.sources.fake import fake_gpu
 from hwdash.sources.replay import NoAnswer, ReplaySource, replay_sources
-from hwdash.sources.replay_clock import ReplayClock
+from hwdash.sources.replay_clock import PRE_ROLL_S, ReplayClock
 from hwdash.sources.replay_player import Player
 from hwdash.sources.replay_reel import Reel
 from hwdash.sources.source import DeviceLost
@@ -94,6 +96,63 @@ def test_monotonic_time_never_runs_backwards(tmp_path: Path) -> None:
         before_s = playing.clock.monotonic()
 
 
+@pytest.mark.parametrize("target", [3600.0, 3560.0], ids=["on a snapshot", "between two"])
+def test_what_lies_further_back_than_the_minute_before_a_place_is_not_gone_through(
+    tmp_path: Path, target: float
+) -> None:
+    places = (0.0, 3400.0, 3495.0, 3530.0, 3580.0, 3600.0)
+    playing = Playing(tmp_path, [snapshot(place, status(place)) for place in places])
+    before_s = playing.clock.monotonic()
+    playing.clock.jump(target)
+    step = playing.player._catch_up()
+    gone_through = []
+    while step():
+        gone_through.append(playing.clock.time_s)
+        assert playing.clock.monotonic() > before_s
+        before_s = playing.clock.monotonic()
+    assert gone_through == [place for place in places if target - PRE_ROLL_S <= place < target]
+    assert playing.clock.monotonic() > before_s
+
+
+def test_what_is_read_during_a_jump_is_stamped_as_before_it(tmp_path: Path) -> None:
+    playing = Playing(tmp_path, minute(300))
+    playing.clock.jump(10.0)
+    before_s = playing.clock.monotonic()
+    find = playing.reel.frame
+
+    def late(number: int) -> Frame:
+        playing.clock.jump(290.0)
+        return find(number)
+
+    playing.reel.frame = late  # type: ignore[method-assign]
+    sample = playing.source.read(KEY)
+    assert (sample.taken_at, sample.monotonic_s) == (at(10.0), before_s)
+    playing.reel.frame = find  # type: ignore[method-assign]
+    after = playing.source.read(KEY)
+    assert (after.taken_at, after.monotonic_s) == (at(290.0), playing.clock.monotonic())
+
+
+def test_the_time_on_both_clocks_is_of_one_moment(tmp_path: Path) -> None:
+    """Seen from another thread, a jump moves the monotonic time by a minute and a second, whatever the distance."""
+    playing = Playing(tmp_path, minute(3600))
+    done = threading.Event()
+    found: list[float] = []
+
+    def watch() -> None:
+        while not done.is_set():
+            found.append(playing.clock.monotonic())
+
+    thread = threading.Thread(target=watch)
+    begun_s = playing.clock.monotonic()
+    thread.start()
+    for number in range(2000):
+        playing.clock.jump(3590.0 if number % 2 else 10.0)
+    done.set()
+    thread.join()
+    assert found == sorted(found)
+    assert {round((seen_s - begun_s) % (PRE_ROLL_S + 1.0), 3) % (PRE_ROLL_S + 1.0) for seen_s in found} <= {0.0}
+
+
 def test_a_clock_that_nobody_turns_goes_on(tmp_path: Path) -> None:
     playing = Playing(tmp_path, minute(30))
     playing.real.advance(5.0)
@@ -135,6 +194,12 @@ def test_throttling_is_given_as_flags_and_counters(tmp_path: Path) -> None:
     assert sample.throttle_known == {item.reason for item in throttle}
     assert sample.unknown_flags == "0x4000"
     assert sample.clock_is_set
+
+
+def test_a_device_that_tells_no_throttle_reasons_has_no_flags(tmp_path: Path) -> None:
+    sample = Playing(tmp_path, [snapshot(0.0, status(0.0, throttle=()))]).source.read(KEY)
+    assert sample.throttle_flags is None
+    assert sample.throttle_known == frozenset()
 
 
 def test_each_source_has_its_own_devices(tmp_path: Path) -> None:
@@ -238,6 +303,19 @@ def test_the_player_refuses_what_cannot_be(tmp_path: Path, request_: ReplayReque
     with pytest.raises(UsageError) as refusal:
         player.apply(request_)
     assert refusal.value.param == field
+
+
+@pytest.mark.parametrize("request_", [ReplayRequest(seek_s=31.0), ReplayRequest(skip_s=31.0)], ids=["seek", "skip"])
+def test_a_place_that_is_not_read_yet_is_refused(tmp_path: Path, request_: ReplayRequest) -> None:
+    playing = Playing(tmp_path, minute(30))
+    playing.reel.complete = False
+    with pytest.raises(UsageError, match=r"the recording is still being read, up to 29 s so far") as refusal:
+        playing.player.apply(replace(request_, speed=4.0))
+    assert refusal.value.param in ("seek_s", "skip_s")
+    assert (playing.player.state.position_s, playing.player.state.speed) == (0.0, 1.0)
+    assert playing.player.apply(ReplayRequest(seek_s=29.0)).position_s == 29.0
+    playing.reel.complete = True
+    assert playing.player.apply(request_).position_s == 29.0
 
 
 def test_at_its_end_it_is_paused_and_going_on_begins_anew(tmp_path: Path) -> None:
