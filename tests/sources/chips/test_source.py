@@ -234,6 +234,15 @@ def test_counters_wrap_where_they_say(tmp_path: Path) -> None:
     assert sample.readings["utilization"] is Absent.BAD_VALUE
 
 
+def test_a_reset_is_no_burst_of_power(tmp_path: Path) -> None:
+    bench = toy(
+        tmp_path, 'metrics.power = { path = "e", unit = "uJ", type = "counter", bits = 32 }\n', {"e": "4000000"}
+    )
+    bench.read()
+    told = [bench.read({"sys/class/toy/toy0/e": count}, after_s=1.0).readings["power_w"] for count in ("10", "5000010")]
+    assert told == [Absent.FIRST_SAMPLE, pytest.approx(5.0)]
+
+
 def test_throttling_of_every_sort(tmp_path: Path) -> None:
     rules = (
         '[[throttle]]\nid = "prochot"\npath = "flag*"\n'
