@@ -68,6 +68,7 @@ class ProcessList:
         self._compute = make("Compute", ProcessKind.COMPUTE)
         self._rare = (make("MPSCompute", ProcessKind.COMPUTE), make("Graphics", ProcessKind.GRAPHICS))
         self._known: tuple[DeviceProcess, ...] | Absent | None = None
+        self._pending = False
 
     def read(self, now_s: float) -> tuple[DeviceProcess, ...] | Absent | None:
         """The programs, by process id; why they are not known; None where the driver has no such list.
@@ -77,11 +78,12 @@ class ProcessList:
         asked = self._compute.refresh(now_s, seldom=False)
         for rare in self._rare:
             asked |= rare.refresh(now_s, seldom=True)
-        if asked:
+        if asked or self._pending:
             self._known = self._merge(now_s)
         return self._known
 
     def _merge(self, now_s: float) -> tuple[DeviceProcess, ...] | Absent | None:
+        self._pending = False
         compute = self._compute.found
         if isinstance(compute, Absent):
             return None if compute is Absent.NOT_SUPPORTED else compute
@@ -93,6 +95,7 @@ class ProcessList:
 
     def _describe(self, process: DeviceProcess, now_s: float) -> DeviceProcess:
         identity = self._table.look(process.pid, now_s)
+        self._pending |= identity.pending
         return replace(process, name=identity.name, user=identity.user)
 
 

@@ -34,10 +34,12 @@ class ProcessIdentity:
     """What the system says of a process; both None where it is not to be seen (another container's process).
 
     ``name`` is its command and ``user`` whose it is, safe for a terminal; a user without a known name is a number.
+    ``pending`` is true while that name is being asked for the first time.
     """
 
     name: str | None = None
     user: str | None = None
+    pending: bool = False
 
 
 NOBODY = ProcessIdentity()
@@ -73,6 +75,10 @@ class UserNames:
                 self._wanted[uid] = None
                 self._begin()
         return name
+
+    def knows(self, uid: int) -> bool:
+        """True once there was an answer for *uid*."""
+        return uid in self._known
 
     def _begin(self) -> None:
         if self._asking:
@@ -125,7 +131,10 @@ class ProcessTable:
                 self._known.clear()
             known = self._known[pid] = now_s, self._name(f"proc/{pid}"), self._uid(f"proc/{pid}")
         _, name, uid = known
-        return ProcessIdentity(name, None if uid is None else self._users.of(uid))
+        if uid is None:
+            return ProcessIdentity(name)
+        pending = not self._users.knows(uid)
+        return ProcessIdentity(name, self._users.of(uid), pending)
 
     def _name(self, place: str) -> str | None:
         """The command: its short form, or where that was cut the name of the program that was started."""

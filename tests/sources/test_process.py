@@ -69,7 +69,7 @@ def test_users_are_named_once_they_are_known(tmp_path: Path) -> None:
     make(tmp_path, 5, "x", uid=os.getuid())
     name = pwd.getpwuid(os.getuid()).pw_name
     assert table.look(5, 1.0).user in (str(os.getuid()), name)
-    until(lambda: table.look(5, 1.0).user == name)
+    until(lambda: table.look(5, 1.0) == ProcessIdentity("x", name))
 
 
 def test_a_directory_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
@@ -88,6 +88,7 @@ def test_a_directory_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
         assert [table.look(5, float(second)).user for second in range(9)] == ["1000"] * 9
         assert [users.of(uid) for uid in range(5000)] == [str(uid) for uid in range(5000)]
         until(lambda: asked)
+        assert table.look(5, 9.0).pending
         assert asked == [1000], "one question, on one thread"
         assert len(users._wanted) == 1024
     finally:
