@@ -49,7 +49,7 @@ class ThrottledPeriod:
     """A stretch of time in which a device's health was ``throttled``; ``end`` is None while it lasts.
 
     ``reasons`` are those of its health when it began, in words and numbers; ``throttle`` the names of the throttle
-    reasons at that moment.
+    reasons at that moment; ``suspected`` tells that no flag of the driver said so then.
     """
 
     device: str
@@ -58,6 +58,7 @@ class ThrottledPeriod:
     end: datetime | None = None
     reasons: tuple[str, ...] = ()
     throttle: tuple[str, ...] = ()
+    suspected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

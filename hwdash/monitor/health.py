@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+from typing import NamedTuple
 
 from hwdash.core.device import Limits
 from hwdash.core.format import duration_text
-from hwdash.core.health import WARM_MARGIN_C, Health, HealthState
-from hwdash.core.reading import Absent, Reading, is_present, present
+from hwdash.core.health import WARM_MARGIN_C, Health, HealthState, SuspicionKind, asleep
+from hwdash.core.reading import Reading, present
 from hwdash.core.sample import Fault, FaultLevel
 from hwdash.core.throttle import ThrottleActivity
 from hwdash.monitor.derive import NO_COUNTS, Counts
@@ -21,8 +22,14 @@ WARM_UNTIL_C = 12.0
 ASLEEP = "asleep"
 """The reason of a device that its driver suspended: it is well, and not to be woken."""
 
-_SIGNS_OF_LIFE = ("utilization", "power_w", "temperature_c", "clock_hz")
 _NO_LIMITS = Limits()
+
+
+class Suspect(NamedTuple):
+    """What a device is suspected by: the kind, and the words with both numbers."""
+
+    kind: SuspicionKind
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,7 @@ class Observation:
     ``at_s`` is the monotonic time of the sample (of the tick, where it is not a new one), ``at`` the time of the tick
     in UTC. ``fresh`` tells that readings and throttling are of a sample that was not observed before. ``lost`` holds
     the driver's words when the device is gone. ``silence`` is why there is no sample, when the last one is too old
-    (or never came); ``age_s`` its age. ``suspicions`` are the words of `hwdash.monitor.suspicion.Suspicion`;
+    (or never came); ``age_s`` its age. ``suspicions`` are those of `hwdash.monitor.suspicion.Suspicion`;
     ``counts`` are those of the `hwdash.monitor.derive.View`.
     """
 
@@ -46,7 +53,7 @@ class Observation:
     silence: str = ""
     age_s: float | None = None
     faults: tuple[Fault, ...] = ()
-    suspicions: tuple[str, ...] = ()
+    suspicions: tuple[Suspect, ...] = ()
     counts: Counts = field(default_factory=lambda: NO_COUNTS)
 
 
@@ -78,28 +85,19 @@ def advance(before: Condition | None, seen: Observation) -> Condition:
     warm = _is_warm(margin, before is not None and before.warm)
     memory_warm = _is_warm(memory, before is not None and before.memory_warm)
     reasons: tuple[str, ...] = ()
-    suspected = False
+    kinds: tuple[SuspicionKind, ...] = ()
     state = HealthState.WARM if warm or memory_warm else HealthState.OK
     if throttling.counts:
         state, reasons = HealthState.THROTTLED, throttle_words(throttling, seen.throttle, seen.readings, seen.limits)
     elif seen.suspicions:
-        state, reasons, suspected = HealthState.THROTTLED, seen.suspicions, True
+        state = HealthState.THROTTLED
+        reasons = tuple(f"suspected: {suspect.words}" for suspect in seen.suspicions)
+        kinds = tuple(suspect.kind for suspect in seen.suspicions)
     if warm and margin is not None:
         reasons += (_warm_words(margin, seen.limits),)
     if memory_warm and memory is not None:
         reasons += (_memory_words(memory, seen.limits),)
-    return Condition(_health(before, state, reasons + warnings, seen.at, suspected), throttling, warm, memory_warm)
-
-
-def asleep(readings: Mapping[str, Reading]) -> bool:
-    """True when the driver suspended the device: nothing that only a running device has can be read."""
-    suspended = False
-    for name in _SIGNS_OF_LIFE:
-        sign = readings.get(name)
-        if is_present(sign):
-            return False
-        suspended = suspended or sign is Absent.SUSPENDED
-    return suspended
+    return Condition(_health(before, state, reasons + warnings, seen.at, kinds), throttling, warm, memory_warm)
 
 
 def memory_margin(readings: Mapping[str, Reading], limits: Limits) -> float | None:
@@ -111,14 +109,19 @@ def memory_margin(readings: Mapping[str, Reading], limits: Limits) -> float | No
 
 
 def _health(
-    before: Condition | None, state: HealthState, reasons: tuple[str, ...], at: datetime, suspected: bool = False
+    before: Condition | None,
+    state: HealthState,
+    reasons: tuple[str, ...],
+    at: datetime,
+    kinds: tuple[SuspicionKind, ...] = (),
 ) -> Health:
+    suspected = bool(kinds)
     if before is None or before.health.state is not state:
-        return Health(state, reasons, at, suspected)
+        return Health(state, reasons, at, suspected, kinds)
     known = before.health
-    if known.reasons == reasons and known.suspected == suspected:
+    if known.reasons == reasons and known.suspicions == kinds:
         return known
-    return Health(state, reasons, known.since, suspected)
+    return Health(state, reasons, known.since, suspected, kinds)
 
 
 def _broken(before: Condition | None, seen: Observation) -> Condition | None:

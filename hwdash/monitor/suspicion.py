@@ -11,14 +11,14 @@ from statistics import median
 
 from hwdash.core.device import Device, DeviceKind, Limits
 from hwdash.core.format import clock_text, seconds_text
-from hwdash.core.health import HOT_MARGIN_C
+from hwdash.core.health import HOT_MARGIN_C, SuspicionKind
 from hwdash.core.reading import Reading, present
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import LastRequest
 from hwdash.core.throttle import ThrottleActivity
 from hwdash.monitor.baseline import UsualClock, UsualPace
 from hwdash.monitor.episode import in_force
-from hwdash.monitor.health import memory_margin
+from hwdash.monitor.health import Suspect, memory_margin
 
 BUSY_FROM = 0.5
 """A device is busy from this utilisation on …"""
@@ -60,7 +60,7 @@ class Suspicion:
 
     def observe(
         self, sample: Sample, readings: Mapping[str, Reading], throttle: tuple[ThrottleActivity, ...], device: Device
-    ) -> tuple[str, ...]:
+    ) -> tuple[Suspect, ...]:
         """The suspicions after *sample*, each with both numbers. A reason that limits explains a low clock."""
         now_s = sample.monotonic_s
         utilization, clock = present(readings.get("utilization")), present(readings.get("clock_hz"))
@@ -74,12 +74,15 @@ class Suspicion:
             self._clock.work(now_s, clock, utilization)
         else:
             self._clock.rest(now_s)
-        words = (
-            self._clock.words,
-            self._answers.words(now_s),
-            self._memory.follow(now_s, busy, readings, device.limits),
+        answers, memory = self._answers.words(now_s), self._memory.follow(now_s, busy, readings, device.limits)
+        if not (self._clock.words or answers or memory):
+            return ()
+        found = (
+            Suspect(SuspicionKind.CLOCK, self._clock.words),
+            Suspect(SuspicionKind.ANSWERS, answers),
+            Suspect(SuspicionKind.MEMORY, memory),
         )
-        return tuple(f"suspected: {text}" for text in words if text) if any(words) else ()
+        return tuple(suspect for suspect in found if suspect.words)
 
     def note(self, now_s: float, last: LastRequest) -> None:
         """An answer has finished on the device at *now_s*."""

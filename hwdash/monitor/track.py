@@ -16,7 +16,7 @@ from hwdash.core.snapshot import DeviceStatus, LastRequest
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 from hwdash.monitor.chronicle import Chronicle
 from hwdash.monitor.derive import NO_COUNTS, View, derive
-from hwdash.monitor.health import Condition, Observation, advance
+from hwdash.monitor.health import Condition, Observation, Suspect, advance
 from hwdash.monitor.reader import Outcome, Reader
 from hwdash.monitor.suspicion import Suspicion
 from hwdash.sources.source import Source
@@ -74,7 +74,7 @@ class Track:
         self._fresh = False
         self._condition: Condition | None = None
         self._suspicion = Suspicion(self.device.kind)
-        self._suspicions: tuple[str, ...] = ()
+        self._suspicions: tuple[Suspect, ...] = ()
         self._notices: list[Notice] = []
         self._heard_flags: frozenset[ThrottleReason] = frozenset()
         self._heard_unknown: str | None = None

@@ -146,7 +146,8 @@ def _throttled(
     A period also ends with the daemon's run in which it began: what the device did while nobody looked is not known.
     """
     rows = connection.execute(
-        """SELECT event.ts, event.after, event.reasons, event.throttle, run.end_ts, run.id = (SELECT max(id) FROM run)
+        """SELECT event.ts, event.after, event.reasons, event.throttle, event.suspected,
+                  run.end_ts, run.id = (SELECT max(id) FROM run)
            FROM event LEFT JOIN run ON run.id = event.run
            WHERE event.dev = ?1 AND event.kind = 'health' AND event.ts <= ?3 AND event.id >= coalesce(
                (SELECT id FROM event WHERE dev = ?1 AND kind = 'health' AND ts <= ?2
@@ -155,7 +156,7 @@ def _throttled(
         (dev, since, until),
     ).fetchall()
     periods = []
-    for number, (start, after, reasons, throttle, run_end, newest_run) in enumerate(rows):
+    for number, (start, after, reasons, throttle, suspected, run_end, newest_run) in enumerate(rows):
         if after != HealthState.THROTTLED.value:
             continue
         next_start = rows[number + 1][0] if number + 1 < len(rows) else None
@@ -165,5 +166,6 @@ def _throttled(
             continue
         shown_end = None if end is None else from_ms(min(end, until))
         words, names = tuple(json.loads(reasons)), tuple(json.loads(throttle))
-        periods.append(ThrottledPeriod(name, key, from_ms(max(start, since)), shown_end, words, names))
+        begin = from_ms(max(start, since))
+        periods.append(ThrottledPeriod(name, key, begin, shown_end, words, names, bool(suspected)))
     return periods

@@ -8,7 +8,7 @@ from hwdash.core.format import NOT_AVAILABLE, seconds_text
 from hwdash.core.health import HOT_MARGIN_C, WARM_MARGIN_C, HealthState
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, fit
-from hwdash.tui.row import Row, is_asleep, state_words
+from hwdash.tui.row import Row, state_words
 
 _GIB = 1024.0**3
 
@@ -132,7 +132,7 @@ def clock(row: Row, width: int, glyphs: Glyphs) -> Line:
 def state(row: Row, width: int, glyphs: Glyphs) -> Line:
     """The health badge in words."""
     health = row.status.health.state
-    style = "muted" if health is HealthState.OK and (row.excluded or is_asleep(row.status)) else health.value
+    style = "muted" if health is HealthState.OK and (row.excluded or row.status.asleep) else health.value
     words = state_words(row).replace("°C", glyphs.degrees)
     if cell_len(words) > width and health is HealthState.THROTTLED:
         words = state_words(row, short=True)

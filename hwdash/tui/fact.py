@@ -15,7 +15,7 @@ from hwdash.core.snapshot import DeviceStatus
 from hwdash.tui.gauge import Fact, errors, gauges, pools, programs
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, fit, wrapped
-from hwdash.tui.row import Row, is_asleep, state_words
+from hwdash.tui.row import Row, state_words
 
 _LABEL_WIDTH = 9
 _FAULT_STYLES = {FaultLevel.WARNING: "warm", FaultLevel.STALLED: "stale", FaultLevel.FAILED: "lost"}
@@ -49,13 +49,14 @@ def facts(row: Row) -> Iterator[Fact]:
 def _state(row: Row) -> Iterator[Fact]:
     status = row.status
     state = status.health.state
-    calm = state is HealthState.OK and (row.excluded or is_asleep(status))
-    yield Fact("state", state_words(row), "muted" if calm else state.value)
+    calm = state is HealthState.OK and (row.excluded or status.asleep)
+    words = state_words(row)
+    yield Fact("state", words, "muted" if calm else state.value)
     for fault in status.faults:
         yield Fact("fault", fault.words, _FAULT_STYLES[fault.level])
     told = tuple(fault.words for fault in status.faults)
     for reason in status.health.reasons:
-        if not (told and reason.endswith(told)) and reason != "asleep":
+        if not (told and reason.endswith(told)) and reason != words:
             yield Fact("", reason)
     if status.health.suspected:
         yield Fact("", "suspected: no flag of the driver says so", "muted")

@@ -68,9 +68,9 @@ def legend(notes: Sequence[tuple[int, Note]], doubtful: bool, left: int, glyphs:
 
 
 def is_suspected(period: ThrottledPeriod, events: Iterable[Event]) -> bool:
-    """*period* was only suspected: by the event that began it, or, where that is not known, by its reasons."""
+    """*period* was only suspected: by the event that began it, or, where that is not known, by its own word."""
     for event in events:
         begins = event.kind is EventKind.HEALTH and event.after is HealthState.THROTTLED
         if begins and abs((event.at - period.start).total_seconds()) < _SAME_S:
             return event.suspected
-    return bool(period.reasons) and period.reasons[0].startswith("suspected")
+    return period.suspected

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hwdash.core.format import duration_text
-from hwdash.core.health import HealthState
-from hwdash.core.reading import Absent
+from hwdash.core.health import HealthState, SuspicionKind
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.throttle import ThrottleActivity
 
@@ -123,20 +122,16 @@ def active_throttle(status: DeviceStatus) -> tuple[ThrottleActivity, ...]:
     return tuple(sorted((item for item in status.throttle if item.active), key=lambda item: -(item.duty or 0.0)))
 
 
-_SIGNS_OF_LIFE = ("utilization", "power_w", "temperature_c", "clock_hz")
-
-
-def is_asleep(status: DeviceStatus) -> bool:
-    """The system powered the device down, and nothing of it is read so that it stays so."""
-    signs = [status.readings.get(metric) for metric in _SIGNS_OF_LIFE]
-    return Absent.SUSPENDED in signs and all(sign is None or isinstance(sign, Absent) for sign in signs)
+_SUSPICION_WORDS = {
+    SuspicionKind.CLOCK: "clock",
+    SuspicionKind.ANSWERS: "latency",
+    SuspicionKind.MEMORY: "memory",
+}
 
 
 def suspicion(status: DeviceStatus) -> str:
-    """What is suspicious about a device that is called throttled without a flag, in one word; empty when unclear."""
-    words = " ".join(status.health.reasons).removeprefix("suspected: ")
-    marks = (("clock ", "clock"), (" a token", "latency"), ("memory", "memory"))
-    return next((word for mark, word in marks if mark in words), "")
+    """What a device that is called throttled without a flag is suspected by first, in a word; empty when unclear."""
+    return next((_SUSPICION_WORDS[kind] for kind in status.health.suspicions), "")
 
 
 def state_words(row: Row, *, short: bool = False) -> str:
@@ -147,7 +142,7 @@ def state_words(row: Row, *, short: bool = False) -> str:
     status = row.status
     match status.health.state:
         case HealthState.OK:
-            return "asleep" if is_asleep(status) else "ok, excluded" if row.excluded else "ok"
+            return "asleep" if status.asleep else "ok, excluded" if row.excluded else "ok"
         case HealthState.WARM:
             margin = status.number("temperature_margin_c")
             return "warm" if margin is None else f"warm {margin:.0f} °C left"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from hwdash.core.clock import ManualClock
 from hwdash.core.event import Event, EventKind
+from hwdash.core.health import SuspicionKind
 from hwdash.core.process import DeviceProcess
 from hwdash.core.reading import Absent
 from hwdash.core.sample import Fault, FaultLevel, Notice
@@ -123,6 +124,6 @@ async def test_answers_that_become_slower_make_the_device_suspected() -> None:
             monitor.note_request(KEY, last)  # told again: still one answer
         found = await until(monitor, has_state("gpu0", "throttled"))
         health = row(found, "gpu0").health
-        assert health.suspected
+        assert (health.suspected, health.suspicions) == (True, (SuspicionKind.ANSWERS,))
         assert health.reasons == ("suspected: 16.0 ms a token of m, usually 8.00 ms",)
         assert row(found, "gpu0").last_request == last

@@ -11,19 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwdash.core.device import Limits
-from hwdash.core.health import Health, HealthState
+from hwdash.core.health import Health, HealthState, SuspicionKind
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Fault, FaultLevel
-from hwdash.core.throttle import ThrottleActivity, ThrottleReason
-from hwdash.monitor.episode import HARMLESS
-from hwdash.monitor.health import Condition, Observation, advance
+from hwdash.core.throttle import HARMLESS, ThrottleActivity, ThrottleReason
+from hwdash.monitor.health import Condition, Observation, Suspect, advance
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LIMITS = Limits(temperature_slowdown_c=89.0, memory_temperature_max_c=95.0, clock_hz=1.98e9)
 WARNING = Fault("rows", "a row remap is pending; reset the GPU")
 STALLED = Fault("heartbeat", "no heartbeat for 12 s", FaultLevel.STALLED)
 FAILED = Fault("status", "the driver calls it malfunctioning; reset it", FaultLevel.FAILED)
-SLOW = "suspected: clock 1210 MHz while busy, usually 1755 MHz"
+SLOW = Suspect(SuspicionKind.CLOCK, "clock 1210 MHz while busy, usually 1755 MHz")
 CAP = ThrottleActivity(ThrottleReason.POWER_CAP, True, 1.0)
 
 
@@ -38,7 +37,7 @@ def seen(
     age_s: float | None = 0.1,
     memory: Reading = Absent.NOT_SUPPORTED,
     faults: Sequence[Fault] = (),
-    suspicions: Sequence[str] = (),
+    suspicions: Sequence[Suspect] = (),
 ) -> Observation:
     readings: dict[str, Reading] = {
         "temperature_margin_c": margin,
@@ -188,7 +187,7 @@ def test_a_suspicion_is_throttling_called_suspected_and_a_flag_takes_over() -> N
     found = [
         condition.health for condition in run([seen(0, suspicions=(SLOW,)), seen(1, 5.0, (CAP,), suspicions=(SLOW,))])
     ]
-    assert found[0] == Health(HealthState.THROTTLED, (SLOW,), START, suspected=True)
+    assert found[0] == Health(HealthState.THROTTLED, (f"suspected: {SLOW.words}",), START, True, (SuspicionKind.CLOCK,))
     assert found[1].reasons == ("power cap for 1 s: clock 1395 of 1980 MHz", "5 °C to slowdown at 89 °C")
     assert (found[1].state, found[1].suspected, found[1].since) == (HealthState.THROTTLED, False, START)
 

@@ -56,7 +56,8 @@ class Bench:
             }
             sample = Sample("k", self.now_s, START + timedelta(seconds=self.now_s), readings)
             sample = replace(sample, **changes)  # type: ignore[arg-type]
-            found.append(self.suspicion.observe(sample, readings, throttle, self.device))
+            suspects = self.suspicion.observe(sample, readings, throttle, self.device)
+            found.append(tuple(f"suspected: {suspect.words}" for suspect in suspects))
         return found
 
     def answer(self, gap_s: float, model: str = "m", after_s: float = 1.0) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,14 @@ async def test_throttled_periods_are_cut_to_the_window(store: Store, clock: Manu
     assert (await store.latency(25, GPU0, 10, IDS)).throttled[0].throttle == ("power_cap",)
     assert await periods(store, 5) == [("gpu0", at(95), None, ("hot",))]
     assert len((await store.latency(60, None, 10, IDS)).throttled) == 4
+
+
+async def test_a_period_that_was_only_suspected_says_so(store: Store, clock: ManualClock, tmp_path: Path) -> None:
+    store.add_event(replace(change(1, HealthState.THROTTLED), suspected=True))
+    await until(lambda: rows(tmp_path / "h.db", "SELECT 1 FROM event"))
+    await note(store, tmp_path / "h.db", (5, HealthState.OK), (9, HealthState.THROTTLED))
+    clock.advance(30)
+    assert [item.suspected for item in (await store.latency(60, None, 10, IDS)).throttled] == [True, False]
 
 
 async def test_a_period_ends_with_the_run_that_saw_it(tmp_path: Path, clock: ManualClock) -> None:

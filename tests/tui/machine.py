@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hwdash.core.device import Limits, MemoryPool
-from hwdash.core.health import Health, HealthState
+from hwdash.core.health import Health, HealthState, SuspicionKind
 from hwdash.core.process import DeviceProcess
 from hwdash.core.ranking import ExcludedDevice, RankedDevice, Ranking
 from hwdash.core.reading import Absent
@@ -73,6 +73,7 @@ def _suspect() -> DeviceStatus:
             ("suspected: clock 1410 MHz while busy, usually 1965 MHz",),
             START,
             suspected=True,
+            suspicions=(SuspicionKind.CLOCK,),
         ),
     )
 

@@ -68,7 +68,7 @@ def test_a_suspected_period_looks_different() -> None:
     assert "?" in top
     assert "▼" not in top
     assert "suspected" not in plain(drawn()[0])
-    flagged = replace(throttled(430, None), reasons=("suspected: clock 1410 MHz",), end=START)
+    flagged = replace(throttled(430, None), suspected=True, end=START)
     history = replace(busy_history(), throttled=(flagged,))
     planned = chart.plan(history, history.series[0], Figure.TTFT, 80, 20, UTC)
     assert planned is not None
