@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 _BESIDE = ("speed", "from_s")
 
 
-def add_playback(parser: argparse.ArgumentParser) -> None:
-    """Add ``--replay`` and the flags beside it."""
+def add_playback(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add ``--replay`` and the flags beside it, with *default* as what they are when they are not given."""
     group = parser.add_argument_group("replay")
-    group.add_argument("--replay", metavar="FILE", help="play a recording, made with `hwdash record`")
-    group.add_argument("--speed", type=float, metavar="X", help="recorded seconds a second, 0.1 to 100")
-    group.add_argument("--loop", action="store_true", help="begin anew at the end")
-    group.add_argument("--from", dest="from_s", type=float, metavar="SEC", help="begin there")
+    group.add_argument("--replay", metavar="FILE", default=default, help="play a recording, made with `hwdash record`")
+    group.add_argument(
+        "--speed", type=float, metavar="X", default=default, help="recorded seconds a second, 0.1 to 100"
+    )
+    group.add_argument("--loop", action="store_true", default=default or False, help="begin anew at the end")
+    group.add_argument("--from", dest="from_s", type=float, metavar="SEC", default=default, help="begin there")
 
 
 def playback_of(parsed: argparse.Namespace) -> Playback | None:

@@ -21,8 +21,15 @@ from hwdash.core.wire import to_wire
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``daemon``, ``status`` and ``stop``."""
     parser = command("daemon", "run the monitoring daemon in the foreground, until Ctrl-C or `hwdash stop`")
-    parser.add_argument("--interval", type=float, metavar="SEC", help="seconds between two samples, 0.1 to 60")
-    add_playback(parser)
+    # No defaults of its own: they would hide what stands before the command's name.
+    parser.add_argument(
+        "--interval",
+        type=float,
+        metavar="SEC",
+        default=argparse.SUPPRESS,
+        help="seconds between two samples, 0.1 to 60",
+    )
+    add_playback(parser, argparse.SUPPRESS)
     parser.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=_run_daemon)
     parser = command("status", "the daemon's pid, uptime, interval, socket and workers")

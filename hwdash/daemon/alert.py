@@ -99,7 +99,8 @@ class AlertBook:
 def _judge(rule: AlertRule, status: DeviceStatus) -> _Finding:
     health = status.health
     if rule.state is not None:
-        words = f"{health.state}: {', '.join(health.reasons)}" if health.reasons else health.state.value
+        reasons = ", ".join(health.reasons)
+        words = reasons if reasons.startswith(f"{health.state}:") else f"{health.state}: {reasons}".removesuffix(": ")
         return _Finding(health.state.severity >= rule.state.severity, words)
     assert rule.metric is not None
     reading = status.readings.get(rule.metric)

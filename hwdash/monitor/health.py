@@ -143,7 +143,9 @@ def _is_warm(margin: float | None, was_warm: bool) -> bool:
 
 def _warm_words(margin: float, limits: Limits) -> str:
     words = f"{margin:.0f} °C to slowdown" if margin >= 0 else f"{-margin:.0f} °C above slowdown"
-    slowdown = limits.temperature_slowdown_c
+    slowdown, shutdown = limits.temperature_slowdown_c, limits.temperature_shutdown_c
+    if slowdown is not None and shutdown is not None and (beyond := slowdown - margin - shutdown) >= 0:
+        return f"{beyond:.0f} °C above shutdown at {shutdown:.0f} °C"
     return words if slowdown is None else f"{words} at {slowdown:.0f} °C"
 
 

@@ -14,6 +14,7 @@ from hwdash.core.format import bytes_text, rate_text, seconds_text
 from hwdash.core.health import HealthState
 from hwdash.core.order import natural_key
 from hwdash.core.ranking import ExcludedDevice, RankedDevice, Ranking
+from hwdash.core.reading import Absent
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 
 POLICIES = ("balanced",)
@@ -64,6 +65,8 @@ def unsuitable(status: DeviceStatus) -> tuple[str, ...]:
     """Why a device cannot take a prompt, in words; empty when it can."""
     if status.health.state not in _HEALTH:
         return status.health.reasons or (status.health.state.value,)
+    if status.readings and set(status.readings.values()) == {Absent.TIMED_OUT}:
+        return ("its driver does not answer",)
     if not status.device.capabilities.inference:
         return ("hwdash cannot run models on it",)
     return ()
@@ -107,7 +110,7 @@ def _score(status: DeviceStatus, yardstick: _Yardstick) -> RankedDevice:
     latency, latency_why = _latency(status, yardstick)
     memory, memory_why = _free_memory(status, yardstick)
     load, load_why = _load(status)
-    parts = {"latency": latency, "health": _HEALTH[status.health.state], "free_memory": memory, "load": load}
+    parts = {"latency": latency, "health": _health(status), "free_memory": memory, "load": load}
     score = round(sum(WEIGHTS[name] * part for name, part in parts.items()), 3)
     return RankedDevice(
         status.device.id,
@@ -115,6 +118,13 @@ def _score(status: DeviceStatus, yardstick: _Yardstick) -> RankedDevice:
         {name: round(part, 3) for name, part in parts.items()},
         (_health_why(status), memory_why, latency_why, load_why),
     )
+
+
+def _health(status: DeviceStatus) -> float:
+    """A device at or above its slowdown temperature is as good as throttled, flagged or not."""
+    margin = status.number("temperature_margin_c")
+    state = HealthState.THROTTLED if margin is not None and margin <= 0 else status.health.state
+    return min(_HEALTH[state], _HEALTH[status.health.state])
 
 
 def _health_why(status: DeviceStatus) -> str:

@@ -46,6 +46,7 @@ class AmdgpuCard:
         self._errors = MemoryErrors(tree, card)
         self._centipercent = False
         self._refusal = ""
+        self._no_table: Absent = Absent.NOT_SUPPORTED
 
     def read(self, key: str, sensors: Sensors, monotonic_s: float, taken_at: datetime) -> Sample:
         """One sample of the card, which must be awake; the times are those of this moment."""
@@ -80,14 +81,17 @@ class AmdgpuCard:
         try:
             table = self._tree.data(self._card.path("gpu_metrics"), _TABLE_BYTES)
             metrics = decode(table, centipercent=self._centipercent)
-        except ReadFailure:
+        except ReadFailure as failure:
+            self._no_table = failure.reason
             return None
         except TableRefused as refusal:
+            self._no_table = Absent.BAD_VALUE
             if str(refusal) != self._refusal:
                 _logger.warning("%s: %s; its throttle reasons are not known", self._card.slot, refusal)
                 self._refusal = str(refusal)
             return None
         self._centipercent = metrics.centipercent
+        self._no_table = Absent.NOT_SUPPORTED
         return metrics
 
     def _load(self, name: str, otherwise: float | None) -> Reading:
@@ -138,7 +142,7 @@ class AmdgpuCard:
         replays = tree.number(card.path("pcie_replay_count"), 0.0, 2.0**64)
         return {
             "memory_bandwidth_utilization": self._load("mem_busy_percent", table.memory_activity),
-            "energy_j": _or(Absent.NOT_SUPPORTED, table.energy_j),
+            "energy_j": _or(self._no_table, table.energy_j),
             "pcie_link_generation": generation,
             "pcie_link_width": width,
             "pcie_replay_total": _or(replays, table.pcie_replays),

@@ -145,7 +145,9 @@ def state_words(row: Row, *, short: bool = False) -> str:
             return "asleep" if status.asleep else "ok, excluded" if row.excluded else "ok"
         case HealthState.WARM:
             margin = status.number("temperature_margin_c")
-            return "warm" if margin is None else f"warm {margin:.0f} °C left"
+            if margin is None:
+                return "warm"
+            return f"warm {margin:.0f} °C left" if margin >= 0 else f"warm {-margin:.0f} °C over"
         case HealthState.THROTTLED if status.health.suspected:
             return f"THROTTLED? {'' if short else 'suspected '}{suspicion(status)}".rstrip()
         case HealthState.THROTTLED:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hwdash.cli.main import main
+from hwdash.cli.main import build_parser, main
 from hwdash.client.fake import FakeClient
 from hwdash.core.errors import DaemonUnreachable, DeviceFull, NoSuitableDevice
 from hwdash.core.health import Health, HealthState
@@ -307,3 +307,12 @@ def test_an_interval_that_the_running_daemon_does_not_have_is_said(
     assert main(["--once", "--interval", "1"]) == 0
     client.unreachable = True
     assert main(["--once", "--interval", "5"]) == 4
+
+
+@pytest.mark.parametrize("arguments", [["--interval", "0.2", "daemon"], ["daemon", "--interval", "0.2"]])
+def test_options_of_the_daemon_count_before_the_name_and_after_it(arguments: list[str]) -> None:
+    parsed = build_parser().parse_args(arguments)
+    assert parsed.interval == 0.2
+    assert build_parser().parse_args(["--replay", "x", "daemon"]).replay == "x"
+    assert build_parser().parse_args(["daemon"]).interval is None
+    assert build_parser().parse_args(["daemon"]).loop is False

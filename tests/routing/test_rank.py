@@ -198,3 +198,19 @@ def test_what_is_unknown_is_neutral_and_said() -> None:
 def test_an_unknown_policy_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="balanced"):
         rank(snapshot_of(), "fastest")
+
+
+def test_a_device_whose_driver_does_not_answer_is_left_out_before_it_is_stale() -> None:
+    silent = replace(device_status("gpu0"), readings={"utilization": Absent.TIMED_OUT, "power_w": Absent.TIMED_OUT})
+    found = rank(snapshot_of(silent, device_status("gpu1")))
+    assert [item.device for item in found.ranked] == ["gpu1"]
+    assert found.excluded[0].why == ("its driver does not answer",)
+
+
+def test_above_its_slowdown_temperature_a_device_is_as_good_as_throttled() -> None:
+    hot = device_status("gpu0", health=HealthState.WARM)
+    hot = replace(hot, readings={**hot.readings, "temperature_margin_c": -9.0})
+    warm = device_status("gpu1", health=HealthState.WARM)
+    found = rank(snapshot_of(hot, warm)).ranked
+    assert [item.device for item in found] == ["gpu1", "gpu0"]
+    assert found[1].parts["health"] == 0.5

@@ -156,6 +156,7 @@ def test_an_unknown_table_costs_the_throttle_reasons_and_is_said_once(
         samples = [workstation.read(RX) for _ in range(3)]
     assert samples[-1].readings["temperature_c"] == 64.0
     assert (samples[-1].throttle_flags, samples[-1].throttle_known) == (None, frozenset())
+    assert samples[-1].readings["energy_j"] is Absent.BAD_VALUE
     assert [record.getMessage() for record in caplog.records] == [
         "0000:03:00.0: gpu_metrics version 1.9 (a list of attributes) is not known; its throttle reasons are not known"
     ]
