@@ -39,7 +39,7 @@ _PACE = Pace()
 class Webhook:
     """Sends events to *url*, in order, in a task that lives while there is something to send.
 
-    At most ``most`` messages go out in ``window_s``; what comes on top is counted and told in one summary. At most 100
+    At most ``most`` messages go out in ``window_s``, second tries among them; what comes on top is counted and told in one summary. At most 100
     wait: the oldest go, counted likewise. A message that fails twice is given up: `problems` says why until one works.
     """
 
@@ -86,7 +86,6 @@ class Webhook:
             while self._waiting:
                 held_back = await self._hold_back()
                 message = self._summary() if held_back or self._left_out else self._message(self._waiting.popleft())
-                self._sent_at.append(asyncio.get_running_loop().time())
                 await self._deliver(dumps(message | {"host": _host(), "version": __version__}))
         except Exception:
             log.exception("sending alerts to %s failed", self._address)
@@ -119,12 +118,13 @@ class Webhook:
     async def _deliver(self, body: bytes) -> None:
         try:
             try:
-                await self._poster.post(body, self._pace.timeout_s)
+                await self._post(body)
             except PostFailed as failure:
                 if failure.final:
                     raise
                 await asyncio.sleep(self._pace.retry_s)
-                await self._poster.post(body, self._pace.timeout_s)
+                await self._hold_back()
+                await self._post(body)
         except PostFailed as failure:
             self._failure, self._failed = failure.message, self._failed + 1
             self._complaints.say(f"alerts.webhook {self._address}: {failure.message}")
@@ -132,6 +132,10 @@ class Webhook:
             if self._failure:
                 log.warning("alerts.webhook %s works again; %d messages were lost", self._address, self._failed)
             self._failure, self._failed = "", 0
+
+    async def _post(self, body: bytes) -> None:
+        self._sent_at.append(asyncio.get_running_loop().time())
+        await self._poster.post(body, self._pace.timeout_s)
 
 
 def _host() -> str:

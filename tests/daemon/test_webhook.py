@@ -197,10 +197,18 @@ async def test_a_name_that_is_another_machine_is_refused_for_http(monkeypatch: p
 
 async def test_a_resolver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(30) and [])
+    answered = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        release.wait(5)
+        answered.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
     async with hook("http://localhost/x", IMPATIENT) as webhook:
         webhook.offer(alert())
         await until(lambda: "no answer within" in "".join(webhook.problems))
+    assert not answered.is_set(), "closed while the resolver hangs"
     release.set()
 
 
@@ -219,6 +227,23 @@ async def test_a_storm_is_a_few_messages_and_a_summary() -> None:
         webhook.offer(alert(65))
         await until(lambda: len(receiver.bodies) == 5)
         assert receiver.bodies[4]["event"]["number"] == 65
+
+
+async def test_second_tries_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace(retry_s=0.01, most=3, window_s=0.3)
+    tries: list[float] = []
+
+    async def fail(*_: object) -> None:
+        tries.append(asyncio.get_running_loop().time())
+        raise PostFailed("it answered 500")
+
+    monkeypatch.setattr(Poster, "post", fail)
+    async with hook("http://localhost/x", pace) as webhook:
+        for number in range(4):
+            webhook.offer(alert(number))
+            await until(lambda: len(tries) > 2 * number)  # noqa: B023 - awaited at once
+        await until(lambda: len(tries) == 8)
+    assert all(later - earlier >= pace.window_s for earlier, later in zip(tries, tries[3:], strict=False))
 
 
 async def test_what_finds_no_room_is_counted() -> None:
