@@ -18,6 +18,7 @@ from hwdash.core.health import HealthState
 from hwdash.core.reading import Absent
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import Snapshot
+from hwdash.monitor.mailbox import Letter, Mailbox
 from hwdash.monitor.monitor import Monitor
 from hwdash.monitor.registry import slot
 from hwdash.sources.fake import FakeSource, fake_gpu
@@ -105,8 +106,17 @@ async def test_stop_does_not_wait_for_a_hanging_read(per_device: bool) -> None:
         assert not source.closed
 
 
-async def test_a_read_that_returns_after_the_loop_is_gone_harms_nothing() -> None:
+async def test_a_read_that_returns_after_the_loop_is_gone_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     source = FakeSource(gpus(1))
+    gone, posted = threading.Event(), threading.Event()
+    post = Mailbox.post
+
+    def told(mailbox: Mailbox, letter: Letter, ticket: int | None) -> None:
+        post(mailbox, letter, ticket)
+        if gone.is_set():
+            posted.set()
+
+    monkeypatch.setattr(Mailbox, "post", told)
 
     def live() -> None:
         async def run() -> None:
@@ -121,8 +131,9 @@ async def test_a_read_that_returns_after_the_loop_is_gone_harms_nothing() -> Non
     await asyncio.to_thread(live)
     readers = [thread for thread in threading.enumerate() if thread.name == "hwdash-fake:gpu-0"]
     reads = source.reads["fake:gpu-0"]
+    gone.set()
     source.release()
-    await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(posted.wait, 20)
     assert source.reads["fake:gpu-0"] == reads
     assert all(thread.is_alive() for thread in readers)
 
@@ -288,14 +299,19 @@ async def test_a_pci_address_belongs_to_the_first_source_that_names_it(
 ) -> None:
     first = BrokenSource([fake_gpu(0, pci="00000000:C1:00.0")])
     second = FakeSource([fake_gpu(1, pci="0000:c1:00.0"), fake_gpu(2, pci="0000:c2:00.0")], name="chips")
-    sources = {"first": first, "second": second}
-    original = sources[slow].discover
+    late, early = (first, second) if slow == "first" else (second, first)
+    discover, read = late.discover, early.read
+    taken_in = threading.Event()
 
-    def late() -> Sequence[Device]:
-        time.sleep(0.05)
-        return original()
+    def discover_late() -> Sequence[Device]:
+        assert taken_in.wait(20)
+        return discover()
 
-    sources[slow].discover = late  # type: ignore[method-assign]
+    def read_early(key: str, fresh: bool = False) -> Sample:
+        taken_in.set()  # its devices are read: they were found
+        return read(key, fresh)
+
+    late.discover, early.read = discover_late, read_early  # type: ignore[method-assign]
     async with watching(first, second, rescan_s=0.1) as monitor:
         snapshot = monitor.snapshots.latest
         assert snapshot is not None

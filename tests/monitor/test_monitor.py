@@ -194,7 +194,9 @@ async def test_stop_before_the_first_snapshot_ends_ready() -> None:
     monitor = Monitor([source], 1.0, 60.0)
     await monitor.start()
     ready = asyncio.create_task(monitor.ready())
-    await asyncio.sleep(0.02)
+    async with asyncio.timeout(20):
+        while not (monitor.snapshots.waiting and source.reads):
+            await asyncio.sleep(0.001)
     await monitor.stop()
     await asyncio.wait_for(ready, 1)
     assert monitor.snapshots.latest is None

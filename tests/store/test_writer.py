@@ -65,7 +65,7 @@ async def test_fast_ticks_share_a_commit(tmp_path: Path) -> None:
     await until(lambda: rows(path, "SELECT 1 FROM sample"))
     for second in (0.2, 0.3, 0.4):
         store.add_snapshot(snapshot(status(second)))
-        await asyncio.sleep(0.01)
+        await until(lambda: not store._writer._wake.is_set())  # it has seen to it
     assert len(rows(path, "SELECT 1 FROM sample")) == 1
     await store.add_record(record(0.5))
     assert len(rows(path, "SELECT 1 FROM sample")) == 4

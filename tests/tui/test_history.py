@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -148,9 +147,15 @@ async def test_hidden_it_rests() -> None:
         calls = len(client.latency_calls)
         snapshot = mixed_snapshot()
         last = LastRequest(MODEL, START.replace(hour=4), 0.01, 100.0)
-        client.snapshots.append(replace(snapshot, devices=(replace(snapshot.devices[0], last_request=last),)))
-        await asyncio.sleep(0.1)
+        answered = replace(snapshot, devices=(replace(snapshot.devices[0], last_request=last),))
+        client.snapshots.append(answered)
+        app = pilot.app
+        assert isinstance(app, HwdashApp)
+        await until(pilot, lambda: app.feed.snapshot is not None and app.feed.snapshot.devices == answered.devices)
+        await pilot.pause()  # what the snapshot set off is done
         assert len(client.latency_calls) == calls
+        await app.action_show("history")
+        await until(pilot, lambda: len(client.latency_calls) > calls)
 
 
 @pytest.mark.parametrize("size", [(40, 12), (20, 3), (300, 80), (10, 1), (79, 23)], ids=str)
