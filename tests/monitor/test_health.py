@@ -77,7 +77,8 @@ def test_warm_begins_at_ten_degrees_and_ends_above_twelve() -> None:
 def test_warm_says_how_much_is_left() -> None:
     assert run([seen(0, 7.0)])[0].health.reasons == ("7 °C to slowdown at 89 °C",)
     assert run([seen(0, -2.0)])[0].health.reasons == ("2 °C above slowdown at 89 °C",)
-    assert run([seen(0, -8.0)])[0].health.reasons == ("2 °C above shutdown at 95 °C",)
+    limits = Limits(temperature_slowdown_c=89.0, temperature_shutdown_c=95.0)
+    assert run([replace(seen(0, -8.0), limits=limits)])[0].health.reasons == ("2 °C above shutdown at 95 °C",)
 
 
 def test_an_unknown_margin_is_not_warm() -> None:
