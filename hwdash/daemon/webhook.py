@@ -39,8 +39,9 @@ _PACE = Pace()
 class Webhook:
     """Sends events to *url*, in order, in a task that lives while there is something to send.
 
-    At most ``most`` messages go out in ``window_s``, second tries among them; what comes on top is counted and told in one summary. At most 100
-    wait: the oldest go, counted likewise. A message that fails twice is given up: `problems` says why until one works.
+    At most ``most`` messages go out in ``window_s``, second tries among them; what comes on top is counted and told in
+    one summary. At most 100 wait: the oldest go, counted likewise. A message that fails twice is given up: `problems`
+    says why until one works.
     """
 
     def __init__(self, url: str, clock: Clock = SYSTEM_CLOCK, pace: Pace = _PACE) -> None:
