@@ -48,7 +48,7 @@ class _Visit:
 
     devices: list[Device] = field(default_factory=list)
     samples: dict[str, Sample | str] = field(default_factory=dict)
-    unavailable: str | None = None
+    unavailable: SourceUnavailable | None = None
     error: str = ""
 
 
@@ -79,7 +79,7 @@ def _visit(source: Source, visit: _Visit, settle_s: float) -> None:
                 _read(source, device, visit)
         visit.devices = found
     except SourceUnavailable as problem:
-        visit.unavailable = sanitise_line(str(problem), 400)
+        visit.unavailable = problem
     except Exception as error:  # noqa: BLE001 - a driver may raise anything; it is a finding
         visit.error = _words_of(error)
     finally:
@@ -113,9 +113,10 @@ def _source_checks(source: Source, visit: _Visit, *, hangs: bool) -> Iterator[Ch
         yield Check(name, Verdict.FAIL, words, "see dmesg; the other devices are watched all the same")
     elif visit.error:
         yield Check(name, Verdict.FAIL, f"finding devices failed: {visit.error}", "see dmesg and the daemon's log")
-    elif visit.unavailable:
-        words, _, fix = visit.unavailable.partition(": ")
+    elif visit.unavailable is not None and visit.unavailable.words:
+        words, fix = sanitise_line(visit.unavailable.words, 400), sanitise_line(visit.unavailable.fix, 400)
         yield Check(name, Verdict.FAIL, words, fix)
+        return  # what was left out is all there is, and has been told
     elif not visit.devices:
         yield Check(name, Verdict.SKIP, _NOTHING.get(name, "nothing found"))
     if source.problem:

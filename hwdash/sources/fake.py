@@ -57,7 +57,7 @@ class FakeSource:
     ``readings`` maps a device key to its readings, or to a function of the number of reads so far. Set ``lost`` or
     ``hanging`` while it runs: a device in ``lost`` raises `DeviceLost`; a read of a device in ``hanging`` blocks
     until `release` is called. ``changes`` replaces further fields of a device's samples. ``unavailable`` makes
-    discovery fail with that sentence; ``problem`` is what it left out.
+    discovery fail with those words, and ``fix`` as what to do; ``problem`` is what it left out.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class FakeSource:
         self.lost: set[str] = set()
         self.hanging: set[str] = set()
         self.unavailable: str | None = None
+        self.fix = ""
         self.problem = ""
         self.reads: dict[str, int] = {}
         self.closed = False
@@ -88,7 +89,7 @@ class FakeSource:
     def discover(self) -> Sequence[Device]:
         """The devices as given."""
         if self.unavailable is not None:
-            raise SourceUnavailable(self.unavailable)
+            raise SourceUnavailable(self.unavailable, self.fix)
         return tuple(self.devices)
 
     def read(self, key: str, fresh: bool = False) -> Sample:

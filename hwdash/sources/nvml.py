@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,16 @@ from hwdash.sources.nvml_event import EventWatch
 from hwdash.sources.nvml_facts import SOURCE_NAME, Facts, text_of
 from hwdash.sources.nvml_mig import INSTANCE_METRICS, Instance, Slice, slices_of
 from hwdash.sources.nvml_query import judge
-from hwdash.sources.nvml_session import GPU_NOT_FOUND, NOT_FOUND, NvmlDown, NvmlSession, SessionLost
+from hwdash.sources.nvml_session import (
+    GPU_NOT_FOUND,
+    NO_PERMISSION,
+    NOT_FOUND,
+    SEE_DMESG,
+    NvmlDown,
+    NvmlSession,
+    SessionLost,
+    denied,
+)
 from hwdash.sources.nvml_throttle import Throttle
 from hwdash.sources.pace import Pace
 from hwdash.sources.source import DeviceLost, SourceUnavailable
@@ -135,14 +144,14 @@ class NvmlSource:
         self._order: tuple[str, ...] = ()
         self._losses = 0
         self._driver: str | None = None
-        self._failures: list[str] = []
+        self._failures: dict[str, str] = {}
         self._tree = Tree(sysroot)
         self._watch = EventWatch()
 
     @property
     def problem(self) -> str:
         """The GPUs that the newest `discover` left out, and the driver's words for each."""
-        return "; ".join(self._failures)
+        return _together(self._failures)
 
     def discover(self) -> Sequence[Device]:
         """All GPUs that answer, in the driver's order, each followed by its MIG instances.
@@ -226,8 +235,7 @@ class NvmlSource:
         except library.NVMLError as error:
             if error.value in (NOT_FOUND, GPU_NOT_FOUND):
                 raise DeviceLost(_NOT_LISTED) from error
-            judge(error.value)
-            raise DeviceLost(f"the NVIDIA driver does not give the GPU out: {sanitise_line(str(error))}") from error
+            raise DeviceLost(_words_of(error, "the NVIDIA driver does not give the GPU out: ")) from error
 
     def _enumerate(self, generation: int) -> list[Device]:
         library = self._session.library
@@ -235,11 +243,14 @@ class NvmlSource:
             count = library.nvmlDeviceGetCount()
         except library.NVMLError as error:
             judge(error.value)
-            raise SourceUnavailable(f"the NVIDIA driver lists no GPUs: {sanitise_line(str(error))}") from error
+            if error.value == NO_PERMISSION:
+                raise denied() from error
+            words = f"the NVIDIA driver lists no GPUs ({sanitise_line(str(error))})"
+            raise SourceUnavailable(words, SEE_DMESG) from error
         if not count:
             raise self._session.no_devices()
         driver = self._driver_version()
-        failures: list[str] = []
+        failures: dict[str, str] = {}
         with self._lock:
             uuids, losses = self._order, self._losses
         if len(uuids) != count or driver != self._driver:
@@ -250,7 +261,7 @@ class NvmlSource:
             try:
                 devices = self._identify(uuid, driver)
             except DeviceLost as lost:
-                failures.append(f"{sanitise_line(uuid)}: {lost}")
+                failures[sanitise_line(uuid)] = str(lost)
                 continue
             watched[devices[0].key] = uuid
             found += devices
@@ -259,28 +270,29 @@ class NvmlSource:
             same = len(watched) == count and losses == self._losses
             self._order, self._driver = (uuids, driver) if same else ((), None)
         if failures != self._failures:
-            _logger.warning("NVIDIA GPUs that do not answer: %s", "; ".join(failures) or "none any more")
+            _logger.warning("NVIDIA GPUs that do not answer: %s", _together(failures) or "none any more")
             self._failures = failures
         if not found:
-            raise SourceUnavailable(f"no NVIDIA GPU answers ({'; '.join(failures)})")
+            if set(failures.values()) == {str(denied())}:
+                raise denied()
+            raise SourceUnavailable(f"no NVIDIA GPU answers ({_together(failures)})", SEE_DMESG)
         self._watch.follow(library, generation, watched, self._handle)
         return found
 
-    def _list(self, count: int) -> tuple[tuple[str, ...], list[str]]:
+    def _list(self, count: int) -> tuple[tuple[str, ...], dict[str, str]]:
         """The UUIDs of all GPUs that answer, and what the others say; by the driver's index, which means nothing."""
         library = self._session.library
         uuids: list[str] = []
-        failures: list[str] = []
+        failures: dict[str, str] = {}
         for index in range(count):
             try:
                 handle = library.nvmlDeviceGetHandleByIndex(index)
                 uuids.append(text_of(library.nvmlDeviceGetUUID(handle)))
             except library.NVMLError as error:
                 try:
-                    judge(error.value)
-                    failures.append(f"GPU {index}: {sanitise_line(str(error))}")
+                    failures[f"GPU {index}"] = _words_of(error)
                 except DeviceLost as lost:
-                    failures.append(f"GPU {index}: {lost}")
+                    failures[f"GPU {index}"] = str(lost)
         return tuple(uuids), failures
 
     def _identify(self, uuid: str, driver: str | None) -> list[Device]:
@@ -343,3 +355,17 @@ class NvmlSource:
         except library.NVMLError as error:
             judge(error.value)
             return None
+
+
+def _words_of(error: Any, before: str = "") -> str:
+    """What the NVML *error* of one GPU means, with *before* where only the driver's own words tell. Raises as `judge`."""
+    judge(error.value)
+    return str(denied()) if error.value == NO_PERMISSION else before + sanitise_line(str(error))
+
+
+def _together(failures: Mapping[str, str]) -> str:
+    """What is wrong with which GPUs; the same words are said once."""
+    names: dict[str, list[str]] = {}
+    for name, words in failures.items():
+        names.setdefault(words, []).append(name)
+    return "; ".join(f"{', '.join(named)}: {words}" for words, named in names.items())

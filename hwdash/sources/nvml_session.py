@@ -51,35 +51,45 @@ _REASONS = {
     LIB_RM_VERSION_MISMATCH: Absent.DRIVER_MISMATCH,
 } | dict.fromkeys(UNKNOWN_TO_DRIVER, Absent.NOT_SUPPORTED)
 
+AFTER_AN_UPDATE = "reboot or reload the nvidia kernel modules, then restart hwdash"
+"""What to do about `Absent.DRIVER_MISMATCH`."""
+
+SEE_DMESG = "run nvidia-smi and see dmesg"
+"""What to do about an error of the driver that says no more than its name."""
+
+# What is wrong, and what to do about it.
 _MISMATCH = (
-    "the NVIDIA driver in the kernel and its library are of different versions (a driver update?): "
-    "reboot or reload the nvidia kernel modules, then restart hwdash"
+    "the NVIDIA driver in the kernel and its library are of different versions (a driver update?)",
+    AFTER_AN_UPDATE,
 )
 _NO_LIBRARY = (
-    "the NVIDIA driver is loaded but its library libnvidia-ml.so.1 is missing: install the driver's NVML package, "
-    "or start the container through the NVIDIA Container Toolkit (--gpus all)"
+    "the NVIDIA driver is loaded but its library libnvidia-ml.so.1 is missing",
+    "install the driver's NVML package, or start the container through the NVIDIA Container Toolkit (--gpus all)",
 )
 _NOT_LOADED = (
-    "NVIDIA's library is installed but the kernel driver is not loaded: load it (modprobe nvidia) and look for its "
-    "messages in dmesg"
+    "NVIDIA's library is installed but the kernel driver is not loaded",
+    "load it (modprobe nvidia) and look for its messages in dmesg",
 )
 _NO_DEVICE_FILES = (
-    "the NVIDIA driver is loaded but this process sees no GPU: a container must be given them (--gpus all); "
-    "elsewhere compare with nvidia-smi and dmesg"
+    "the NVIDIA driver is loaded but this process sees no GPU",
+    "a container must be given them (--gpus all); elsewhere compare with nvidia-smi and dmesg",
 )
 _DENIED = (
-    "no permission to talk to the NVIDIA driver: this user needs access to /dev/nvidiactl and /dev/nvidia* "
-    "(often the group video or render)"
+    "no permission to talk to the NVIDIA driver",
+    "this user needs access to /dev/nvidiactl and /dev/nvidia* (often the group video or render)",
 )
-_HANGS = "the NVIDIA driver hangs while it is {}: see dmesg; the machine may need a reboot"
-_NO_BINDINGS = "the Python package nvidia-ml-py is missing: install it again with hwdash's own installation"
+_NO_BINDINGS = (
+    "the Python package nvidia-ml-py is missing",
+    "install it again with hwdash's own installation",
+)
+_HANGS = "see dmesg; the machine may need a reboot"
 
 
 class NvmlDown(SourceUnavailable):
     """NVML cannot be started. ``reason`` is what that means for a metric."""
 
-    def __init__(self, message: str, reason: Absent = Absent.ERROR) -> None:
-        super().__init__(message)
+    def __init__(self, words: str = "", fix: str = "", reason: Absent = Absent.ERROR) -> None:
+        super().__init__(words, fix)
         self.reason = reason
 
 
@@ -94,6 +104,11 @@ class SessionLost(Exception):
 def reason_of(code: int) -> Absent:
     """Why a metric is absent whose call ended with the NVML return *code*."""
     return _REASONS.get(code, Absent.ERROR)
+
+
+def denied() -> NvmlDown:
+    """The error for a driver, or a GPU, that this user may not talk to."""
+    return NvmlDown(*_DENIED, Absent.NO_PERMISSION)
 
 
 class NvmlSession:
@@ -211,7 +226,7 @@ class NvmlSession:
             what, since_s = self._change
             rest_s = since_s + _PATIENCE_S - time.monotonic()
             if rest_s <= 0 or not self._changed.wait(rest_s):
-                raise NvmlDown(_HANGS.format(what), Absent.TIMED_OUT)
+                raise NvmlDown(f"the NVIDIA driver hangs while it is {what}", _HANGS, Absent.TIMED_OUT)
 
     def _settle(self) -> None:
         self._change = None
@@ -219,13 +234,13 @@ class NvmlSession:
 
     def no_devices(self) -> NvmlDown:
         """The error for a driver that runs and shows no GPU."""
-        return NvmlDown(_NO_DEVICE_FILES)
+        return NvmlDown(*_NO_DEVICE_FILES)
 
     def over(self, reason: Absent) -> NvmlDown:
         """The error for a session that ends as soon as it is started."""
         if reason is Absent.DRIVER_MISMATCH:
-            return NvmlDown(_MISMATCH, reason)
-        return NvmlDown("the NVIDIA driver ends every session at once: see dmesg, and restart hwdash", reason)
+            return NvmlDown(*_MISMATCH, reason)
+        return NvmlDown("the NVIDIA driver ends every session at once", "see dmesg, and restart hwdash", reason)
 
     def _initialise(self) -> None:
         if self._library is None:
@@ -234,7 +249,7 @@ class NvmlSession:
             try:
                 import pynvml
             except ImportError:
-                raise NvmlDown(_NO_BINDINGS) from None
+                raise NvmlDown(*_NO_BINDINGS) from None
             self._library = pynvml
         try:
             self._library.nvmlInit()
@@ -252,15 +267,15 @@ class NvmlSession:
         if code == LIBRARY_NOT_FOUND:
             return self._no_library()
         if code == LIB_RM_VERSION_MISMATCH:
-            return NvmlDown(_MISMATCH, Absent.DRIVER_MISMATCH)
+            return NvmlDown(*_MISMATCH, Absent.DRIVER_MISMATCH)
         if code == DRIVER_NOT_LOADED:
-            return NvmlDown(_NO_DEVICE_FILES if self._has_driver() else _NOT_LOADED)
+            return NvmlDown(*(_NO_DEVICE_FILES if self._has_driver() else _NOT_LOADED))
         if code == NO_PERMISSION:
-            return NvmlDown(_DENIED, Absent.NO_PERMISSION)
-        return NvmlDown(f"the NVIDIA driver did not start ({sanitise_line(str(error))}): run nvidia-smi and see dmesg")
+            return denied()
+        return NvmlDown(f"the NVIDIA driver did not start ({sanitise_line(str(error))})", SEE_DMESG)
 
     def _no_library(self) -> NvmlDown:
-        return NvmlDown(_NO_LIBRARY if self._has_driver() else "")
+        return NvmlDown(*_NO_LIBRARY) if self._has_driver() else NvmlDown()
 
     def _has_driver(self) -> bool:
         try:

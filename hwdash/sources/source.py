@@ -10,11 +10,16 @@ from hwdash.core.sample import Sample
 
 
 class SourceUnavailable(Exception):
-    """The source has nothing to read on this machine.
+    """The source has nothing to read on this machine. Raised by `Source.discover`.
 
-    The message is a sentence for ``status`` and ``doctor``: what is missing and what to do; empty where nothing is
-    wrong (no such hardware, no such driver). Raised by `Source.discover`.
+    ``words`` say what is missing, ``fix`` what to do about it; as text they are one sentence. Both are empty where
+    nothing is wrong (no such hardware, no such driver).
     """
+
+    def __init__(self, words: str = "", fix: str = "") -> None:
+        super().__init__(f"{words}: {fix}" if fix else words)
+        self.words = words
+        self.fix = fix
 
 
 class DeviceLost(Exception):

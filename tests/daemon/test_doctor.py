@@ -47,10 +47,10 @@ def test_no_such_hardware_is_not_a_fault() -> None:
 
 def test_a_source_that_cannot_start_fails_with_its_way_out() -> None:
     source = FakeSource()
-    source.unavailable = "the kernel driver is not loaded: load it (modprobe nvidia)"
-    assert findings(source) == [
-        Check("fake", Verdict.FAIL, "the kernel driver is not loaded", "load it (modprobe nvidia)")
-    ]
+    source.unavailable = "no GPU answers (GPU 0: silent; GPU 1: silent)"
+    source.fix = "load it (modprobe nvidia)"
+    source.problem = "GPU 0: silent; GPU 1: silent"
+    assert findings(source) == [Check("fake", Verdict.FAIL, source.unavailable, source.fix)], "told whole, and once"
 
 
 def test_what_discovery_left_out_is_said_beside_what_it_found() -> None:

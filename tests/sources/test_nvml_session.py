@@ -69,6 +69,18 @@ def test_when_all_cards_are_lost_the_source_says_so() -> None:
         Rig(FakeCard(errors={"*": LOST}))
 
 
+def test_gpus_that_nobody_may_talk_to_have_one_way_out() -> None:
+    denied: dict[str | int, int] = {"nvmlDeviceGetUUID": pynvml.NVML_ERROR_NO_PERMISSION}
+    with pytest.raises(SourceUnavailable) as caught:
+        Rig(FakeCard("GPU-0", errors=denied), FakeCard("GPU-1", errors=denied))
+    assert caught.value.words == "no permission to talk to the NVIDIA driver"
+    assert "this user needs access to /dev/nvidia" in caught.value.fix
+    assert str(caught.value) == f"{caught.value.words}: {caught.value.fix}"
+    cards = FakeCard("GPU-0", errors=denied), FakeCard("GPU-1"), FakeCard("GPU-2", errors=denied)
+    problem = Rig(*cards).source.problem
+    assert problem == f"GPU 0, GPU 2: {caught.value}", "the same words are said once"
+
+
 def test_a_driver_reload_is_survived() -> None:
     rig = Rig()
     rig.read()
