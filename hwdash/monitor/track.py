@@ -263,17 +263,19 @@ class Track:
         return dict.fromkeys(names, absent or Absent.TIMED_OUT), ()
 
 
-def _possible(sample: Sample) -> Sample:
+def _possible(sample: Sample, low: float = -_ABSURD, high: float = _ABSURD) -> Sample:
     """*sample* without numbers that cannot be counted with."""
     for reading in sample.readings.values():
-        if not isinstance(reading, Absent) and not -_ABSURD < reading < _ABSURD:  # also NaN
+        if type(reading) is float and low < reading < high:  # what nearly all are, asked quickly
+            continue
+        if not isinstance(reading, Absent) and not low < reading < high:  # also NaN
             break
     else:
         return sample
     return replace(
         sample,
         readings={
-            name: reading if isinstance(reading, Absent) or -_ABSURD < reading < _ABSURD else Absent.BAD_VALUE
+            name: reading if isinstance(reading, Absent) or low < reading < high else Absent.BAD_VALUE
             for name, reading in sample.readings.items()
         },
     )
