@@ -19,7 +19,7 @@ from hwdash.sources.source import DeviceLost
 _MAX_SKIPPED = 1000
 
 
-class NoAnswer(Exception):
+class NoAnswer(TimeoutError):
     """The device did not answer, at that place of the recording."""
 
 
