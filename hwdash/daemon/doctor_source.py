@@ -13,9 +13,10 @@ from hwdash.core.clock import SYSTEM_CLOCK
 from hwdash.core.device import Device
 from hwdash.core.format import absent_text
 from hwdash.core.metric import METRICS
-from hwdash.core.reading import Absent, Reading
+from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.sample import Fault, FaultLevel, Sample
 from hwdash.core.text import sanitise_line
+from hwdash.sources.nvml_session import AFTER_AN_UPDATE
 from hwdash.sources.source import DeviceLost, Source, SourceUnavailable
 
 T = TypeVar("T")
@@ -37,6 +38,12 @@ _TO_BE_ALLOWED = {
     "NVreg_RestrictProfilingToAdminUsers=0, or run the daemon as root",
 }
 """What to do about a metric that may not be read."""
+
+_WAYS_OUT = {
+    Absent.NO_PERMISSION: "run the daemon as a user who may read it",
+    Absent.DRIVER_MISMATCH: AFTER_AN_UPDATE,
+}
+"""What to do about a reason for which nothing of a device can be read."""
 
 _WORTH_SAYING = (Absent.NO_PERMISSION, Absent.DRIVER_MISMATCH, Absent.TIMED_OUT, Absent.BAD_VALUE, Absent.ERROR)
 """Reasons that somebody can do something about, or that are nobody's intention."""
@@ -133,12 +140,31 @@ def _device_checks(name: str, device: Device, sample: Sample | str) -> Iterator[
     if sample.readings and all(reading is Absent.SUSPENDED for reading in sample.readings.values()):
         yield Check(name, Verdict.OK, f"{title}: asleep, and left so")
         return
-    numbers = sum(not isinstance(reading, Absent) for reading in sample.readings.values())
-    throttle = f", {len(sample.throttle_known)} throttle reasons" if sample.throttle_known else ""
-    yield Check(name, Verdict.OK, f"{title}: {numbers} readings{throttle}")
+    numbers = sum(is_present(reading) for reading in sample.readings.values())
+    why_none = None if numbers else _one_reason(sample)
+    if numbers:
+        throttle = f", {len(sample.throttle_known)} throttle reasons" if sample.throttle_known else ""
+        yield Check(name, Verdict.OK, f"{title}: {numbers} readings{throttle}")
+    elif why_none is not None:
+        fix = _WAYS_OUT.get(why_none, "see dmesg and the daemon's log")
+        yield Check(name, Verdict.FAIL, f"{title}: all readings: {absent_text(why_none)}", fix)
+    else:
+        yield Check(name, Verdict.WARN, f"{title}: no readings", "neither its driver nor /proc and /sys tell of it")
     for fault in sample.faults:
         yield _fault_check(name, fault)
-    for reason in _WORTH_SAYING:
+    yield from _absent_checks(name, title, sample, why_none)
+
+
+def _one_reason(sample: Sample) -> Absent | None:
+    """Why there is no reading at all, where it is the same for all that the device has."""
+    reasons = {reading for reading in sample.readings.values() if isinstance(reading, Absent)}
+    reasons.discard(Absent.NOT_SUPPORTED)
+    return next(iter(reasons)) if len(reasons) == 1 and reasons <= set(_WORTH_SAYING) else None
+
+
+def _absent_checks(name: str, title: str, sample: Sample, told: Absent | None) -> Iterator[Check]:
+    """What cannot be read, by reason; but the one that was *told* of all."""
+    for reason in (reason for reason in _WORTH_SAYING if reason is not told):
         metrics = [metric for metric, reading in _all_readings(sample) if reading is reason]
         if metrics:
             titles = ", ".join(METRICS[metric].title if metric in METRICS else metric for metric in metrics)

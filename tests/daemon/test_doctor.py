@@ -16,7 +16,7 @@ from hwdash.cli.main import main
 from hwdash.core.check import Check, Verdict
 from hwdash.core.config import Config
 from hwdash.core.paths import Paths
-from hwdash.core.reading import Absent
+from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Fault, FaultLevel, Sample
 from hwdash.daemon import doctor_source
 from hwdash.daemon.doctor import examine, worst
@@ -91,6 +91,28 @@ def test_what_is_wrong_with_a_device(change: Callable[[FakeSource], object], ver
     source = FakeSource([fake_gpu()])
     change(source)
     assert any(check.verdict is verdict and words in check.words for check in findings(source))
+
+
+def test_a_device_without_any_reading_is_not_well() -> None:
+    source = FakeSource([fake_gpu()], {"fake:gpu-0": dict.fromkeys(fake_readings(), Absent.DRIVER_MISMATCH)})
+    (found,) = findings(source)
+    assert found.verdict is Verdict.FAIL
+    assert found.words == "Fake GPU 0 (00000000:00:00.0): all readings: driver mismatch"
+    assert "reboot" in found.fix
+    source.readings["fake:gpu-0"] = dict.fromkeys(fake_readings(), Absent.ERROR)
+    source.changes["fake:gpu-0"] = {"processes": Absent.ERROR}
+    (found,) = findings(source)
+    assert found.words.endswith("all readings: error")
+
+
+@pytest.mark.parametrize("readings", [{}, dict.fromkeys(fake_readings(), Absent.NOT_SUPPORTED)])
+def test_a_device_that_tells_nothing_is_looked_at(readings: dict[str, Reading]) -> None:
+    (found,) = findings(FakeSource([fake_gpu()], {"fake:gpu-0": readings}))
+    assert (found.verdict, found.words) == (Verdict.WARN, "Fake GPU 0 (00000000:00:00.0): no readings")
+    odd = {"power_w": Absent.NO_PERMISSION, "utilization": Absent.BAD_VALUE}
+    first, *others = findings(FakeSource([fake_gpu()], {"fake:gpu-0": readings | odd}))
+    assert first.words.endswith("no readings")
+    assert len(others) == 2
 
 
 def test_a_forbidden_energy_counter_has_its_way_out() -> None:
