@@ -203,7 +203,11 @@ class Monitor:
         for track in self._registry.admit():
             # A device that was just plugged in gets its row with its first answer, or when that is overdue.
             if first or track.visible(moment):
-                status, happened = track.observe(moment, self._last_requests.get(track.device.key))
+                try:
+                    status, happened = track.observe(moment, self._last_requests.get(track.device.key))
+                except Exception:
+                    log.exception("the row of %s could not be made", track.device.key)
+                    continue
                 statuses.append(status)
                 events += happened
         return moment, tuple(statuses), events

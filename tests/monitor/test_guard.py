@@ -88,3 +88,15 @@ async def test_a_number_that_cannot_be_is_absent_and_harms_nobody(value: float) 
         assert row(found, "cpu0").readings["utilization"] is Absent.BAD_VALUE
         assert row(found, "cpu0").number("power_w") == 350.0
         assert {status.health.state for status in found.devices} == {HealthState.OK}
+
+
+async def test_a_row_that_cannot_be_made_is_left_out_alone(caplog: pytest.LogCaptureFixture) -> None:
+    source = FakeSource(gpus(2))
+    async with watching(source) as monitor:
+        words: Any = (object(),)
+        source.changes[KEY] = {"faults": words}
+        found = await until(monitor, lambda found: len(found.devices) == 1)
+        assert row(found, "gpu1").health.state is HealthState.OK
+        source.changes.clear()
+        await until(monitor, lambda found: len(found.devices) == 2)
+    assert KEY in caplog.text
