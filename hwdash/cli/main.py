@@ -26,6 +26,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see: {self.prog} --help")
 
 
+class _Command(_Parser):
+    """The parser of a command, or of a verb of one: it takes the common options too."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+        _add_common(self, suppress=True)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands. A parsed namespace has ``run``, a function of the namespace that gives the exit code."""
     parser = _Parser(
@@ -36,12 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"hwdash {__version__}")
     _add_common(parser, suppress=False)
-    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
-    common = _Parser(add_help=False)
-    _add_common(common, suppress=True)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Command)
 
     def command(name: str, summary: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=summary, description=summary, parents=[common], allow_abbrev=False)
+        return commands.add_parser(name, help=summary, description=summary)
 
     dashboard.add_to(parser)
     for group in (devices, prompt, history, models, chips, record, service, doctor):
@@ -50,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
-    """The options that every command takes, before or after its name."""
+    """The options that every command takes, before or after its name and that of its verb."""
     default: dict[str, Any] = {"default": argparse.SUPPRESS} if suppress else {}
     group = parser.add_argument_group("common options")
     group.add_argument("--config", metavar="FILE", type=_given, help="configuration file (TOML)", **default)

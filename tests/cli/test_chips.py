@@ -236,6 +236,16 @@ def test_mistakes_on_the_command_line_are_one_line(arguments: list[str], words: 
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [["-v", "chips", "list"], ["chips", "-v", "list"], ["chips", "list", "-v"]])
+def test_verbose_is_taken_before_and_after_the_verb(arguments: list[str], capsys: Captured) -> None:
+    assert main(arguments) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_check_takes_verbose_too(chip: Path, tmp_path: Path) -> None:
+    assert main(["chips", "check", "-v", written(tmp_path)]) == 0
+
+
 def test_the_profiles_of_the_page_are_valid_and_find_its_chip(chip: Path, tmp_path: Path, capsys: Captured) -> None:
     page = (Path(__file__).parents[2] / "docs" / "chips.md").read_text()
     profiles = [text for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if text.startswith("schema")]
