@@ -108,6 +108,15 @@ class ThrottleActivity:
     seconds: float | None = None
 
     @property
+    def words(self) -> str:
+        """The reason in words, with its detail. One that its chip's profile names needs no other word for it."""
+        if self.detail is None:
+            return self.reason.words
+        if self.reason is ThrottleReason.UNKNOWN and "0x" not in self.detail:
+            return self.detail
+        return f"{self.reason.words} {self.detail}"
+
+    @property
     def limiting(self) -> bool:
         """The reason is active now, or was since the sample before."""
         return self.active or bool(self.duty)

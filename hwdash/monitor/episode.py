@@ -202,9 +202,7 @@ def _episode_words(
     account: Throttling, reason: ThrottleReason, episode: Episode, activity: ThrottleActivity | None
 ) -> tuple[str, bool]:
     """The words, and whether a colon may follow (they are not a list of figures already)."""
-    words = reason.words
-    if activity is not None and activity.detail is not None:
-        words += f" {activity.detail}"
+    words = reason.words if activity is None else activity.words
     window = min(WINDOW_S, account.at_s - account.from_s)
     inside = min(account.seconds(reason), window)
     lasted = account.at_s - episode.since_s

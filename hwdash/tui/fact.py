@@ -65,9 +65,8 @@ def _state(row: Row) -> Iterator[Fact]:
 def _throttle(status: DeviceStatus) -> Iterator[Fact]:
     for item in status.limiting:
         duty = "" if item.duty is None else f", {item.duty:.0%} of the time"
-        detail = f" ({item.detail})" if item.detail else ""
         now = "now" if item.active else "not now"
-        yield Fact("throttle", f"{item.reason.words}{detail}: {now}{duty}", "throttled" if item.active else "text")
+        yield Fact("throttle", f"{item.words}: {now}{duty}", "throttled" if item.active else "text")
     counted = [
         f"{item.reason.words} {item.seconds:,.0f} s" for item in status.throttle if item.seconds and item.seconds >= 0.5
     ]

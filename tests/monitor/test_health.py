@@ -130,6 +130,11 @@ def test_an_unknown_bit_is_named() -> None:
     assert run([seen(0, throttle=(unknown,))])[0].health.reasons == ("unknown reason 0x4000: clock 1395 of 1980 MHz",)
 
 
+def test_what_a_profile_names_is_not_unknown() -> None:
+    named = ThrottleActivity(ThrottleReason.UNKNOWN, True, None, "gremlins")
+    assert run([seen(0, throttle=(named,))])[0].health.reasons == ("gremlins: clock 1395 of 1980 MHz",)
+
+
 def test_throttled_and_warm_gives_both_reasons() -> None:
     health = run([seen(0, 3.0, (CAP,))])[0].health
     assert health.state is HealthState.THROTTLED
