@@ -78,9 +78,9 @@ def read_match(table: Table) -> Match:
         inner.wrong("", "has no roots")
     for root in roots:
         try:
-            check_root(root)
             if "**" in root or "\0" in root or len(root) > 300 or ".." in root.split("/"):
                 raise BadTemplate("must be a glob of at most 300 characters without ** and ..")
+            check_root(root)
         except BadTemplate as error:
             inner.wrong("roots", str(error))
     require = _conditions(inner, "require")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 
 from hwdash.sources.chips.profile import PartKind, Template
@@ -82,10 +83,12 @@ def _check_path(text: str, parts: list[tuple[PartKind, str]]) -> None:
     if any(kind is PartKind.ANCHOR for kind, _ in parts[1:]):
         raise BadTemplate("has an anchor that does not stand at its beginning")
     if parts[0][0] is PartKind.TEXT and parts[0][1].startswith("/"):
-        check_root(parts[0][1])
+        # What is filled in is always a name: one step down.
+        check_root("".join(part if kind is PartKind.TEXT else "x" for kind, part in parts))
 
 
 def check_root(text: str) -> None:
-    """Raise `BadTemplate` when the absolute path *text* does not lie below `ROOTS`."""
-    if not any(text.startswith(f"/{root}/") for root in ROOTS):
+    """Raise `BadTemplate` when the absolute path *text*, its ``..`` worked out, does not lie below `ROOTS`."""
+    plain = posixpath.normpath(text)
+    if not any(text.startswith(f"/{root}/") and plain.startswith(f"/{root}/") for root in ROOTS):
         raise BadTemplate("does not lie below /sys or /proc/driver, and a profile reads nowhere else")

@@ -65,6 +65,11 @@ def test_all_mistakes_at_once_with_their_lines() -> None:
         ('[metrics]\npower = { path = "a/**/b", unit = "W" }', "has **"),
         ('[metrics]\npower = { path = "a{hwmon}", unit = "W" }', "at its beginning"),
         ('[metrics]\npower = { path = "{read:/etc/passwd}", unit = "W" }', "no plain path"),
+        ('[metrics]\npower = { path = "/sys/../etc/shadow", unit = "W" }', "does not lie below /sys or /proc/driver"),
+        ('[metrics]\npower = { path = "/proc/driver/../self/environ", unit = "W" }', "does not lie below /sys"),
+        ('[metrics]\npower = { path = "/sys/{instance}/../../etc/x", unit = "W" }', "does not lie below /sys"),
+        ('[metrics]\npower = { path = "/sys/class/../../etc/x*", unit = "W" }', "does not lie below /sys"),
+        ('[anchors]\netc = { path = "/sys/.." }', "does not lie below /sys"),
         ('[anchors]\ninstance = { link = "a" }', "no name for an anchor"),
         ('[anchors]\npci = { link = "a", glob = "b" }', "exactly one of link"),
         ('[[memory]]\nid = "a"\nused = "1GiB"', "cannot be declared"),
@@ -95,6 +100,11 @@ def test_all_mistakes_at_once_with_their_lines() -> None:
 def test_mistakes_are_named(rules: str, words: str) -> None:
     found = problems_of(HEAD + rules)
     assert any(words in problem for problem in found), found
+
+
+@pytest.mark.parametrize("path", ["/sys/class/../bus/x", "../x", "../../{instance}/x", "/sys/{instance}/../x"])
+def test_paths_may_climb_within_the_roots(path: str) -> None:
+    assert parse_profile(f'{HEAD}[metrics]\npower = {{ path = "{path}", unit = "W" }}', "x.toml").metrics
 
 
 @pytest.mark.parametrize(
