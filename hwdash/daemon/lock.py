@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,14 @@ from hwdash.core.errors import DaemonUnreachable
 from hwdash.core.text import sanitise_line
 
 _RETRY_S = 0.02
+_CONTENT_BYTES = 4200
 
 
 @contextlib.contextmanager
-def held_lock(path: Path, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the lock file *path*, with the own pid inside; its directory is created for the owner alone.
+def held_lock(path: Path, socket: Path, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock file *path*, with the own pid and *socket* inside; its directory is created for the owner alone.
 
-    Waits up to *wait_s* seconds for another holder to end. Raises `DaemonUnreachable` that names the other daemon,
+    Waits up to *wait_s* seconds for another holder to end. Raises `DaemonUnreachable` that names the other daemon and its socket,
     or says why the file cannot be made.
     """
     try:
@@ -31,9 +33,9 @@ def held_lock(path: Path, wait_s: float = 0.0) -> Iterator[None]:
         ) from None
     try:
         _acquire(descriptor, path, time.monotonic() + wait_s)
-        with contextlib.suppress(OSError):  # on a full disk the lock holds without the pid in it
+        with contextlib.suppress(OSError):  # on a full disk the lock holds with nothing in it
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode() + os.fsencode(socket) + b"\n", 0)
         yield
     finally:
         os.close(descriptor)
@@ -45,10 +47,7 @@ def _acquire(descriptor: int, path: Path, deadline: float) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                holder = sanitise_line(os.pread(descriptor, 32, 0).decode(errors="replace")) or "unknown"
-                raise DaemonUnreachable(
-                    f"a daemon already runs for {path.parent} (pid {holder}); stop it with: hwdash stop"
-                ) from None
+                raise DaemonUnreachable(_held_by_another(descriptor, path)) from None
             time.sleep(_RETRY_S)
         except OSError as error:
             raise DaemonUnreachable(
@@ -56,3 +55,14 @@ def _acquire(descriptor: int, path: Path, deadline: float) -> None:
             ) from None
         else:
             return
+
+
+def _held_by_another(descriptor: int, path: Path) -> str:
+    """Who holds the lock and how to reach it: from another session its socket need not be where this one looks."""
+    content = os.pread(descriptor, _CONTENT_BYTES, 0).decode(errors="replace")
+    pid, _, socket = (sanitise_line(part, _CONTENT_BYTES) for part in content.partition("\n"))
+    words = f"a daemon already runs for {path.parent} (pid {pid or 'unknown'})"
+    if not socket:
+        return f"{words}; stop it with: hwdash stop"
+    option = f"--socket {shlex.quote(socket)}"
+    return f"{words} and serves on {socket}: use {option}, or stop it with: hwdash {option} stop"

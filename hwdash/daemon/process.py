@@ -74,7 +74,7 @@ def run_daemon(
 
 def _serve(config: Config, paths: Paths, path: Path, owned: bool, verbose: bool, parts: Parts) -> int:
     """Hold the lock and the socket *path* and run the daemon; gives the exit code."""
-    with held_lock(paths.lock, _OWNED_LOCK_WAIT_S if owned else 0.0), listening(path) as listener:
+    with held_lock(paths.lock, path, _OWNED_LOCK_WAIT_S if owned else 0.0), listening(path) as listener:
         problem = start_logging(paths.log, verbose=verbose, foreground=not owned)
         log.info("hwdash %s starts, pid %d, socket %s", __version__, os.getpid(), path)
         daemon = _Daemon(config, paths, path, listener, owned, problem, parts)

@@ -30,24 +30,30 @@ def mode(path: Path) -> int:
 
 def test_one_lock_a_state_directory(tmp_path: Path) -> None:
     path = tmp_path / "state" / "hwdash" / "daemon.lock"
-    with held_lock(path):
+    socket = tmp_path / "my run" / "s"
+    with held_lock(path, socket):
         assert mode(path.parent) == 0o700
-        assert path.read_text() == f"{os.getpid()}\n"
-        with (
-            pytest.raises(
-                DaemonUnreachable, match=rf"already runs for .*hwdash \(pid {os.getpid()}\).*hwdash stop"
-            ) as e,
-            held_lock(path),
-        ):
+        assert path.read_text() == f"{os.getpid()}\n{socket}\n"
+        with pytest.raises(DaemonUnreachable) as e, held_lock(path, tmp_path / "other"):
             pass
         assert e.value.exit_code == 4
-    with held_lock(path):
+        assert e.value.message == (
+            f"a daemon already runs for {path.parent} (pid {os.getpid()}) and serves on {socket}: "
+            f"use --socket '{socket}', or stop it with: hwdash --socket '{socket}' stop"
+        )
+        path.write_text("17\n")
+        with pytest.raises(DaemonUnreachable, match=r"\(pid 17\); stop it with: hwdash stop$"), held_lock(path, socket):
+            pass
+    with held_lock(path, socket):
         pass
 
 
 def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DaemonUnreachable, match="XDG_STATE_HOME"), held_lock(tmp_path / "file" / "daemon.lock"):
+    with (
+        pytest.raises(DaemonUnreachable, match="XDG_STATE_HOME"),
+        held_lock(tmp_path / "file" / "lock", tmp_path / "s"),
+    ):
         pass
 
 

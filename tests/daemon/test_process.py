@@ -156,9 +156,8 @@ async def test_a_second_daemon_for_the_same_state_is_refused(home: Home) -> None
     second = home.start("--socket", str(home.root / "r" / "hwdash" / "other"))
     _, stderr = second.communicate(timeout=30)
     assert second.returncode == 4
-    assert (
-        stderr == f"hwdash: a daemon already runs for {home.paths.state} (pid {first.pid}); stop it with: hwdash stop\n"
-    )
+    assert f"a daemon already runs for {home.paths.state} (pid {first.pid}) and serves on {home.paths.socket}" in stderr
+    assert stderr.endswith(f"stop it with: hwdash --socket {home.paths.socket} stop\n")
 
 
 async def test_after_a_kill_the_next_one_starts_and_history_is_there(home: Home) -> None:
