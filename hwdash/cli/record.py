@@ -13,8 +13,8 @@ from contextlib import aclosing
 from pathlib import Path
 
 from hwdash import __version__
+from hwdash.cli.recording_writer import RecordingWriter, check_place
 from hwdash.cli.settings import with_client
-from hwdash.cli.tape import Tape, check_place
 from hwdash.client.client import Client
 from hwdash.core.anonymous import Anonymiser
 from hwdash.core.errors import DaemonUnreachable, UsageError
@@ -115,7 +115,7 @@ class Recorder:
         self._path = path
         self._overwrite = overwrite
         self._anonymous = anonymous
-        self._tape: Tape | None = None
+        self._writer: RecordingWriter | None = None
         self._last: Snapshot | None = None
         self._last_s = 0.0
         self._flushed_s = 0.0
@@ -126,7 +126,7 @@ class Recorder:
     @property
     def progress(self) -> str:
         """How far it is, in words."""
-        size = self._tape.size if self._tape is not None else 0
+        size = self._writer.size if self._writer is not None else 0
         return f"{_count(self.snapshots, 'snapshot')}, {duration_text(self.length_s)}, {bytes_text(size)}"
 
     @property
@@ -151,32 +151,32 @@ class Recorder:
         """End the file; what comes afterwards is not written."""
         with self._lock:
             self._closed = True
-            if self._tape is not None:
-                self._tape.close()
+            if self._writer is not None:
+                self._writer.close()
 
     def _add(self, snapshot: Snapshot) -> None:
         now_s = time.monotonic()
-        tape = self._tape or self._begin(snapshot)
+        writer = self._writer or self._begin(snapshot)
         self._advance(snapshot, now_s)
         shown = self._anonymous.snapshot(snapshot) if self._anonymous else snapshot
         for event in snapshot.events:
             if event.number > self._event or (self.snapshots == 0 and event.at >= snapshot.taken_at):
                 self._event = max(self._event, event.number)
-                tape.write(encode_event(self._anonymous.event(event) if self._anonymous else event))
+                writer.write(encode_event(self._anonymous.event(event) if self._anonymous else event))
                 self.events += 1
-        tape.write(encode_snapshot(shown, self.length_s))
+        writer.write(encode_snapshot(shown, self.length_s))
         self.snapshots += 1
         if self.snapshots == 1 or now_s - self._flushed_s >= _FLUSH_S:
-            tape.flush()
+            writer.flush()
             self._flushed_s = now_s
 
-    def _begin(self, snapshot: Snapshot) -> Tape:
-        self._tape = Tape(self._path, overwrite=self._overwrite)
+    def _begin(self, snapshot: Snapshot) -> RecordingWriter:
+        self._writer = RecordingWriter(self._path, overwrite=self._overwrite)
         # Events from before the first snapshot belong to no recorded moment.
         self._event = max((event.number for event in snapshot.events), default=0)
         header = Header(snapshot.taken_at, snapshot.interval_s, __version__, anonymised=self._anonymous is not None)
-        self._tape.write(encode_header(header))
-        return self._tape
+        self._writer.write(encode_header(header))
+        return self._writer
 
     def _advance(self, snapshot: Snapshot, now_s: float) -> None:
         """The place of *snapshot*: by the daemon's clock, or by the own one where that clock was set."""

@@ -25,7 +25,7 @@ from hwdash.sources.replay import replay_sources
 from hwdash.sources.replay_clock import ReplayClock
 from hwdash.sources.replay_file import check_recording
 from hwdash.sources.replay_player import Player
-from hwdash.sources.replay_reel import Reel
+from hwdash.sources.replay_recording import Recording
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def private_home(paths: Paths) -> Iterator[Paths]:
 class Replay:
     """A recording that is ready to be played."""
 
-    reel: Reel
+    recording: Recording
     clock: ReplayClock
     player: Player
 
@@ -73,34 +73,34 @@ class Replay:
         Of a recording that takes more than five seconds to read, a mistake further on ends it there instead; the place
         where it is to begin is read in any case, as far as there is one.
         """
-        reel = await asyncio.to_thread(Reel, playback.path)
-        loading = asyncio.get_running_loop().run_in_executor(None, reel.load)
+        recording = await asyncio.to_thread(Recording, playback.path)
+        loading = asyncio.get_running_loop().run_in_executor(None, recording.load)
         try:
             await asyncio.wait((loading,), timeout=_LOAD_S)
-            while not loading.done() and (not reel.count or reel.duration_s < playback.from_s):
+            while not loading.done() and (not recording.count or recording.duration_s < playback.from_s):
                 await asyncio.wait((loading,), timeout=_LOOK_S)
         except BaseException:
-            reel.close()
+            recording.close()
             raise
         if loading.done():
             loading.result()
         else:
             loading.add_done_callback(_loaded)
-        if reel.problem:
-            log.warning("%s", reel.problem)
-        clock = ReplayClock(reel, speed=playback.speed)
-        return cls(reel, clock, Player(reel, clock, loop=playback.loop, from_s=playback.from_s))
+        if recording.problem:
+            log.warning("%s", recording.problem)
+        clock = ReplayClock(recording, speed=playback.speed)
+        return cls(recording, clock, Player(recording, clock, loop=playback.loop, from_s=playback.from_s))
 
     @property
     def parts(self) -> Parts:
         """What stands in the place of the machine."""
-        return Parts(replay_sources(self.reel, self.clock), RefusingEngine(), NoModels())
+        return Parts(replay_sources(self.recording, self.clock), RefusingEngine(), NoModels())
 
     def adapt(self, config: Config) -> Config:
         """*config* with the recorded interval, and no model to load."""
         return replace(
             config,
-            monitor=replace(config.monitor, interval_s=self.reel.header.interval_s),
+            monitor=replace(config.monitor, interval_s=self.recording.header.interval_s),
             engine=replace(config.engine, prewarm=()),
         )
 

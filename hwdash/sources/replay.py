@@ -13,7 +13,7 @@ from hwdash.core.sample import FaultLevel, Notice, Sample
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.core.throttle import ThrottleReason
 from hwdash.sources.replay_clock import Place, ReplayClock
-from hwdash.sources.replay_reel import Reel
+from hwdash.sources.replay_recording import Recording
 from hwdash.sources.source import DeviceLost
 
 _MAX_SKIPPED = 1000
@@ -34,10 +34,12 @@ class ReplaySource:
 
     per_device = False
 
-    def __init__(self, reel: Reel, clock: ReplayClock, name: str, *, others: frozenset[str] | None = None) -> None:
+    def __init__(
+        self, recording: Recording, clock: ReplayClock, name: str, *, others: frozenset[str] | None = None
+    ) -> None:
         """With *others*, the names of all other sources, it also takes the devices that belong to none of them."""
         self.name = name
-        self._reel = reel
+        self._recording = recording
         self._clock = clock
         self._others = others
         self._samples: dict[str, tuple[int, Sample]] = {}
@@ -53,8 +55,8 @@ class ReplaySource:
         """The devices of the present snapshot, in the recorded order."""
         frame = self._frame(self._clock.place)[1]
         problems = [source.problem for source in frame.snapshot.sources if source.name == self.name and source.problem]
-        if self._others is not None and self._reel.problem:
-            problems.append(self._reel.problem)
+        if self._others is not None and self._recording.problem:
+            problems.append(self._recording.problem)
         self._problem = "; ".join(problems)
         return tuple(replace(status.device, id="") for status in frame.snapshot.devices if self._is_own(status.device))
 
@@ -83,11 +85,11 @@ class ReplaySource:
 
     def close(self) -> None:
         """Let the recording go, also while it is still being read."""
-        self._reel.close()
+        self._recording.close()
 
     def _frame(self, place: Place) -> tuple[int, Frame]:
-        number = self._reel.at(place.position_s)
-        return number, self._reel.frame(number)
+        number = self._recording.at(place.position_s)
+        return number, self._recording.frame(number)
 
     def _is_own(self, device: Device) -> bool:
         return device.source == self.name or (self._others is not None and device.source not in self._others)
@@ -98,20 +100,20 @@ class ReplaySource:
         return tuple(
             Notice(event.words, event.severity)
             for passed in range(first, number + 1)
-            for event in self._reel.events(passed)
+            for event in self._recording.events(passed)
             if event.key == key
         )
 
 
-def replay_sources(reel: Reel, clock: ReplayClock) -> tuple[ReplaySource, ...]:
+def replay_sources(recording: Recording, clock: ReplayClock) -> tuple[ReplaySource, ...]:
     """A source for each one that the recorded session had, in its order."""
-    snapshot = reel.frame(0).snapshot
+    snapshot = recording.frame(0).snapshot
     names = dict.fromkeys(source.name for source in snapshot.sources)
     names |= dict.fromkeys(status.device.source for status in snapshot.devices)
     first, *rest = list(names) or ["replay"]
     return (
-        ReplaySource(reel, clock, first, others=frozenset(rest)),
-        *(ReplaySource(reel, clock, name) for name in rest),
+        ReplaySource(recording, clock, first, others=frozenset(rest)),
+        *(ReplaySource(recording, clock, name) for name in rest),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
-from hwdash.sources.replay_reel import Reel
+from hwdash.sources.replay_recording import Recording
 
 PRE_ROLL_S = 60.0
 """Before the place that is jumped to, so many seconds are gone through, for what looks back as far."""
@@ -39,8 +39,10 @@ class ReplayClock:
     before and after one have nothing to do with each other.
     """
 
-    def __init__(self, reel: Reel, *, speed: float = 1.0, paused: bool = False, real: Clock = SYSTEM_CLOCK) -> None:
-        self._reel = reel
+    def __init__(
+        self, recording: Recording, *, speed: float = 1.0, paused: bool = False, real: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self._recording = recording
         self._real = real
         self._lock = threading.Lock()
         self._speed = speed
@@ -83,7 +85,7 @@ class ReplayClock:
     @property
     def ended(self) -> bool:
         """It stands at the end of a recording that is read to its end."""
-        return self._reel.complete and self._shown_s >= self._reel.duration_s
+        return self._recording.complete and self._shown_s >= self._recording.duration_s
 
     def monotonic(self) -> float:
         """Recorded seconds that never run backwards."""
@@ -96,7 +98,7 @@ class ReplayClock:
 
     def at(self, position_s: float) -> datetime:
         """The recorded time in UTC of a place."""
-        return self._reel.header.started_at + timedelta(seconds=round(position_s, 3))
+        return self._recording.header.started_at + timedelta(seconds=round(position_s, 3))
 
     def turn(self, lead_s: float) -> None:
         """What was on show is made: move to the place that will be reached *lead_s* real seconds from now."""
@@ -108,7 +110,7 @@ class ReplayClock:
         """Go to a place at once. The monotonic time moves on far enough for what is gone through before that place."""
         with self._lock:
             before_s = self._offset_s + self._shown_s
-            place_s = self._snapped(min(max(0.0, position_s), self._reel.duration_s))
+            place_s = self._snapped(min(max(0.0, position_s), self._recording.duration_s))
             self._offset_s = before_s + PRE_ROLL_S + 1.0 - place_s
             self.jumps += 1
             self._stand(place_s)
@@ -151,11 +153,11 @@ class ReplayClock:
         self._turned_real_s = real_s
         passed_s = real_s + lead_s - self._place_real_s
         step_s = (min(passed_s, lead_s) if lead_s else passed_s) * self._speed
-        self._place_s = min(self._place_s + step_s, self._reel.duration_s)
+        self._place_s = min(self._place_s + step_s, self._recording.duration_s)
         self._place_real_s = real_s + lead_s
         self._shown_s = max(self._shown_s, self._snapped(self._place_s))
 
     def _snapped(self, place_s: float) -> float:
         """The time of the nearest recorded snapshot, or the place itself far from any."""
-        nearest_s = self._reel.position(self._reel.at(place_s))
-        return nearest_s if abs(nearest_s - place_s) <= 0.5 * self._reel.header.interval_s else place_s
+        nearest_s = self._recording.position(self._recording.at(place_s))
+        return nearest_s if abs(nearest_s - place_s) <= 0.5 * self._recording.header.interval_s else place_s

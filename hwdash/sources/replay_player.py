@@ -15,7 +15,7 @@ from hwdash.core.format import duration_text
 from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.sources.replay_clock import PRE_ROLL_S, ReplayClock
-from hwdash.sources.replay_reel import Reel
+from hwdash.sources.replay_recording import Recording
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,14 @@ class Stage(Protocol):
 
 
 class Player:
-    """Plays *reel* on *clock*: pause, place, speed, loop. All methods belong to one event loop.
+    """Plays *recording* on *clock*: pause, place, speed, loop. All methods belong to one event loop.
 
     ``on_wind_back`` is told the recorded time that it went back to; ``on_jump`` is called at every jump.
     """
 
-    def __init__(self, reel: Reel, clock: ReplayClock, *, loop: bool = False, from_s: float = 0.0) -> None:
+    def __init__(self, recording: Recording, clock: ReplayClock, *, loop: bool = False, from_s: float = 0.0) -> None:
         """Begins at *from_s* seconds."""
-        self._reel = reel
+        self._recording = recording
         self._clock = clock
         self._loop = loop
         self._begin_s: float | None = from_s or None
@@ -77,7 +77,7 @@ class Player:
     @property
     def pace(self) -> float:
         """How many times as often as recorded snapshots are made. In slow motion not less often: for its keys."""
-        return max(1.0, min(self._clock.speed, MOST_TICKS_PER_S * self._reel.header.interval_s))
+        return max(1.0, min(self._clock.speed, MOST_TICKS_PER_S * self._recording.header.interval_s))
 
     @property
     def state(self) -> ReplayState:
@@ -85,10 +85,10 @@ class Player:
         position_s = self._clock.position_s
         ended = self._clock.ended and not self._loop
         return ReplayState(
-            self._reel.name,
+            self._recording.name,
             self._clock.at(position_s),
             position_s,
-            self._reel.duration_s,
+            self._recording.duration_s,
             self._clock.speed,
             self._clock.paused or ended,
             self._loop,
@@ -138,12 +138,12 @@ class Player:
         elif self._loop and was_at_end and self._at_end and not self._clock.paused:
             self._jump(0.0)  # the last snapshot was on show for as long as the others
         else:
-            self._clock.turn(self._reel.header.interval_s / self.pace)
+            self._clock.turn(self._recording.header.interval_s / self.pace)
         return shown
 
     def _note_requests(self, position_s: float) -> dict[str, LastRequest]:
         """The last requests at a place, by device; they are told to the stage."""
-        frame = self._reel.frame(self._reel.at(position_s)).snapshot
+        frame = self._recording.frame(self._recording.at(position_s)).snapshot
         found = {status.device.key: status.last_request for status in frame.devices if status.last_request is not None}
         for key, last in found.items():
             if self._stage is not None:
@@ -184,9 +184,9 @@ class Player:
     def _catch_up(self) -> Callable[[], bool]:
         """Steps through the snapshots of the minute before the place that was jumped to."""
         place_s = self._clock.position_s
-        target = self._reel.at(place_s)
-        first = self._reel.at(place_s - PRE_ROLL_S)
-        if self._reel.position(first) < place_s - PRE_ROLL_S:
+        target = self._recording.at(place_s)
+        first = self._recording.at(place_s - PRE_ROLL_S)
+        if self._recording.position(first) < place_s - PRE_ROLL_S:
             first += 1
         steps = iter(range(first, target, 1 + (target - first) // _MOST_STEPS))
 
@@ -196,8 +196,8 @@ class Player:
                 if not self._jumped:
                     self._arrive()
                 return False
-            self._clock.step(self._reel.position(number))
-            self._note_requests(self._reel.position(number))
+            self._clock.step(self._recording.position(number))
+            self._note_requests(self._recording.position(number))
             return True
 
         return step
@@ -206,8 +206,8 @@ class Player:
         field, place_s = "seek_s", request.seek_s
         if request.skip_s is not None:
             field, place_s = "skip_s", self._clock.position_s + request.skip_s
-        if place_s is not None and place_s > self._reel.duration_s and not self._reel.complete:
-            read = duration_text(self._reel.duration_s)
+        if place_s is not None and place_s > self._recording.duration_s and not self._recording.complete:
+            read = duration_text(self._recording.duration_s)
             raise UsageError(
                 f"{field}: the recording is still being read, up to {read} so far; try again later", param=field
             )

@@ -16,9 +16,9 @@ from typing import BinaryIO, cast
 
 import pytest
 
-from hwdash.cli import tape as tape_module
+from hwdash.cli import recording_writer
 from hwdash.cli.record import Recorder
-from hwdash.cli.tape import Tape
+from hwdash.cli.recording_writer import RecordingWriter
 from hwdash.client.endpoint import Endpoint
 from hwdash.client.http import HttpClient
 from hwdash.core.errors import DaemonUnreachable, HwdashError
@@ -26,7 +26,7 @@ from hwdash.core.recording import encode_header
 from hwdash.core.replay import ReplayRequest
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.wire import loads
-from hwdash.sources.replay_reel import Reel
+from hwdash.sources.replay_recording import Recording
 from tests.core.test_recording import HEADER, event
 from tests.daemon.living import living
 from tests.place import home, hwdash
@@ -39,8 +39,8 @@ def place() -> Iterator[Mapping[str, str]]:
         yield environment
 
 
-def reel(path: Path) -> Reel:
-    found = Reel(path)
+def loaded(path: Path) -> Recording:
+    found = Recording(path)
     found.load()
     return found
 
@@ -67,7 +67,7 @@ async def test_it_ends_after_its_time_with_a_whole_file(place: Mapping[str, str]
         _, stderr = await process.communicate()
     assert process.returncode == 0, stderr
     assert b"snapshots over 1 s" in stderr
-    found = reel(path)
+    found = loaded(path)
     assert found.problem == ""
     assert 9 <= found.count <= 12
     assert found.duration_s == pytest.approx(1.0, abs=0.25)
@@ -84,7 +84,7 @@ async def test_a_signal_is_the_normal_end(place: Mapping[str, str], tmp_path: Pa
         process.send_signal(number)
         await process.communicate()
     assert process.returncode == 0
-    assert reel(path).problem == ""
+    assert loaded(path).problem == ""
 
 
 async def test_a_kill_leaves_what_was_written(place: Mapping[str, str], tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ async def test_a_kill_leaves_what_was_written(place: Mapping[str, str], tmp_path
                 await asyncio.sleep(0.02)
         process.kill()
         await process.communicate()
-    found = reel(path)
+    found = loaded(path)
     assert found.count >= 1
     assert "ends in the middle" in found.problem
 
@@ -110,7 +110,7 @@ async def test_the_end_of_the_daemon_is_told_and_the_file_is_whole(place: Mappin
         _, stderr = await process.communicate()
     assert process.returncode == 4
     assert b"snapshot" in stderr
-    assert reel(path).problem == ""
+    assert loaded(path).problem == ""
 
 
 def test_places_that_no_recording_can_go_to(place: Mapping[str, str], tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_each_snapshot_and_event_is_written_once(tmp_path: Path) -> None:
         recorder.add(shown)
     recorder.close()
     recorder.add(snapshot(2.0, status(2.0), number=3))
-    found = reel(path)
+    found = loaded(path)
     assert found.count == 2
     assert [item.words for item in found.events(0) + found.events(1)] == ["XID 79", "XID 80"]
 
@@ -152,7 +152,7 @@ def test_a_clock_that_is_set_back_does_not_turn_the_recording_back(tmp_path: Pat
     for number, second in enumerate((0.0, 1.0, -3600.0, -3599.0), start=1):
         recorder.add(snapshot(second, status(second), number=number))
     recorder.close()
-    assert reel(tmp_path / "r").duration_s < 10.0
+    assert loaded(tmp_path / "r").duration_s < 10.0
 
 
 def write_all(recorder: Recorder, snapshots: Sequence[Snapshot]) -> None:
@@ -177,9 +177,9 @@ class FullDisk:
 
 
 def test_a_full_disk_is_told_and_leaves_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tape_module._open
+    real = recording_writer._open
     monkeypatch.setattr(
-        tape_module,
+        recording_writer,
         "_open",
         lambda path, *, overwrite: cast("BinaryIO", FullDisk(real(path, overwrite=overwrite), 4000)),
     )
@@ -189,16 +189,16 @@ def test_a_full_disk_is_told_and_leaves_a_whole_file(tmp_path: Path, monkeypatch
     with pytest.raises(HwdashError, match="No space left on device"):
         write_all(recorder, minute(1000))
     recorder.close()
-    found = reel(path)
+    found = loaded(path)
     assert found.problem == ""
     assert 1 <= found.count < 1000
 
 
 def test_nothing_in_the_file_names_it(tmp_path: Path) -> None:
-    tape = Tape(tmp_path / "secret-name", overwrite=False)
-    tape.write(encode_header(HEADER))
-    tape.close()
-    tape.close()
+    writer = RecordingWriter(tmp_path / "secret-name", overwrite=False)
+    writer.write(encode_header(HEADER))
+    writer.close()
+    writer.close()
     data = (tmp_path / "secret-name").read_bytes()
     assert b"secret" not in data
     assert data[4:8] == b"\0\0\0\0"  # RFC 1952: no time of making

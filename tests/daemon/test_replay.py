@@ -34,7 +34,7 @@ from hwdash.daemon.service import Identity, Service
 from hwdash.daemon.socket import listening
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
 from hwdash.sources.replay_clock import ReplayClock
-from hwdash.sources.replay_reel import Reel
+from hwdash.sources.replay_recording import Recording
 from tests.daemon.living import ask_for, living, short_directory, until
 from tests.sources.recorded import START, at, lines, minute, snapshot, status, write
 
@@ -245,27 +245,27 @@ async def test_it_does_not_begin_before_its_place_is_read(tmp_path: Path, monkey
     path = write(tmp_path / "r", lines(minute(300)))
     looked_at: list[float] = []
     enough = threading.Event()
-    add = Reel._add
+    add = Recording._add
 
-    def halting(reel: Reel, number: int, line: bytes, position_s: float) -> None:
+    def halting(recording: Recording, number: int, line: bytes, position_s: float) -> None:
         if position_s == 100.0:
             enough.wait(30)
-        add(reel, number, line, position_s)
+        add(recording, number, line, position_s)
 
-    def duration_s(reel: Reel) -> float:
-        looked_at.append(reel.position(reel.count - 1))
+    def duration_s(recording: Recording) -> float:
+        looked_at.append(recording.position(recording.count - 1))
         if len(looked_at) == 3:
             enough.set()
         return looked_at[-1]
 
-    monkeypatch.setattr(Reel, "_add", halting)
-    monkeypatch.setattr(Reel, "duration_s", property(duration_s))
+    monkeypatch.setattr(Recording, "_add", halting)
+    monkeypatch.setattr(Recording, "duration_s", property(duration_s))
     monkeypatch.setattr(replay, "_LOAD_S", 0.01)
     monkeypatch.setattr(replay, "_LOOK_S", 0.01)
     try:
         opened = await replay.Replay.open(Playback(path, from_s=150.0))
         assert looked_at[:3] == [99.0] * 3
-        assert opened.reel.duration_s >= 150.0
+        assert opened.recording.duration_s >= 150.0
     finally:
         enough.set()
 

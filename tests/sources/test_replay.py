@@ -24,7 +24,7 @@ from hwdash.sources.fake import fake_gpu
 from hwdash.sources.replay import NoAnswer, ReplaySource, replay_sources
 from hwdash.sources.replay_clock import PRE_ROLL_S, ReplayClock
 from hwdash.sources.replay_player import Player
-from hwdash.sources.replay_reel import Reel
+from hwdash.sources.replay_recording import Recording
 from hwdash.sources.source import DeviceLost
 from tests.sources.recorded import START, at, lines, minute, snapshot, status, write
 
@@ -37,12 +37,12 @@ class Playing:
     def __init__(
         self, path: Path, snapshots: Sequence[Snapshot], events: Sequence[tuple[int, Event]] = (), **changes: float
     ) -> None:
-        self.reel = Reel(write(path / "r", lines(snapshots, events)))
-        self.reel.load()
+        self.recording = Recording(write(path / "r", lines(snapshots, events)))
+        self.recording.load()
         self.real = ManualClock()
-        self.clock = ReplayClock(self.reel, real=self.real, **changes)  # type: ignore[arg-type]
-        self.player = Player(self.reel, self.clock)
-        self.sources = replay_sources(self.reel, self.clock)
+        self.clock = ReplayClock(self.recording, real=self.real, **changes)  # type: ignore[arg-type]
+        self.player = Player(self.recording, self.clock)
+        self.sources = replay_sources(self.recording, self.clock)
 
     @property
     def source(self) -> ReplaySource:
@@ -118,16 +118,16 @@ def test_what_is_read_during_a_jump_is_stamped_as_before_it(tmp_path: Path) -> N
     playing = Playing(tmp_path, minute(300))
     playing.clock.jump(10.0)
     before_s = playing.clock.monotonic()
-    find = playing.reel.frame
+    find = playing.recording.frame
 
     def late(number: int) -> Frame:
         playing.clock.jump(290.0)
         return find(number)
 
-    playing.reel.frame = late  # type: ignore[method-assign]
+    playing.recording.frame = late  # type: ignore[method-assign]
     sample = playing.source.read(KEY)
     assert (sample.taken_at, sample.monotonic_s) == (at(10.0), before_s)
-    playing.reel.frame = find  # type: ignore[method-assign]
+    playing.recording.frame = find  # type: ignore[method-assign]
     after = playing.source.read(KEY)
     assert (after.taken_at, after.monotonic_s) == (at(290.0), playing.clock.monotonic())
 
@@ -308,13 +308,13 @@ def test_the_player_refuses_what_cannot_be(tmp_path: Path, request_: ReplayReque
 @pytest.mark.parametrize("request_", [ReplayRequest(seek_s=31.0), ReplayRequest(skip_s=31.0)], ids=["seek", "skip"])
 def test_a_place_that_is_not_read_yet_is_refused(tmp_path: Path, request_: ReplayRequest) -> None:
     playing = Playing(tmp_path, minute(30))
-    playing.reel.complete = False
+    playing.recording.complete = False
     with pytest.raises(UsageError, match=r"the recording is still being read, up to 29 s so far") as refusal:
         playing.player.apply(replace(request_, speed=4.0))
     assert refusal.value.param in ("seek_s", "skip_s")
     assert (playing.player.state.position_s, playing.player.state.speed) == (0.0, 1.0)
     assert playing.player.apply(ReplayRequest(seek_s=29.0)).position_s == 29.0
-    playing.reel.complete = True
+    playing.recording.complete = True
     assert playing.player.apply(request_).position_s == 29.0
 
 

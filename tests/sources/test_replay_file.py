@@ -12,16 +12,16 @@ import pytest
 
 from hwdash.core.event import Event, EventKind, Severity
 from hwdash.core.recording import RecordingError
-from hwdash.sources import replay_file, replay_reel
+from hwdash.sources import replay_file, replay_recording
 from hwdash.sources.replay_file import RecordingFile, check_recording
-from hwdash.sources.replay_reel import Reel
+from hwdash.sources.replay_recording import Recording
 from tests.sources.recorded import START, at, lines, minute, write
 
 
-def loaded(path: Path) -> Reel:
-    reel = Reel(path)
-    reel.load()
-    return reel
+def loaded(path: Path) -> Recording:
+    recording = Recording(path)
+    recording.load()
+    return recording
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,12 @@ def loaded(path: Path) -> Reel:
 def test_plain_and_packed_recordings_are_read(tmp_path: Path, pack: object) -> None:
     path = tmp_path / "r"
     path.write_bytes(pack(lines(minute(200))))  # type: ignore[operator]
-    reel = loaded(path)
-    assert (reel.count, reel.duration_s, reel.problem, reel.complete) == (200, 199.0, "", True)
+    recording = loaded(path)
+    assert (recording.count, recording.duration_s, recording.problem, recording.complete) == (200, 199.0, "", True)
     for number in (0, 63, 64, 65, 127, 128, 199, 3, 190):
-        assert reel.frame(number).snapshot.devices[0].readings["power_w"] == float(number)
+        assert recording.frame(number).snapshot.devices[0].readings["power_w"] == float(number)
     with pytest.raises(IndexError):
-        reel.frame(200)
+        recording.frame(200)
 
 
 def test_a_recorder_that_was_killed_leaves_what_it_had_written(tmp_path: Path) -> None:
@@ -44,9 +44,9 @@ def test_a_recorder_that_was_killed_leaves_what_it_had_written(tmp_path: Path) -
     flushed = press.compress(text) + press.flush(zlib.Z_SYNC_FLUSH)
     path = tmp_path / "r"
     path.write_bytes(flushed)
-    reel = loaded(path)
-    assert reel.count == 50
-    assert "ends in the middle" in reel.problem
+    recording = loaded(path)
+    assert recording.count == 50
+    assert "ends in the middle" in recording.problem
     path.write_bytes(flushed[: len(flushed) // 2])
     assert 0 < loaded(path).count < 50
 
@@ -103,12 +103,12 @@ def test_an_endless_line_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pyt
 
 
 def test_no_more_than_the_bound_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_reel, "MAX_BYTES", 1000)
-    reel = Reel(write(tmp_path / "r", lines(minute(500))))
+    monkeypatch.setattr(replay_recording, "MAX_BYTES", 1000)
+    recording = Recording(write(tmp_path / "r", lines(minute(500))))
     with pytest.raises(RecordingError, match="too long to be held"):
-        reel.load()
-    assert reel.count > 0
-    assert "too long" in reel.problem
+        recording.load()
+    assert recording.count > 0
+    assert "too long" in recording.problem
 
 
 def test_changed_bytes_are_an_error_or_another_recording(tmp_path: Path) -> None:
@@ -121,23 +121,23 @@ def test_changed_bytes_are_an_error_or_another_recording(tmp_path: Path) -> None
         path = tmp_path / "r"
         path.write_bytes(damaged[: dice.randint(1, len(damaged))])
         try:
-            reel = loaded(path)
+            recording = loaded(path)
         except RecordingError as error:
             assert str(path) in error.message
         else:
-            assert reel.count > 0
+            assert recording.count > 0
 
 
 def test_a_place_finds_the_nearest_snapshot(tmp_path: Path) -> None:
-    reel = loaded(write(tmp_path / "r", lines(minute(10))))
-    assert [reel.at(place) for place in (-5.0, 0.0, 0.4, 0.5, 3.2, 9.0, 99.0)] == [0, 0, 0, 1, 3, 9, 9]
+    recording = loaded(write(tmp_path / "r", lines(minute(10))))
+    assert [recording.at(place) for place in (-5.0, 0.0, 0.4, 0.5, 3.2, 9.0, 99.0)] == [0, 0, 0, 1, 3, 9, 9]
 
 
 def test_what_devices_reported_belongs_to_the_snapshot_that_follows(tmp_path: Path) -> None:
     xid = Event(at(2.5), "fake:gpu-0", EventKind.DEVICE, Severity.CRITICAL, "XID 79")
     change = Event(at(2.5), "fake:gpu-0", EventKind.HEALTH, Severity.INFO, "ok")
-    reel = loaded(write(tmp_path / "r", lines(minute(10), [(3, xid), (3, change)])))
-    assert [reel.events(number) for number in (2, 3, 4)] == [(), (xid,), ()]
+    recording = loaded(write(tmp_path / "r", lines(minute(10), [(3, xid), (3, change)])))
+    assert [recording.events(number) for number in (2, 3, 4)] == [(), (xid,), ()]
 
 
 def test_the_file_is_closed_when_it_is_no_recording(tmp_path: Path) -> None:

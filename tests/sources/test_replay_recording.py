@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwdash.core.event import Event, EventKind, Severity
-from hwdash.sources.replay_reel import Reel
+from hwdash.sources.replay_recording import Recording
 from tests.sources.recorded import at, lines, minute, write
 
 
@@ -19,7 +19,7 @@ def test_only_what_the_devices_reported_is_handed_back(tmp_path: Path) -> None:
         event("fault: 2 rows wait for a reset", code="fault_begun"),
         event("throttled: power cap", EventKind.HEALTH),
     )
-    reel = Reel(write(tmp_path / "r", lines(minute(3), events)))
-    reel.load()
-    assert [item.words for item in reel.events(1)] == ["XID 79", "fault: the link was retrained"]
-    reel.close()
+    recording = Recording(write(tmp_path / "r", lines(minute(3), events)))
+    recording.load()
+    assert [item.words for item in recording.events(1)] == ["XID 79", "fault: the link was retrained"]
+    recording.close()

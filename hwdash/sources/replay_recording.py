@@ -36,7 +36,7 @@ class _Chunk:
     packed: bytes
 
 
-class Reel:
+class Recording:
     """The snapshots of the recording *path*, by number from 0. Every line is read and checked once, by `load`.
 
     What is loaded can be played while the rest is still being read. Packed it takes about what the file does;

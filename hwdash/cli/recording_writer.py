@@ -13,7 +13,7 @@ from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.recording import GZIP_WBITS
 
 
-class Tape:
+class RecordingWriter:
     """A new gzip file at *path*. `write` and `flush` block; they raise `HwdashError` when the disk does not take it.
 
     What was flushed can be read whatever comes: a reader finds it before the missing end of a killed writer, and
