@@ -10,6 +10,7 @@ from hwdash.core.throttle import ThrottleClass, ThrottleReason
 from hwdash.sources.chips.decoder import DECODERS
 from hwdash.sources.chips.profile import (
     Counter,
+    Declared,
     Guard,
     Limit,
     Metric,
@@ -31,8 +32,9 @@ from hwdash.sources.chips.quantity import (
     dimension_of,
     find_metric,
     metric_names,
+    symbols_of,
 )
-from hwdash.sources.chips.table import Table
+from hwdash.sources.chips.table import Table, is_number
 from hwdash.sources.chips.value_form import (
     read_cut,
     read_number,
@@ -57,6 +59,9 @@ _BY_CLASS = MappingProxyType(
 
 _ABOVE_ONE = frozenset({"power_ratio", "fan_ratio"})
 """Ratios that can be more than 1: a short peak of power, a fan above its nominal speed."""
+
+_LEAST_LIMIT_C = 20.0
+"""A chip that may not get warmer than this is one whose limit is in another unit."""
 
 _REASONS = {reason.value: reason for reason in ThrottleReason}
 
@@ -91,7 +96,7 @@ def _metric(table: Table, id_: str, name: str, dimension: Dimension, *, total: b
     counter = _counter(table) if grows else None
     if rate and any(origin.offset for origin in number.origins):
         table.wrong("offset", "means nothing for the growth of a counter")
-    limit = _limit(table, name, dimension) if "max" in table else None
+    limit = _limit(table, name, dimension, number, rate=rate) if "max" in table else None
     stamp = _stamp(table)
     guard = _guard(table)
     stalled = None
@@ -134,26 +139,46 @@ def _counter(table: Table) -> Counter:
     return Counter(bits, path)
 
 
-def _limit(table: Table, name: str, dimension: Dimension) -> Limit | None:
+def _limit(table: Table, name: str, dimension: Dimension, number: Number, *, rate: bool) -> Limit | None:
     if name not in LIMIT_OF:
         table.take("max")
         table.wrong("max", "is not known here: only temperature, clock_core and power have a limit to go to")
         return None
     value = table.data["max"]
-    if not isinstance(value, dict) or "suffix" not in value:
-        if (
-            isinstance(value, dict)
-            and "unit" not in value
-            and "by" not in value
-            and isinstance(table.data.get("unit"), str)
-        ):
-            inner = table.table("max")
-            assert inner is not None
-            merged = Table({**value, "unit": table.data["unit"]}, inner.path, inner.report)
-            number = read_number(merged, (dimension,))
-            merged.finish()
-            return Limit(number)
+    if is_number(value) and not rate:
+        return _bare_limit(table, number, float(value), dimension)
+    if not isinstance(value, dict):
         return Limit(read_quantity(table, "max", dimension))
+    if "suffix" in value:
+        return _suffixed_limit(table, dimension)
+    if "unit" in value or "by" in value or not isinstance(table.data.get("unit"), str):
+        return Limit(read_quantity(table, "max", dimension))
+    inner = table.table("max")
+    assert inner is not None
+    merged = Table({**value, "unit": table.data["unit"]}, inner.path, inner.report)
+    limit = read_number(merged, (dimension,))
+    merged.finish()
+    return Limit(limit)
+
+
+def _bare_limit(table: Table, number: Number, value: float, dimension: Dimension) -> Limit | None:
+    """The limit *value* in the unit of the metric, of which there must be one."""
+    table.take("max")
+    units = {origin.unit for origin in number.origins}
+    unit = next(iter(units)) if len(units) == 1 else None
+    if unit is None:
+        if units:
+            table.wrong("max", f"has no unit; write it in quotes with one of {symbols_of(dimension)}")
+        return None
+    limit = value * unit.factor
+    low, high = (_LEAST_LIMIT_C if dimension is Dimension.TEMPERATURE else 0.0), BOUNDS[dimension][1]
+    if not low < limit <= high:
+        table.wrong("max", f"{value:g} {unit.symbol} is not plausible: a bare number is in the unit of the metric")
+        return None
+    return Limit(Number(declared=Declared(limit)))
+
+
+def _suffixed_limit(table: Table, dimension: Dimension) -> Limit:
     inner = table.table("max")
     assert inner is not None
     suffix = inner.text("suffix", longest=40)

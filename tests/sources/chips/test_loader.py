@@ -54,6 +54,14 @@ def test_all_mistakes_at_once_with_their_lines() -> None:
         ('[metrics]\npower = { path = "a", unit = "uJ", type = "counter", offset = 1 }', "means nothing"),
         ('[metrics]\nfan = { path = "a", unit = "%", max = { path = "b" } }', "only temperature"),
         ('[metrics]\npower = { path = "a", unit = "W" }\npower_w = { path = "a", unit = "W" }', "is the same metric"),
+        ('[metrics]\ntemperature_c = { path = "a", unit = "m°C", max = 90 }', "90 m°C is not plausible: a bare number"),
+        ('[metrics]\nclock_core = { path = "a", unit = "MHz", max = 0 }', "0 MHz is not plausible"),
+        ('[metrics]\npower = { path = "a", unit = "uJ", type = "counter", max = 90 }', "in quotes with its unit"),
+        (
+            '[metrics]\npower = { first_of = [{ path = "a", unit = "W" }, { path = "b", unit = "mW" }], max = 9 }',
+            "has no unit",
+        ),
+        ('[metrics]\npower = { path = "a", unit = "W", max = true }', "a quantity of power"),
         ('[metrics]\npower = { path = "a", paths = ["b"], unit = "W" }', "exclude each other"),
         ('[metrics]\npower = { unit = "W" }', "has no path"),
         ('[metrics]\npower = { path = "a", unit = "W", parse = { kv = "a", csv = 1 } }', "exactly one of kv"),
@@ -100,6 +108,23 @@ def test_all_mistakes_at_once_with_their_lines() -> None:
 def test_mistakes_are_named(rules: str, words: str) -> None:
     found = problems_of(HEAD + rules)
     assert any(words in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("rule", "limit"),
+    [
+        ('{ path = "a", unit = "°C", max = 90 }', 90.0),
+        ('{ path = "a", unit = "m°C", max = 95500 }', 95.5),
+        ('{ path = "a", unit = "m°C", max = "90°C" }', 90.0),
+        ('{ first_of = [{ path = "a" }, { path = "b" }], unit = "m°C", max = 90000 }', 90.0),
+    ],
+)
+def test_a_bare_limit_is_in_the_unit_of_its_metric(rule: str, limit: float) -> None:
+    (metric,) = parse_profile(f"{HEAD}[metrics]\ntemperature_c = {rule}", "x.toml").metrics
+    assert metric.limit is not None
+    assert metric.limit.number is not None
+    assert metric.limit.number.declared is not None
+    assert metric.limit.number.declared.value == limit
 
 
 @pytest.mark.parametrize("path", ["/sys/class/../bus/x", "../x", "../../{instance}/x", "/sys/{instance}/../x"])
