@@ -126,7 +126,8 @@ def _why_none(profile: Profile, sysroot: Path) -> str:
     """Why *profile* finds nothing: no directory of that name, or none that satisfies what it requires."""
     tree = Tree(sysroot, ROOTS)
     roots = profile.match.roots
-    refused = [path for root in roots for path in expand(tree, root.strip("/")) if tree.is_folder(path)]
+    folders = [path for root in roots for path in expand(tree, root.strip("/")) if tree.is_folder(path)]
+    refused = list({tree.real(path): path for path in reversed(folders)}.values())[::-1]
     if refused:
         many = "1 directory has" if len(refused) == 1 else f"{len(refused)} directories have"
         return f"{many} the right name (/{refused[0]}), and none satisfies [match] require"

@@ -41,7 +41,9 @@ class Finder:
                 if folder in self._foreign:
                     continue
                 place = Place(folder, name)
-                if files.tree.is_folder(folder) and (folder in trusted or self._is_one(place, files)):
+                if not files.tree.is_folder(folder) or _leads_back(folder, name, files):
+                    continue
+                if folder in trusted or self._is_one(place, files):
                     found.setdefault(files.tree.real(folder) or folder, place)
             if len(found) > MAX_INSTANCES:
                 self.problem = f"{self._profile.id}: only the first {MAX_INSTANCES} of {len(found)} devices are shown"
@@ -56,6 +58,19 @@ class Finder:
                     self._foreign.add(place.folder)
                 return False
         return True
+
+
+def _leads_back(folder: str, name: str, files: FileReads) -> bool:
+    """True for a link that a glob found and that leads to a directory on the way to it: no device, but a circle."""
+    above, _, last = folder.rpartition("/")
+    real = files.tree.real(folder)
+    if last != name or real is None or len(real) >= len(folder):
+        return False
+    while above:
+        if files.tree.real(above) == real:
+            return True
+        above = above.rpartition("/")[0]
+    return False
 
 
 def _is_lasting(condition: Condition) -> bool:

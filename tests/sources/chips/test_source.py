@@ -458,3 +458,32 @@ def test_no_tree_breaks_a_read(name: str, trees: list[dict[str, bytes]]) -> None
                     assert 0 <= pool.used_bytes <= pool.total_bytes
             examine(profile, root, clock)
         source.close()
+
+
+def test_links_in_a_circle_make_no_second_device(tmp_path: Path) -> None:
+    profile = HEAD.replace("/sys/class/toy/toy*", '/sys/class/toy/toy*/toy*", "/sys/class/toy/toy*')
+    bench = Bench(
+        tmp_path,
+        profile,
+        {
+            "sys/class/toy/toy0/a": "1",
+            "sys/class/toy/toy1": "-> toy0",
+            "sys/class/toy/toyloop": "-> .",
+            "sys/class/toy/toy0/toyup": "-> ../../toy",
+            "sys/class/toy/toyself": "-> toyself",
+        },
+    )
+    assert len(bench.devices) == 1
+
+
+def test_a_device_above_its_class_directory_is_one(tmp_path: Path) -> None:
+    card = "sys/devices/pci0000:00/0000:3b:00.0"
+    bench = Bench(
+        tmp_path,
+        HEAD.replace("/sys/class/toy/toy*", "/sys/bus/pci/devices/*/toy/toy*/device"),
+        {
+            "sys/bus/pci/devices/0000:3b:00.0": f"-> ../../../../{card}",
+            f"{card}/toy/toy0/device": "-> ../../../0000:3b:00.0",
+        },
+    )
+    assert len(bench.devices) == 1
