@@ -120,7 +120,7 @@ async def read_body(request: Request, kind: type[B]) -> B:
 
 
 async def check_query(request: Request) -> None:
-    """Raise `UsageError` for a query parameter that a path below ``/api/`` does not take: it may be a slip of the pen."""
+    """Raise `UsageError` for a query parameter that a path below ``/api/`` does not take, or that is given twice."""
     path = request.scope["path"]
     if not request.query_params or not path.startswith("/api/"):
         return
@@ -130,6 +130,8 @@ async def check_query(request: Request) -> None:
             shown = sanitise_line(name, 60)
             choices = f"there are: {', '.join(known)}" if known else "this path takes none"
             raise UsageError(f"{shown}: unknown query parameter; {choices}", param=shown)
+        if len(request.query_params.getlist(name)) > 1:
+            raise UsageError(f"{name}: given more than once; leave one of them out", param=name)
 
 
 def parse_body(data: bytes, kind: type[B]) -> B:

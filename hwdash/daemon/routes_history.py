@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hwdash.core.duration import parse_duration
-from hwdash.core.event import EventKind
+from hwdash.core.event import EventKind, Severity
 from hwdash.core.wire import to_wire
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import json_response
@@ -49,8 +49,10 @@ async def events(
     since: Annotated[str, Query()] = "1h",
     device: Annotated[str | None, Query(min_length=1, max_length=512)] = None,
     kind: Annotated[EventKind | None, Query()] = None,
+    severity: Annotated[Severity, Query()] = Severity.INFO,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> Response:
-    """The newest events, oldest first, as ``hwdash history events --format json``."""
+    """The newest events of that severity or worse, oldest first, as ``hwdash history events --format json``."""
     service: Service = request.app.state.service
-    return json_response(to_wire(await service.events(parse_duration(since, "since"), device, kind, limit)))
+    history = await service.events(parse_duration(since, "since"), device, kind, limit, severity)
+    return json_response(to_wire(history))

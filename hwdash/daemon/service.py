@@ -14,7 +14,7 @@ from hwdash import __version__
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import Config
 from hwdash.core.errors import EngineError, HwdashError, UnknownDevice, UsageError
-from hwdash.core.event import AlertAction, EventKind
+from hwdash.core.event import AlertAction, EventKind, Severity
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import (
     AUTO,
@@ -219,12 +219,19 @@ class Service:
         """
         return await self._store.metric(metric, since_s, await self._key_of(device), buckets, self._ids())
 
-    async def events(self, since_s: float, device: str | None, kind: EventKind | None, limit: int) -> EventHistory:
+    async def events(
+        self,
+        since_s: float,
+        device: str | None,
+        kind: EventKind | None,
+        limit: int,
+        least: Severity = Severity.INFO,
+    ) -> EventHistory:
         """The newest *limit* events of the last *since_s* seconds, of a device (id or key) or all, of a *kind* or all.
 
-        Raises `UnknownDevice` as `latency` does.
+        Only those of the severity *least* or worse. Raises `UnknownDevice` as `latency` does.
         """
-        return await self._store.events(since_s, await self._key_of(device), kind, limit, self._ids())
+        return await self._store.events(since_s, await self._key_of(device), kind, limit, self._ids(), least)
 
     def replay(self, request: ReplayRequest) -> ReplayState:
         """Steer the recording that is played. Raises `UsageError` when there is none, and for what cannot be."""

@@ -22,20 +22,23 @@ def read_events(
     kind: EventKind | None,
     limit: int,
     ids: Mapping[str, str],
+    least: Severity = Severity.INFO,
 ) -> EventHistory:
     """The newest *limit* events of the last *since_s* seconds before *now*, oldest first.
 
-    Of one device or all, of one kind or all. *ids* gives today's short id for a key. Raises ``sqlite3.Error``.
+    Of one device or all, of one kind or all, of the severity *least* or worse. *ids* gives today's short id for a key. Raises ``sqlite3.Error``.
     """
     until = to_ms(now)
     since = max(0, until - round(min(since_s, 1e9) * 1000))
+    severities = [severity.value for severity in Severity if severity.weight >= least.weight]
     rows = connection.execute(
         """SELECT event.ts, device.key, event.kind, event.severity, event.words, event.before, event.after,
                   event.reasons, event.throttle, event.suspected, event.rule, event.active
            FROM event JOIN device ON device.id = event.dev
            WHERE event.ts >= ?1 AND event.ts <= ?2 AND (?3 IS NULL OR device.key = ?3) AND (?4 IS NULL OR event.kind = ?4)
-           ORDER BY event.ts DESC, event.id DESC LIMIT ?5""",
-        (since, until, device_key, None if kind is None else kind.value, limit + 1),
+                 AND event.severity IN (SELECT value FROM json_each(?5))
+           ORDER BY event.ts DESC, event.id DESC LIMIT ?6""",
+        (since, until, device_key, None if kind is None else kind.value, json.dumps(severities), limit + 1),
     ).fetchall()
     events = tuple(_event(row, ids) for row in reversed(rows[:limit]))
     return EventHistory(from_ms(since), from_ms(until), events, truncated=len(rows) > limit)

@@ -12,7 +12,7 @@ from pathlib import Path
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import StoreConfig
 from hwdash.core.errors import UsageError
-from hwdash.core.event import Event, EventKind
+from hwdash.core.event import Event, EventKind, Severity
 from hwdash.core.health import HealthState
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import InferenceRecord
@@ -102,18 +102,33 @@ class Store:
         )
 
     async def events(
-        self, since_s: float, device_key: str | None, kind: EventKind | None, limit: int, ids: Mapping[str, str]
+        self,
+        since_s: float,
+        device_key: str | None,
+        kind: EventKind | None,
+        limit: int,
+        ids: Mapping[str, str],
+        least: Severity = Severity.INFO,
     ) -> EventHistory:
         """The newest *limit* events of the last *since_s* seconds, of the device *device_key* and the *kind*, or of all.
 
-        *ids* and the errors are as those of `latency`.
+        Only those of the severity *least* or worse. *ids* and the errors are as those of `latency`.
         """
         _check_window(since_s)
         if limit < 1:
             raise UsageError(f"the limit must be at least 1, not {limit}", param="limit")
         now = self._clock.now()
         return await self._reader.ask(
-            partial(read_events, now=now, since_s=since_s, device_key=device_key, kind=kind, limit=limit, ids=dict(ids))
+            partial(
+                read_events,
+                now=now,
+                since_s=since_s,
+                device_key=device_key,
+                kind=kind,
+                limit=limit,
+                ids=dict(ids),
+                least=least,
+            )
         )
 
     async def metric(

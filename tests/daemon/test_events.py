@@ -138,6 +138,9 @@ async def test_past_events_by_device_kind_and_number() -> None:
         status, _, body = await daemon.ask("GET", "/api/v1/events?since=100d&kind=health&limit=1")
         assert status == 200
         assert set(json.loads(body)) == {"since", "until", "events", "truncated"}
+        for severity, count in (("info", 1), ("warning", 0)):
+            target = f"/api/v1/events?since=100d&kind=health&severity={severity}"
+            assert len(json.loads((await daemon.ask("GET", target))[2])["events"]) == count
         with pytest.raises(UnknownDevice, match="gpu7"):
             await daemon.client.events(3600, "gpu7")
         with pytest.raises(UsageError, match="limit"):
@@ -153,7 +156,11 @@ async def test_past_events_by_device_kind_and_number() -> None:
         ("/api/v1/events?limit=10001", 400, "limit"),
         ("/api/v1/events?device=", 400, "device"),
         ("/api/v1/events?device=gpu9", 404, "gpu9"),
-        ("/api/v1/events?devcie=gpu0", 400, "devcie: unknown query parameter; there are: since, device, kind, limit"),
+        (
+            "/api/v1/events?devcie=gpu0",
+            400,
+            "devcie: unknown query parameter; there are: since, device, kind, severity, limit",
+        ),
         ("/api/v1/events?%1b%5b2J%0a", 400, "unknown query parameter"),
         ("/api/v1/history/metrics", 400, "metric"),
         ("/api/v1/history/metrics?metric=pover_w", 400, "no metric 'pover_w'; did you mean power_w"),

@@ -125,6 +125,8 @@ async def test_stop_is_passed_on() -> None:
         ("PUT", "/api/v1/devices", 405, "does not take PUT"),
         ("GET", "/api/v1/history/latency?since=yesterday", 400, "since"),
         ("GET", "/api/v1/history/latency?since=0", 400, "since"),
+        ("GET", "/api/v1/history/latency?since=1h&buckets=9&since=2h", 400, "since: given more than once"),
+        ("GET", "/api/v1/events?severity=bad", 400, "severity"),
         ("GET", "/api/v1/history/latency?since=99999999d", 400, "since"),
         ("GET", "/api/v1/history/latency?buckets=0", 400, "buckets"),
         ("GET", "/api/v1/history/latency?buckets=x", 400, "buckets"),

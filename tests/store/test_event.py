@@ -77,6 +77,18 @@ async def test_by_window_device_kind_and_number(store: Store, tmp_path: Path) ->
     assert await seconds(1000, "no:such", None, 100) == ([], False)
 
 
+async def test_by_severity_the_least_or_worse(store: Store, tmp_path: Path) -> None:
+    for second, severity in enumerate([*Severity] * 2, start=1):
+        store.add_event(Event(at(second), gpu(0).key, EventKind.DEVICE, severity, "told"))
+    await kept(tmp_path, 6)
+    for least, count in ((Severity.INFO, 6), (Severity.WARNING, 4), (Severity.CRITICAL, 2)):
+        history = await store.events(3600, None, None, 100, IDS, least)
+        assert len(history.events) == count
+        assert all(event.severity.weight >= least.weight for event in history.events)
+    newest = await store.events(3600, None, None, 1, IDS, Severity.CRITICAL)
+    assert (newest.events[0].at, newest.truncated) == (at(6), True)
+
+
 @pytest.mark.parametrize(("since_s", "limit", "param"), [(0, 1, "since"), (float("nan"), 1, "since"), (1, 0, "limit")])
 async def test_a_question_without_sense_is_refused(store: Store, since_s: float, limit: int, param: str) -> None:
     with pytest.raises(UsageError) as caught:
