@@ -265,12 +265,9 @@ class Track:
 
 def _possible(sample: Sample, low: float = -_ABSURD, high: float = _ABSURD) -> Sample:
     """*sample* without numbers that cannot be counted with."""
-    for reading in sample.readings.values():
-        if type(reading) is float and low < reading < high:  # what nearly all are, asked quickly
-            continue
-        if not isinstance(reading, Absent) and not low < reading < high:  # also NaN
-            break
-    else:
+    numbers = [reading for reading in sample.readings.values() if not isinstance(reading, Absent)]
+    # The sum of numbers of which one is NaN is NaN, and equals nothing.
+    if not numbers or (low < min(numbers) and max(numbers) < high and (total := sum(numbers)) == total):
         return sample
     return replace(
         sample,
