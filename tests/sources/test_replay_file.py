@@ -63,13 +63,14 @@ def test_a_last_line_without_its_end_counts_only_in_a_whole_file(tmp_path: Path)
         (b"\x1f\x8b", "ends in its first line"),
         (b"\x28\xb5\x2f\xfd1234", "zstd -d"),
         (b"hello\n", "not a recording of hwdash"),
-        (gzip.compress(b"hello\n"), "not a recording of hwdash"),
-        (gzip.compress(b""), "it is empty"),
+        (gzip.compress(b"hello\n", mtime=0), "not a recording of hwdash"),
+        (gzip.compress(b"", mtime=0), "it is empty"),
         (b"\x1f\x8bnonsense nonsense", "its compressed data is damaged"),
-        (gzip.compress(lines(minute(1))) + b"rubbish", "its compressed data is damaged"),
+        (gzip.compress(lines(minute(1)), mtime=0) + b"rubbish", "its compressed data is damaged"),
         (lines([]), "has no snapshots"),
         (lines(minute(2)) + b'{"type":"snapshot"}\n', ":4: position_s"),
     ],
+    ids=["empty", "magic", "zstd", "text", "packed text", "packed nothing", "damaged", "rubbish", "bare", "short line"],
 )
 def test_what_is_no_recording_is_refused_by_name(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "r"
