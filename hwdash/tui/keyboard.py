@@ -1,4 +1,4 @@
-"""The terminal's input, listened to without waking up ten times a second.
+"""The terminal: drawn on standard output, and its input listened to without waking up ten times a second.
 
 Textual 8.2 polls for keys every 0.1 s, so that it can tell a lone Escape from the start of a sequence. That is needed
 only just after a key; for a screen that changes once a second it is a tenth of all the work.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import codecs
 import os
 import select
+import sys
 import time
+from typing import Any
 
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
@@ -22,7 +24,15 @@ _CALMLY_MS = 500
 
 
 class CalmDriver(LinuxDriver):
-    """Textual's driver for Linux terminals with a calmer input thread."""
+    """Textual's driver for Linux terminals with a calmer input thread.
+
+    It draws on standard output, as Textual 8.2 does not: what goes to standard error may be kept in a file.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if sys.__stdout__ is not None:
+            self._file = sys.__stdout__
 
     def run_input_thread(self) -> None:
         """Turn bytes from the terminal into events until the app ends."""

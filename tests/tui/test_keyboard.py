@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,8 @@ from tests.place import home
 
 
 @contextmanager
-def dashboard() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The dashboard of a throw-away home, drawn; its process and the terminal's other end."""
+def dashboard(stderr: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The dashboard of a throw-away home, drawn; its process and the terminal's other end; *stderr* may be elsewhere."""
     with home(TERM="xterm-256color", LINES="24", COLUMNS="80") as environment:
         master, slave = pty.openpty()
         process = subprocess.Popen(
@@ -27,7 +28,7 @@ def dashboard() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
             env=environment,
             stdin=slave,
             stdout=slave,
-            stderr=slave,
+            stderr=slave if stderr is None else stderr,
             start_new_session=True,
         )
         os.close(slave)
@@ -60,6 +61,14 @@ def ended(process: subprocess.Popen[bytes], master: int, within_s: float = 15.0)
             except OSError:
                 process.wait(within_s)
     return process.returncode
+
+
+def test_it_is_drawn_on_standard_output(tmp_path: Path) -> None:
+    with (tmp_path / "err.txt").open("wb") as errors, dashboard(errors.fileno()) as (process, master):
+        os.write(master, b"q")
+        read_until(master, b"\x1b[?1049l")
+        assert ended(process, master) == 0
+    assert (tmp_path / "err.txt").read_bytes() == b""
 
 
 def test_keys_and_a_lone_escape_arrive() -> None:
