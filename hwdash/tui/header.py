@@ -17,7 +17,7 @@ _TABS = (("overview", "Overview"), ("prompt", "Prompt"), ("history", "History"),
 
 
 class HeaderBar(Canvas):
-    """Program, screens, host, the state of all devices in words, and the time of the snapshot."""
+    """Program, screens, host (of what is recorded none is known), the state of all devices in words, and the time."""
 
     DEFAULT_CSS = "HeaderBar { dock: top; height: 1; background: $panel; }"
 
@@ -43,8 +43,8 @@ class HeaderBar(Canvas):
     def _forms(self) -> Iterator[tuple[Line, Line]]:
         """Left and right part, from everything to the least."""
         title = Span(" hwdash ", "title")
-        host = (Span(f" {self._host} ", "label"), Span(" "))
         feed = self._feed
+        host = (Span(f" {self._host} ", "label"), Span(" ")) if feed.replay is None else ()
         tabs = self._tabs(feed.unseen)
         news, short_news = news_spans(feed.unseen)
         states = state_spans(feed.snapshot)
@@ -52,7 +52,7 @@ class HeaderBar(Canvas):
         summary = (*count, *((Span(" · ", "faint"), *states) if states else ()))
         clock = clock_spans(feed)
         interval = interval_spans(feed)
-        yield (title, *tabs, *host, *summary), (*interval, *clock)
+        yield (title, *tabs, *(host or (Span(" "),)), *summary), (*interval, *clock)
         yield (title, *host, *summary, *news), (*interval, *clock)
         yield (title, *summary, *news), (*interval, *clock)
         yield (title, *summary, *news), clock

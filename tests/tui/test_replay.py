@@ -62,6 +62,14 @@ async def test_every_key_steers_on_every_screen(mode: str) -> None:
         assert " loop" in text(app)
 
 
+async def test_a_recording_is_not_of_this_machine() -> None:
+    async with replaying(size=(160, 30)) as (_, _, app):
+        assert "8 devices" in frame(app)[0]
+        assert "node7" not in frame(app)[0]
+    async with replaying(None, size=(160, 30)) as (_, _, app):
+        assert "node7" in frame(app)[0]
+
+
 async def test_without_a_replay_the_keys_do_nothing_and_the_windows_have_them() -> None:
     async with replaying(None) as (pilot, client, app):
         await pilot.press("space", "0", "L")
