@@ -12,8 +12,11 @@ from hwdash.core.snapshot import Snapshot
 from hwdash.tui.event_line import event_words
 from hwdash.tui.event_log import EventLog
 
-BURST = 3
-"""Toasts at most within `CALM_S`; what comes on top of them is counted, and the count told no more often."""
+MOST = 4
+"""Toasts at most within `CALM_S`; the last of them counts what comes on top."""
+MOST_LOW = 2
+"""As `MOST`, in a terminal of fewer than `LOW_ROWS` rows."""
+LOW_ROWS = 30
 CALM_S = 5.0
 """Seconds; about as long as a toast stays."""
 
@@ -55,14 +58,17 @@ class Announcer:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._before: Snapshot | None = None
-        self._shown_s: deque[float] = deque(maxlen=BURST)
+        self._shown_s: deque[float] = deque()
         self._held = 0
         self._held_level = Severity.INFO
         self._counted_s = float("-inf")
         self.unseen = 0
 
-    def take(self, snapshot: Snapshot, now_s: float, *, looking: bool) -> Announcement:
-        """What *snapshot* gives reason for at *now_s* (monotonic); *looking* is true while the events are on screen."""
+    def take(self, snapshot: Snapshot, now_s: float, *, looking: bool, most: int = MOST) -> Announcement:
+        """What *snapshot* gives reason for at *now_s* (monotonic); *looking* is true while the events are on screen.
+
+        No more than *most* toasts are given within `CALM_S`.
+        """
         before, self._before = self._before, snapshot
         if before is not None and snapshot.replay is not None and snapshot.taken_at < before.taken_at:
             self._log.forget_after(snapshot.taken_at)
@@ -75,28 +81,28 @@ class Announcer:
             self.unseen += sum(event.severity is not Severity.INFO for event in news)
         began = [event for event in news if event.active is not False]
         rings = any(AlertAction.BELL in event.actions for event in began)
-        toasts = self._toasts([event for event in news if AlertAction.TOAST in event.actions], now_s)
+        toasts = self._toasts([event for event in news if AlertAction.TOAST in event.actions], now_s, most)
         return Announcement(tuple(toasts), rings)
 
-    def _toasts(self, events: Sequence[Event], now_s: float) -> list[Toast]:
-        toasts = []
-        for event in events:
-            if self._is_calm(now_s):
-                self._shown_s.append(now_s)
-                toasts.append(_toast(event))
-            else:
-                self._held += 1
-                self._held_level = max(self._held_level, event.severity, key=lambda severity: severity.weight)
-        if self._held and now_s - self._counted_s >= CALM_S:
+    def _toasts(self, events: Sequence[Event], now_s: float, most: int) -> list[Toast]:
+        while self._shown_s and now_s - self._shown_s[0] >= CALM_S:
+            self._shown_s.popleft()
+        free = max(0, most - len(self._shown_s))
+        counts = free > 0 and now_s - self._counted_s >= CALM_S and (self._held > 0 or len(events) > free)
+        shown, held = events[: free - counts], events[free - counts :]
+        toasts = [_toast(event) for event in shown]
+        self._held += len(held)
+        self._held_level = max((self._held_level, *(event.severity for event in held)), key=lambda level: level.weight)
+        if counts:
             words = f"{self._held} more event{'' if self._held == 1 else 's'}: press 4"
             toasts.append(Toast("Events", words, _LEVELS[self._held_level]))
             self._held, self._held_level, self._counted_s = 0, Severity.INFO, now_s
+        self._shown_s.extend([now_s] * len(toasts))
         return toasts
-
-    def _is_calm(self, now_s: float) -> bool:
-        return len(self._shown_s) < BURST or now_s - self._shown_s[0] >= CALM_S
 
 
 def _toast(event: Event) -> Toast:
     level = "information" if event.active is False else _LEVELS[event.severity]
-    return Toast(f"{event.device or event.key}  {event.rule or event.kind}", event_words(event), level)
+    # The name of the rule stands in the title already.
+    words = event_words(event).removeprefix(f"{event.rule}: ")
+    return Toast(f"{event.device or event.key}  {event.rule or event.kind}", words, level)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets._toast import Toast
 
 from hwdash.client.fake import FakeClient
 from hwdash.core.config import DashboardConfig
@@ -186,6 +187,18 @@ async def test_an_alert_is_a_toast_and_a_bell(monkeypatch: pytest.MonkeyPatch) -
         await shown(pilot, "[/x][red]97 °C")
         assert len(rung) == 1
         assert len(app._notifications) == 1
+
+
+async def test_toasts_leave_most_of_a_small_terminal_free() -> None:
+    async with opened((), keys=(), size=(80, 24)) as (pilot, client, app):
+        await shown(pilot, "gpu0")
+        news = tuple(alert(0, number=number) for number in range(1, 9))
+        client.snapshots.append(replace(mixed_snapshot(2), events=news))
+        await shown(pilot, "7 more events: press 4")
+        toasts = app.screen.query(Toast)
+        assert len(toasts) == 2
+        assert all(toast.outer_size.height == 2 and toast.outer_size.width <= 40 for toast in toasts)
+        assert "memory temperature 97 °C, above" in text(app)
 
 
 @pytest.mark.parametrize("size", [(40, 12), (20, 3), (300, 80), (10, 1), (79, 23), (60, 10)], ids=str)

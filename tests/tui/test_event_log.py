@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hwdash.core.event import AlertAction, Event, EventKind, Severity
 from hwdash.core.replay import ReplayState
 from hwdash.core.snapshot import Snapshot
-from hwdash.tui.announcer import BURST, CALM_S, Announcer
+from hwdash.tui.announcer import CALM_S, MOST, MOST_LOW, Announcer
 from hwdash.tui.event_filter import EventFilter
 from hwdash.tui.event_log import EventLog
 from tests.tui.occurrence import alert, past_events, reported
@@ -123,13 +123,25 @@ def test_a_storm_is_a_few_toasts_and_counts() -> None:
     announcer.take(with_events(), 0.0, looking=False)
     storm = [replace(alert(0, number=number), words=f"alert {number}") for number in range(1, 101)]
     first = announcer.take(with_events(*storm[:50]), 1.0, looking=True)
-    assert len(first.toasts) == BURST + 1
+    assert len(first.toasts) == MOST
     assert first.toasts[-1].words == "47 more events: press 4"
     later = [announcer.take(with_events(*storm[: 50 + 10 * step]), 1.0 + step, looking=True) for step in range(1, 5)]
     assert [len(item.toasts) for item in later] == [0, 0, 0, 0]
     calm = announcer.take(with_events(), 1.0 + CALM_S, looking=True)
     assert [toast.words for toast in calm.toasts] == ["40 more events: press 4"]
     assert announcer.unseen == 0
+
+
+def test_a_low_terminal_has_room_for_two_toasts() -> None:
+    announcer = Announcer(EventLog())
+    announcer.take(with_events(), 0.0, looking=False)
+    news = [alert(0, number=number) for number in range(1, 7)]
+    two = announcer.take(with_events(*news[:2]), 1.0, looking=True, most=MOST_LOW)
+    assert [toast.words for toast in two.toasts] == ["memory temperature 97 °C, above 95 °C for 30 s"] * 2
+    assert not announcer.take(with_events(*news[:3]), 2.0, looking=True, most=MOST_LOW).toasts
+    later = announcer.take(with_events(*news), 1.0 + CALM_S, looking=True, most=MOST_LOW)
+    assert [toast.title for toast in later.toasts] == ["gpu2  hot-memory", "Events"]
+    assert later.toasts[-1].words == "3 more events: press 4"
 
 
 def test_only_what_asks_for_it_is_announced() -> None:
