@@ -48,15 +48,13 @@ class ReplaySource:
 
     @property
     def problem(self) -> str:
-        """What the source said when it was recorded, and what is wrong with the recording itself."""
+        """What the source said when it was recorded."""
         return self._problem
 
     def discover(self) -> Sequence[Device]:
         """The devices of the present snapshot, in the recorded order."""
         frame = self._frame(self._clock.place)[1]
         problems = [source.problem for source in frame.snapshot.sources if source.name == self.name and source.problem]
-        if self._others is not None and self._recording.problem:
-            problems.append(self._recording.problem)
         self._problem = "; ".join(problems)
         return tuple(replace(status.device, id="") for status in frame.snapshot.devices if self._is_own(status.device))
 
@@ -105,15 +103,44 @@ class ReplaySource:
         )
 
 
-def replay_sources(recording: Recording, clock: ReplayClock) -> tuple[ReplaySource, ...]:
-    """A source for each one that the recorded session had, in its order."""
+class RecordingSource:
+    """The recording itself, in a list of sources: it has no devices, and tells what is wrong with the file."""
+
+    name = "recording"
+    per_device = False
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the recording, as far as it has been read."""
+        return self._recording.problem
+
+    def discover(self) -> Sequence[Device]:
+        """None."""
+        return ()
+
+    def read(self, key: str, fresh: bool = False) -> Sample:
+        """Raises `DeviceLost`."""
+        raise DeviceLost("a recording is no device")
+
+    def close(self) -> None:
+        """Let the recording go, also while it is still being read."""
+        self._recording.close()
+
+
+def replay_sources(recording: Recording, clock: ReplayClock) -> tuple[ReplaySource | RecordingSource, ...]:
+    """A source for each one that the recorded session had, in its order, and last the recording itself."""
     snapshot = recording.frame(0).snapshot
     names = dict.fromkeys(source.name for source in snapshot.sources)
     names |= dict.fromkeys(status.device.source for status in snapshot.devices)
+    names.pop(RecordingSource.name, None)  # of a replay that was recorded
     first, *rest = list(names) or ["replay"]
     return (
         ReplaySource(recording, clock, first, others=frozenset(rest)),
         *(ReplaySource(recording, clock, name) for name in rest),
+        RecordingSource(recording),
     )
 
 

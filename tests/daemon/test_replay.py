@@ -335,7 +335,9 @@ async def test_a_recording_that_was_cut_off_says_so(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     async with replaying(path) as service:
         await service.snapshot()
-        assert any("ends in the middle" in problem for problem in service.status().problems)
+        (problem,) = service.status().problems
+        assert problem.startswith(f"recording: {path}")
+        assert "ends in the middle" in problem
 
 
 @asynccontextmanager

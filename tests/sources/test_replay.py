@@ -46,7 +46,9 @@ class Playing:
 
     @property
     def source(self) -> ReplaySource:
-        return self.sources[0]
+        source = self.sources[0]
+        assert isinstance(source, ReplaySource)
+        return source
 
     def tick(self, seconds: float = 1.0) -> float:
         """A snapshot was made, and it is time for the next; the place that it will show."""
@@ -205,7 +207,7 @@ def test_a_device_that_tells_no_throttle_reasons_has_no_flags(tmp_path: Path) ->
 def test_each_source_has_its_own_devices(tmp_path: Path) -> None:
     cpu = replace(fake_gpu(9), key="cpu:1", kind=DeviceKind.CPU, source="host", id="cpu0", visible_as=None)
     playing = Playing(tmp_path, [snapshot(0.0, status(0.0), status(0.0, cpu))])
-    assert [source.name for source in playing.sources] == ["fake", "host"]
+    assert [source.name for source in playing.sources] == ["fake", "host", "recording"]
     assert [[device.key for device in source.discover()] for source in playing.sources] == [[KEY], ["cpu:1"]]
 
 
