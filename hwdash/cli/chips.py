@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ from hwdash.core.device import Device
 from hwdash.core.errors import UsageError
 from hwdash.core.format import absent_text, reading_text
 from hwdash.core.paths import paths_from
-from hwdash.core.reading import Absent
 from hwdash.core.text import sanitise_line
 from hwdash.core.wire import to_wire
 
@@ -119,16 +118,23 @@ def _check_lines(check: ProfileCheck) -> Iterator[str]:
             yield f"  problem: {instance.problem}"
         if device is None:
             continue
-        rows = [("identity", name, value, "") for name, value in _facts(device)]
-        rows += [
-            ("limit", name, reading_text(metric, value), "")
-            for name, metric in _LIMITS.items()
-            if (value := getattr(device.limits, name)) is not None
-        ]
-        rows += [(finding.kind, finding.name, *_value(finding, check)) for finding in instance.findings]
-        yield from (f"  {line}" for line in table_text(("PART", "NAME", "VALUE", "FILE"), rows).splitlines())
+        rows = _rows(device, instance.findings, check)
+        header = ("PART", "NAME", "VALUE", "FROM", "FILE")
+        yield from (f"  {line}" for line in table_text(header, rows).splitlines())
         for fault in sample.faults if sample is not None else ():
             yield f"  {fault.level}: {fault.words}"
+
+
+def _rows(device: Device, findings: Sequence[Finding], check: ProfileCheck) -> Iterator[tuple[str, ...]]:
+    """The parts of a profile in their order: what was found, what the file says, and the file or why there is nothing."""
+    found = [(finding.kind, finding.name, *_cells(finding, check)) for finding in findings]
+    yield from (("identity", name, value, "", "") for name, value in _facts(device))
+    yield from (row for row in found if row[0] in ("identity", "status"))
+    told = {row[1] for row in found if row[0] == "limit"}
+    for name, metric in _LIMITS.items():
+        if name not in told and (value := getattr(device.limits, name)) is not None:
+            yield "limit", name, reading_text(metric, value), "", ""
+    yield from (row for row in found if row[0] not in ("identity", "status"))
 
 
 def _facts(device: Device) -> Iterator[tuple[str, str]]:
@@ -141,14 +147,13 @@ def _facts(device: Device) -> Iterator[tuple[str, str]]:
         yield "runtime", device.runtime.url or f"torch {device.runtime.torch_device}"
 
 
-def _value(finding: Finding, check: ProfileCheck) -> tuple[str, str]:
-    """What was found, and the file; where there was none, or several, what the profile looks for."""
+def _cells(finding: Finding, check: ProfileCheck) -> tuple[str, str, str]:
+    """The value, the text that it comes from, and the file; for what is absent also why."""
     note = f" ({finding.note})" if finding.note else ""
-    text = finding.text if finding.absent is None else f"n/a: {absent_text(finding.absent)}"
-    part = f"{finding.kind} {finding.name}"
-    sought = check.looked.get(part, "")
-    if finding.absent is None and part in check.reduced:
-        return f"{text}{note}", sought
-    if not finding.path and sought and finding.absent is Absent.NOT_SUPPORTED:
-        return f"{text}{note}", f"nothing at {sought}"
-    return f"{text}{note}", finding.path or sought or "-"
+    sought = check.looked.get(part := f"{finding.kind} {finding.name}", "")
+    if finding.absent is None:
+        file = sought if part in check.reduced else finding.path or sought
+        return f"{finding.text}{note}", finding.raw, file or "-"
+    place = finding.path or ("" if finding.why else sought and f"nothing at {sought}")
+    why = ": ".join(text for text in (place, finding.why) if text)
+    return f"n/a: {absent_text(finding.absent)}{note}", "", why or "-"

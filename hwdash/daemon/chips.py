@@ -10,9 +10,10 @@ from hwdash.core.clock import SYSTEM_CLOCK
 from hwdash.core.device import DeviceKind
 from hwdash.core.errors import UsageError
 from hwdash.core.text import sanitise_line
-from hwdash.sources.chips.check import Finding, InstanceReport, examine
+from hwdash.sources.chips.check import InstanceReport, examine
 from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.finder import Finder
+from hwdash.sources.chips.finding import Finding
 from hwdash.sources.chips.folder import BUILTIN
 from hwdash.sources.chips.loader import load_profiles, read_profile
 from hwdash.sources.chips.place import expand

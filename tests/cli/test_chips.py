@@ -109,8 +109,9 @@ def test_check_prints_each_value_and_its_file(chip: Path, tmp_path: Path, capsys
     lines = {tuple(line.split()[:2]): line.split(maxsplit=2)[2:] for line in out.out.splitlines() if line}
     assert out.out.splitlines()[2] == "ACME A1 at /sys/class/acme/acme0"
     assert lines["identity", "key"] == ["acme:A1-7"]
-    assert lines["metric", "temperature_c"][0].split() == ["62", "°C", "/sys/class/acme/acme0/temp"]
-    assert lines["metric", "power_w"][0].split() == ["n/a:", "not", "supported", "/sys/class/acme/acme0/power"]
+    assert lines["metric", "temperature_c"][0].split() == ["61.5", "°C", "'61500'", "/sys/class/acme/acme0/temp"]
+    words = "n/a: not supported /sys/class/acme/acme0/power: there is no such file"
+    assert " ".join(lines["metric", "power_w"][0].split()) == words
     assert out.err == ""
 
 
@@ -120,7 +121,8 @@ def test_check_as_json(chip: Path, tmp_path: Path, capsys: Captured) -> None:
     out = capsys.readouterr()
     (instance,) = json.loads(out.out)["instances"]
     found = {finding["name"]: finding for finding in instance["findings"]}
-    assert (found["temperature_c"]["value"], found["temperature_c"]["text"]) == (61.5, "62 °C")
+    assert (found["temperature_c"]["value"], found["temperature_c"]["text"]) == (61.5, "61.5 °C")
+    assert (found["temperature_c"]["raw"], found["power_w"]["why"]) == ("'61500'", "'much' is not a number")
     assert (found["power_w"]["absent"], found["power_w"]["path"]) == ("bad_value", "/sys/class/acme/acme0/power")
     assert instance["device"]["key"] == "acme:A1-7"
 
@@ -200,6 +202,7 @@ def test_a_link_that_leads_out_of_sys_is_not_followed(chip: Path, tmp_path: Path
     (instance,) = json.loads(capsys.readouterr().out)["instances"]
     found = {finding["name"]: finding for finding in instance["findings"]}
     assert "value" not in found["temperature_c"]
+    assert found["temperature_c"]["why"] == "the link leads to /etc/secret, outside /sys and /proc/driver"
     assert found["power_w"]["value"] == 43.0
 
 

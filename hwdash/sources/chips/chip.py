@@ -74,6 +74,16 @@ class Chip:
         """The facts as of the newest `describe`; None before the first, and once the directory is no such device."""
         return self._described
 
+    @property
+    def place(self) -> Place:
+        """Where the files of the newest `read` are."""
+        return self._place
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What the device said of itself at the newest `describe`."""
+        return self._facts
+
     def outdate(self) -> None:
         """Have the next `read` of the device, once it is awake, describe it anew."""
         self._outdated = True
@@ -92,9 +102,9 @@ class Chip:
         self._described = describe(self.profile, place, self._facts, files, awake=awake)
         return self._described
 
-    def read(self, key: str) -> Sample:
-        """One sample under *key*. Raises `DeviceLost`."""
-        files, taken_at = FileReads(self._tree, self._clock), self._clock.now()
+    def read(self, key: str, files: FileReads | None = None) -> Sample:
+        """One sample under *key*, through *files* where the caller wants to see what was read. Raises `DeviceLost`."""
+        files, taken_at = files or FileReads(self._tree, self._clock), self._clock.now()
         if not self._tree.is_folder(self.folder):
             self._rest(Absent.DEVICE_LOST)
             self._outdated = True  # another device may come to be there

@@ -51,6 +51,10 @@ class Figure:
         """Every file of the number."""
         return tuple(path for way in self._ways for path in way.paths)
 
+    def way(self, path: str) -> tuple[Origin, tuple[str, ...]]:
+        """The origin that *path* belongs to, with all its files; one without files when there is none."""
+        return next(((way.origin, way.paths) for way in self._ways if path in way.paths), (Origin(()), ()))
+
     def aim(self, place: Place, files: FileReads, facts: Mapping[str, str]) -> None:
         """Find the files at *place*; *facts* choose among declared constants."""
         declared = self._number.declared
