@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from hwdash.cli.playback import add_playback, playback_of
 from hwdash.cli.settings import load_config, with_client
 from hwdash.client.client import Client
 from hwdash.core.config import Config, check_interval
+from hwdash.core.errors import HwdashError
 from hwdash.core.format import duration_text
 from hwdash.core.paths import paths_from
 from hwdash.core.wire import to_wire
@@ -90,6 +92,9 @@ async def show_status(client: Client, as_json: bool) -> int:
 
 
 async def _stop(client: Client) -> int:
+    watchers = 0
+    with contextlib.suppress(HwdashError):  # what cannot say how it is can be stopped all the same
+        watchers = (await client.status()).watchers
     await client.stop()
-    print("stopped")
+    print("stopped; an open dashboard starts a daemon of its own" if watchers else "stopped")
     return 0

@@ -53,6 +53,7 @@ class FakeClient:
         self.replay_state: ReplayState | None = None
         self.replay_requests: list[ReplayRequest] = []
         self.stopped = False
+        self.watchers = 0
         self.closed = False
 
     def _check(self) -> None:
@@ -62,7 +63,7 @@ class FakeClient:
     async def status(self) -> DaemonStatus:
         """A fixed status."""
         self._check()
-        return DaemonStatus(1, "0", 1.0, self.snapshots[-1].interval_s, "/fake.sock", None, ())
+        return DaemonStatus(1, "0", 1.0, self.snapshots[-1].interval_s, "/fake.sock", None, (), watchers=self.watchers)
 
     async def snapshot(self) -> Snapshot:
         """The last of the snapshots."""

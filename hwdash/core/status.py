@@ -35,7 +35,7 @@ class WorkerStatus:
 class DaemonStatus:
     """The daemon's own state. ``listen`` is its TCP address, None while it only has its socket.
 
-    ``problems`` are sentences about what is degraded (a source without permission, a store that cannot write).
+    ``watchers`` are the open streams of snapshots: each dashboard has one. ``problems`` are sentences about what is degraded (a source without permission, a store that cannot write).
     """
 
     pid: int
@@ -48,3 +48,4 @@ class DaemonStatus:
     owned: bool = False
     default_model: str = ""
     problems: tuple[str, ...] = ()
+    watchers: int = 0

@@ -75,6 +75,10 @@ class Frame:
 
 
 async def _events(service: Service, frame: Frame) -> AsyncGenerator[bytes, None]:
-    async with aclosing(service.snapshots.subscribe()) as snapshots:
-        async for snapshot in snapshots:
-            yield frame.of(snapshot)
+    service.watchers += 1
+    try:
+        async with aclosing(service.snapshots.subscribe()) as snapshots:
+            async for snapshot in snapshots:
+                yield frame.of(snapshot)
+    finally:
+        service.watchers -= 1

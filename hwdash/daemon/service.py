@@ -65,6 +65,8 @@ class Identity:
 class Service:
     """Everything that a client can ask for. ``snapshots`` carries ranked snapshots; ``stopping`` ends all streams.
 
+    ``watchers`` counts the clients that are sent every snapshot; whoever sends them keeps it.
+
     ``failure`` is done, with its exception, when a background task has crashed. *events* is what the monitor tells;
     alerts are added to it here. While a *player* plays a recording, no alert leaves the machine.
     """
@@ -83,6 +85,7 @@ class Service:
     ) -> None:
         self.snapshots: Broadcast[Snapshot] = Broadcast()
         self.stopping = asyncio.Event()
+        self.watchers = 0
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._monitor = monitor
         self._engine = engine
@@ -162,6 +165,7 @@ class Service:
             owned=self._identity.owned,
             default_model=self.default_model,
             problems=tuple(problems),
+            watchers=self.watchers,
         )
 
     async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:

@@ -262,6 +262,10 @@ def test_status_and_stop_start_no_daemon(client: FakeClient, capsys: pytest.Capt
     assert client.launched is False  # type: ignore[attr-defined]
     assert main(["stop"]) == 0
     assert client.stopped
+    assert capsys.readouterr().out == "stopped\n"
+    client.watchers = 1
+    assert main(["stop"]) == 0
+    assert capsys.readouterr().out == "stopped; an open dashboard starts a daemon of its own\n"
 
 
 def test_the_dashboard_wants_a_terminal(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:

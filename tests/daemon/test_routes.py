@@ -110,6 +110,17 @@ async def test_a_client_that_leaves_stops_its_pull() -> None:
         await until(lambda: daemon.models.pull_closed)
 
 
+async def test_who_watches_is_counted() -> None:
+    async with living(FakeSource([fake_gpu()])) as daemon:
+        streams = [daemon.client.stream(), daemon.client.stream()]
+        for number, stream in enumerate(streams, start=1):
+            await anext(stream)
+            assert (await daemon.client.status()).watchers == number
+        for stream in streams:
+            await stream.aclose()
+        await until(lambda: daemon.service.status().watchers == 0)
+
+
 async def test_stop_is_passed_on() -> None:
     async with living() as daemon:
         assert (await daemon.ask("POST", "/api/v1/stop"))[0] == 202
