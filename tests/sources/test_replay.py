@@ -208,7 +208,7 @@ def test_each_source_has_its_own_devices(tmp_path: Path) -> None:
     cpu = replace(fake_gpu(9), key="cpu:1", kind=DeviceKind.CPU, source="host", id="cpu0", visible_as=None)
     playing = Playing(tmp_path, [snapshot(0.0, status(0.0), status(0.0, cpu))])
     assert [source.name for source in playing.sources] == ["fake", "host", "recording"]
-    assert [[device.key for device in source.discover()] for source in playing.sources] == [[KEY], ["cpu:1"]]
+    assert [[device.key for device in source.discover()] for source in playing.sources] == [[KEY], ["cpu:1"], []]
 
 
 def test_what_came_later_is_found_later(tmp_path: Path) -> None:
