@@ -32,13 +32,14 @@ class _Watch:
     """One rule on one device.
 
     ``turning_s`` is since when the condition is other than ``active`` says, with the time in which it was not known
-    taken out. ``told`` is true while an event has told of the spell that goes on; ``withheld`` counts the spells
+    taken out; ``holding_s`` since when it has held at every look, likewise. ``told`` is true while an event has told of the spell that goes on; ``withheld`` counts the spells
     that none told of, since ``told_at_s``.
     """
 
     device: Device
     active: bool = False
     turning_s: float | None = None
+    holding_s: float | None = None
     began_s: float = 0.0
     told: bool = False
     told_at_s: float | None = None
@@ -128,7 +129,13 @@ def _step(rule: AlertRule, watch: _Watch, found: _Finding, at_s: float, at: date
     if watch.unknown_s is not None:
         if watch.turning_s is not None:
             watch.turning_s += at_s - watch.unknown_s
+        if watch.holding_s is not None:
+            watch.holding_s += at_s - watch.unknown_s
         watch.unknown_s, watch.unknown_told = None, False
+    if not found.holds:
+        watch.holding_s = None
+    elif watch.holding_s is None:
+        watch.holding_s = at_s
     if found.holds is watch.active:
         watch.turning_s = None
         return _begin(rule, watch, found, at_s, at) if watch.active and not watch.told else None
@@ -147,6 +154,8 @@ def _step(rule: AlertRule, watch: _Watch, found: _Finding, at_s: float, at: date
 def _begin(rule: AlertRule, watch: _Watch, found: _Finding, at_s: float, at: datetime) -> Event | None:
     if watch.told_at_s is not None and at_s - watch.told_at_s < rule.every_s:
         return None
+    if watch.holding_s is None or at_s - watch.holding_s + _JITTER_S < rule.for_s:
+        return None  # a spell that was held back is told of when it holds in its own right
     words = f"{rule.name}: {found.words}"
     if (held_s := at_s - watch.began_s) >= 1.0:
         words += f" for {duration_text(held_s)}"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hwdash.core.alert import AlertRule
@@ -202,6 +202,11 @@ def test_rules_are_for_the_devices_that_they_name() -> None:
 SEEN = st.tuples(st.sampled_from([True, False, None]), st.floats(0.1, 40.0))
 
 
+@example(
+    [(True, 5.0), (True, 1.0), (False, 5.0), (False, 1.0), (True, 13.0), (True, 40.0), (False, 40.0), (True, 1.0)],
+    5.0,
+    100.0,
+)
 @given(st.lists(SEEN, max_size=60), st.sampled_from([0.0, 5.0, 60.0]), st.sampled_from([0.0, 100.0]))
 def test_any_course_of_things(course: list[tuple[bool | None, float]], for_s: float, every_s: float) -> None:
     play = Play(AlertRule("a", "memory_temperature_c", above=95.0, for_s=for_s, every_s=every_s))
