@@ -12,6 +12,8 @@ from hwdash.sources.chips.template import ROOTS
 from hwdash.sources.sysfs import ReadFailure, Tree
 
 _ALLOWED = " and ".join(f"/{root}" for root in ROOTS)
+_LIKE = 0.75
+"""How much alike two names of files are of which one may be meant for the other."""
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -63,7 +65,7 @@ def _missing(full: str, base: str) -> str:
         names = os.listdir(folder)  # noqa: PTH208
     except OSError:
         return f"there is no directory {_below(base, folder)}"
-    close = difflib.get_close_matches(name, names[:1000], 1, 0.6)
+    close = difflib.get_close_matches(name, names[:1000], 1, _LIKE)
     return "there is no such file" + (f"; did you mean {close[0]}?" if close else "")
 
 

@@ -115,24 +115,31 @@ def _limits(chip: Chip, limits: Limits, files: FileReads, ask: Inquiry) -> Itera
     for name, number in numbers.items():
         value = getattr(limits, name)
         if value is None:
-            why = ask.number(number) or "its value is not plausible; is the unit right?"
-            yield Finding("limit", name, absent=Absent.BAD_VALUE, path=_shown_path(ask.tried(number)), why=why)
+            read = ask.value(number)
+            absent = read if isinstance(read, Absent) else Absent.BAD_VALUE
+            why = implausible(read, LIMITS[name]) if is_present(read) else ask.number(number)
+            yield Finding("limit", name, absent=absent, path=_shown_path(ask.tried(number)), why=why)
         else:
             text, path = exact_text(LIMITS[name], value), _shown_path(ask.tried(number))
             note = "declared" if number.declared is not None else ""
             yield Finding("limit", name, text, None, path, note, value, ask.raw(number))
     for name, metric in beside.items():
-        value = getattr(limits, name)
-        assert metric.limit is not None
-        path = ask.beside(metric.number, metric.limit.suffix)
-        if value is None:
-            why = ask.file(path) if path and isinstance(files.text(path), Absent) else "it says no plausible limit"
-            yield Finding("limit", name, absent=Absent.BAD_VALUE, path=_shown_path(path), why=why)
-        else:
-            text = exact_text(LIMITS[name], value)
-            said = files.first(path, None) if path else ""
-            raw = "" if isinstance(said, Absent) else quoted(said, 24)
-            yield Finding("limit", name, text, None, _shown_path(path), value=value, raw=raw)
+        yield _beside(name, metric, getattr(limits, name), files, ask)
+
+
+def _beside(name: str, metric: Metric, value: float | None, files: FileReads, ask: Inquiry) -> Finding:
+    """The limit *name* of a device, from the file beside that of *metric*."""
+    assert metric.limit is not None
+    path = ask.beside(metric.number, metric.limit.suffix)
+    said = files.first(path, None) if path else Absent.NOT_SUPPORTED
+    if isinstance(said, Absent):
+        why = ask.file(path) if path else ask.number(metric.number)
+        return Finding("limit", name, absent=said, path=_shown_path(path), why=why)
+    if value is None:
+        why = f"{quoted(said)} is no plausible limit; is the unit right?"
+        return Finding("limit", name, absent=Absent.BAD_VALUE, path=_shown_path(path), why=why)
+    text = exact_text(LIMITS[name], value)
+    return Finding("limit", name, text, None, _shown_path(path), value=value, raw=quoted(said, 24))
 
 
 def _metrics(chip: Chip, sample: Sample, ask: Inquiry) -> Iterator[Finding]:

@@ -161,6 +161,7 @@ identity = { name = { path = "nam" }, key = { path = "sn" }, vendor = "Toys" }
 power_w = { path = "p_in", unit = "W", max = { suffix = "_max" } }
 [limits]
 temperature_slowdown_c = { path = "slow", unit = "m°C" }
+temperature_shutdown_c = { path = "off", unit = "°C" }
 clock_hz = "1500MHz"
 [[memory]]
 id = "m"
@@ -172,12 +173,21 @@ id = "power_cap"
 [processes]
 pids = { path = "pids" }
 """
-    files: dict[str, str | bytes | None] = {"p_in": "12.5", "slow": "x", "used": "2048", "total": "1000", "flag": "y"}
+    files: dict[str, str | bytes | None] = {
+        "p_in": "12.5",
+        "slow": "x",
+        "off": "90000",
+        "used": "2048",
+        "total": "1000",
+        "flag": "y",
+    }
     found = checked(tmp_path, rules, files)
     assert found["identity name"].why == "there is no such file"
     assert found["identity key"].why == "there is no such file; the directory's name stands in for it"
     assert "identity vendor" not in found
     assert found["limit temperature_slowdown_c"].why == "'x' is not a number"
+    assert found["limit temperature_shutdown_c"].why == "90000 °C is not plausible; is the unit right?"
+    assert found["limit power_w"].absent is Absent.NOT_SUPPORTED
     assert found["limit power_w"].why == "there is no such file"
     assert (found["limit clock_hz"].text, found["limit clock_hz"].note) == ("1500 MHz", "declared")
     assert (found["metric power_w"].text, found["metric power_w"].raw) == ("12.5 W", "'12.5'")
