@@ -68,6 +68,9 @@ def unsuitable(status: DeviceStatus) -> tuple[str, ...]:
     if status.readings and set(status.readings.values()) == {Absent.TIMED_OUT}:
         return ("its driver does not answer",)
     if not status.device.capabilities.inference:
+        runtime = status.device.runtime
+        if runtime is not None and runtime.module is not None:
+            return (f"{runtime.module}, by which torch computes on it, is not installed",)
         return ("hwdash cannot run models on it",)
     return ()
 

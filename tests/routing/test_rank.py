@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwdash.core.device import Capabilities, Device, DeviceKind, MemoryPool
+from hwdash.core.device import Capabilities, Device, DeviceKind, MemoryPool, Runtime
 from hwdash.core.errors import UsageError
 from hwdash.core.health import Health, HealthState
 from hwdash.core.ranking import ExcludedDevice, RankedDevice
@@ -214,3 +214,9 @@ def test_above_its_slowdown_temperature_a_device_is_as_good_as_throttled() -> No
     found = rank(snapshot_of(hot, warm)).ranked
     assert [item.device for item in found] == ["gpu1", "gpu0"]
     assert found[1].parts["health"] == 0.5
+
+
+def test_a_chip_without_its_module_says_what_is_missing() -> None:
+    chip = device_status("npu0", inference=False)
+    chip = replace(chip, device=replace(chip.device, runtime=Runtime("hpu", "vendor.torch")))
+    assert rank(snapshot_of(chip)).excluded[0].why == ("vendor.torch, by which torch computes on it, is not installed",)

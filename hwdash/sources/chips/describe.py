@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 
-from hwdash.core.device import Capabilities, Device, Limits
+from hwdash.core.device import Capabilities, Device, Limits, Runtime
 from hwdash.core.reading import is_present
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.fact import first_text, text_of, texts_of
@@ -36,6 +37,7 @@ def describe(profile: Profile, place: Place, facts: Mapping[str, str], files: Fi
     computing = profile.computing
     visible_as = _visible_as(computing, place, files) if computing is not None else None
     pinned = computing is not None and (computing.visible_as is None or visible_as is not None)
+    runtime = computing.runtime if computing is not None and pinned else None
     abilities = profile.abilities
     dtypes = abilities.dtypes
     if awake and abilities.dtypes_from is not None:
@@ -49,12 +51,21 @@ def describe(profile: Profile, place: Place, facts: Mapping[str, str], files: Fi
         source=f"chips:{profile.id}",
         driver=facts["driver"] or None,
         pci=facts["pci"] or None,
-        capabilities=Capabilities(None, dtypes, int(units) if units and units < 1e9 else None, inference=pinned),
+        capabilities=Capabilities(
+            None, dtypes, int(units) if units and units < 1e9 else None, inference=can_compute(runtime)
+        ),
         limits=_limits(profile, place, facts, files) if awake else Limits(),
         visible_as=visible_as,
         firmware=facts["firmware"] or None,
-        runtime=computing.runtime if computing is not None and pinned else None,
+        runtime=runtime,
     )
+
+
+def can_compute(runtime: Runtime | None) -> bool:
+    """True when the embedded engine can use *runtime*: torch, with the package of its module installed here."""
+    if runtime is None or runtime.torch_device is None:
+        return False
+    return runtime.module is None or importlib.util.find_spec(runtime.module.partition(".")[0]) is not None
 
 
 def _visible_as(computing: Computing, place: Place, files: FileReads) -> str | None:

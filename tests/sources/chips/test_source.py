@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwdash.core.clock import ManualClock
+from hwdash.core.device import Runtime
 from hwdash.core.process import DeviceProcess
 from hwdash.core.reading import Absent, is_present
 from hwdash.core.sample import FaultLevel
 from hwdash.core.throttle import ThrottleReason
 from hwdash.sources.chips.check import examine
+from hwdash.sources.chips.describe import can_compute
 from hwdash.sources.chips.loader import parse_profile
 from hwdash.sources.chips.source import ChipSource
 from hwdash.sources.source import DeviceLost, SourceUnavailable
@@ -292,12 +294,26 @@ def test_runtime_and_abilities(tmp_path: Path) -> None:
         ("fp16", "int8"),
         24,
     )
-    assert device.capabilities.inference
+    assert not device.capabilities.inference, "its module is not installed"
     assert device.runtime is not None
     assert device.runtime.torch_device == "toy"
     assert (device.limits.temperature_slowdown_c, device.limits.temperature_shutdown_c) == (90.0, 95.0)
     assert [(fault.code, fault.level) for fault in bench.read().faults] == [("warm_margin", FaultLevel.WARNING)]
     assert not bench.read({"sys/class/toy/toy0/t": "60"}).faults
+
+
+@pytest.mark.parametrize(
+    ("runtime", "able"),
+    [
+        (None, False),
+        (Runtime("toy"), True),
+        (Runtime("toy", "json.decoder"), True),
+        (Runtime("toy", "no_such_vendor.torch"), False),
+        (Runtime(url="http://127.0.0.1:8000/v1"), False),
+    ],
+)
+def test_what_the_engine_can_compute_on(runtime: Runtime | None, able: bool) -> None:
+    assert can_compute(runtime) is able
 
 
 def test_without_a_runtime_there_is_no_inference(tmp_path: Path) -> None:
