@@ -117,6 +117,8 @@ def throttling(
     elapsed = _elapsed(previous, sample)
     counted = sample.throttle_seconds
     before = previous.throttle_seconds if previous is not None else counted
+    if previous is not None and known and not counts and _same_reasons(previous, sample):
+        return _gone_on(known, before, counted, elapsed)
     found = sample.throttle_known.union(counted, active, _UNKNOWN if unknown else _NONE)
     activities = []
     for place, reason in enumerate(_ordered(found)):
@@ -140,6 +142,32 @@ def throttling(
             activities.append(same)
         else:
             activities.append(ThrottleActivity(reason, flag, duty, detail, seconds))
+    return tuple(activities)
+
+
+def _same_reasons(previous: Sample, sample: Sample) -> bool:
+    """The same reasons are told of, by the same flags and counters; only seconds may have moved."""
+    return (
+        previous.throttle_flags == sample.throttle_flags
+        and previous.throttle_known == sample.throttle_known
+        and previous.unknown_flags is None is sample.unknown_flags
+        and previous.throttle_seconds.keys() == sample.throttle_seconds.keys()
+    )
+
+
+def _gone_on(
+    known: tuple[ThrottleActivity, ...],
+    before: Mapping[ThrottleReason, float],
+    counted: Mapping[ThrottleReason, float],
+    elapsed: float,
+) -> tuple[ThrottleActivity, ...]:
+    """*known* with the seconds of now, the commonest case, in few steps."""
+    activities = []
+    for item in known:
+        seconds = counted.get(item.reason)
+        duty = None if seconds is None else _duty(before[item.reason], seconds, elapsed)
+        same = item.seconds == seconds and item.duty == duty
+        activities.append(item if same else ThrottleActivity(item.reason, item.active, duty, item.detail, seconds))
     return tuple(activities)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import TypeVar
 
 from hwdash.core.clock import SYSTEM_CLOCK
 from hwdash.core.device import Device
+from hwdash.core.reading import Absent
 from hwdash.core.sample import Sample
 from hwdash.core.text import sanitise_line
 from hwdash.monitor.mailbox import Letter, Mailbox
@@ -19,6 +20,9 @@ from hwdash.sources.source import DeviceLost, Source, SourceUnavailable
 R = TypeVar("R")
 
 log = logging.getLogger(__name__)
+
+_ABSURD = 1e20
+"""No metric reaches this in its base unit; a source that keeps to `hwdash.core.metric.BOUNDS` is stricter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def close(source: Source) -> None:
 def _read_one(source: Source, key: str, fresh: bool) -> Outcome:
     started = SYSTEM_CLOCK.monotonic()
     try:
-        sample = source.read(key, fresh)
+        sample = _possible(source.read(key, fresh))
     except DeviceLost as loss:
         return Outcome(key, SYSTEM_CLOCK.monotonic() - started, lost=sanitise_line(str(loss)) or "the device is gone")
     except TimeoutError as silence:
@@ -106,6 +110,21 @@ def _read_one(source: Source, key: str, fresh: bool) -> Outcome:
     except Exception as error:  # noqa: BLE001 - a driver may raise anything; logged where it is received
         return Outcome(key, SYSTEM_CLOCK.monotonic() - started, error=words_of(error))
     return Outcome(key, SYSTEM_CLOCK.monotonic() - started, sample)
+
+
+def _possible(sample: Sample, low: float = -_ABSURD, high: float = _ABSURD) -> Sample:
+    """*sample* without numbers that cannot be counted with."""
+    numbers = [reading for reading in sample.readings.values() if not isinstance(reading, Absent)]
+    # The sum of numbers of which one is NaN is NaN, and equals nothing.
+    if not numbers or (low < min(numbers) and max(numbers) < high and (total := sum(numbers)) == total):
+        return sample
+    return replace(
+        sample,
+        readings={
+            name: reading if isinstance(reading, Absent) or low < reading < high else Absent.BAD_VALUE
+            for name, reading in sample.readings.items()
+        },
+    )
 
 
 def words_of(error: Exception) -> str:

@@ -25,8 +25,6 @@ EXPECTED = ("utilization", "memory_used_bytes", "memory_total_bytes", "temperatu
 """What any device should tell: the metrics that are absent while it has never answered."""
 
 _MOST_NOTICES = 32
-_ABSURD = 1e20
-"""No metric reaches this in its base unit; a source that keeps to `hwdash.core.metric.BOUNDS` is stricter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +179,6 @@ class Track:
         known = self._sample
         if known is not None and not self.lost and (known is sample or known.monotonic_s == sample.monotonic_s):
             return  # the very same state again, of a clock that stands or a chip that has nothing new
-        sample = _possible(sample)
         if self._heard_flags or self._heard_unknown:
             sample = replace(
                 sample,
@@ -261,18 +258,3 @@ class Track:
             return self._view.readings, self._view.throttle
         names = EXPECTED if self._view is None else self._view.readings
         return dict.fromkeys(names, absent or Absent.TIMED_OUT), ()
-
-
-def _possible(sample: Sample, low: float = -_ABSURD, high: float = _ABSURD) -> Sample:
-    """*sample* without numbers that cannot be counted with."""
-    numbers = [reading for reading in sample.readings.values() if not isinstance(reading, Absent)]
-    # The sum of numbers of which one is NaN is NaN, and equals nothing.
-    if not numbers or (low < min(numbers) and max(numbers) < high and (total := sum(numbers)) == total):
-        return sample
-    return replace(
-        sample,
-        readings={
-            name: reading if isinstance(reading, Absent) or low < reading < high else Absent.BAD_VALUE
-            for name, reading in sample.readings.items()
-        },
-    )

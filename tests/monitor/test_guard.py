@@ -12,6 +12,7 @@ from hwdash.core.device import DeviceKind
 from hwdash.core.health import HealthState
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.snapshot import Snapshot
+from hwdash.core.throttle import ThrottleReason
 from hwdash.monitor.mailbox import Mailbox
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
 from tests.monitor.watching import SHORT_S, gpus, has_state, row, until, watching
@@ -29,13 +30,19 @@ def bad(_: int) -> Mapping[str, Reading]:
 
 
 @pytest.mark.parametrize("per_device", [True, False])
+@pytest.mark.parametrize(
+    ("where", "said"), [("readings", "reading fake:gpu-0 failed"), ("counters", "fake:gpu-0 could not be taken in")]
+)
 async def test_a_sample_that_cannot_be_taken_in_silences_nobody_else_and_itself_only_for_so_long(
-    per_device: bool, caplog: pytest.LogCaptureFixture
+    per_device: bool, where: str, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     script: dict[str, Callable[[int], Mapping[str, Reading]]] = {KEY: plain}
     source = FakeSource(gpus(3), script, per_device=per_device)
     async with watching(source, deadline_s=SHORT_S) as monitor:
-        source.readings[KEY] = bad
+        if where == "readings":
+            source.readings[KEY] = bad
+        else:
+            source.changes[KEY] = {"throttle_seconds": {ThrottleReason.POWER_CAP: "long"}}
         stale = await until(monitor, has_state("gpu0", "stale"))
         assert "reading fails: TypeError: " in row(stale, "gpu0").health.reasons[0]
         assert row(stale, "gpu0").readings["utilization"] is Absent.ERROR
@@ -47,8 +54,9 @@ async def test_a_sample_that_cannot_be_taken_in_silences_nobody_else_and_itself_
         await until(monitor, others_go_on)
         assert await monitor.refresh("fake:gpu-1", 5.0) is not None
         source.readings[KEY] = plain
+        source.changes.clear()
         await until(monitor, has_state("gpu0", "ok"))
-    assert "fake:gpu-0 could not be taken in" in caplog.text
+    assert said in caplog.text
 
 
 async def test_each_letter_is_opened_whatever_another_one_does(caplog: pytest.LogCaptureFixture) -> None:
