@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hwdash.core.text import sanitise_line
 from hwdash.sources.nvml_card import METRICS, Card
 from hwdash.sources.nvml_event import EventWatch
 from hwdash.sources.nvml_facts import SOURCE_NAME, Facts, text_of
+from hwdash.sources.nvml_listed import NOT_LISTED, ListedDevice
 from hwdash.sources.nvml_mig import INSTANCE_METRICS, Instance, Slice, slices_of
 from hwdash.sources.nvml_query import judge
 from hwdash.sources.nvml_session import (
@@ -30,94 +31,13 @@ from hwdash.sources.nvml_session import (
     SessionLost,
     denied,
 )
-from hwdash.sources.nvml_throttle import Throttle
-from hwdash.sources.pace import Pace
 from hwdash.sources.source import DeviceLost, SourceUnavailable
 from hwdash.sources.sysfs import Tree
 
 _logger = logging.getLogger(__name__)
 
-_SETTINGS_S = 30.0
-"""How often what only an operator changes is looked at: the power limit, and whether MIG is on."""
-
-_NOT_LISTED = "the NVIDIA driver no longer lists the GPU"
-
 _CLOSE_PATIENCE_S = 0.05
 """How long a closing source waits for the thread of the events; a longer wait ends behind its back."""
-
-
-class _Known:
-    """A GPU or MIG instance found once: what is known of it, and its reader.
-
-    ``mig`` is true for a partitioned GPU, None for one that cannot be; ``number`` is the instance's, where it is one.
-    The reader belongs to one NVML run and is made by the first read in it. A reader that is dropped while a read uses
-    it is closed when that read is over.
-    """
-
-    def __init__(self, device: Device, uuid: str, pool_id: str, mig: bool | None, number: int | None = None) -> None:
-        self.device = device
-        self.uuid = uuid
-        self.pool_id = pool_id
-        self.mig = mig
-        self.number = number
-        self.settings = Pace(_SETTINGS_S)
-        self._lock = threading.Lock()
-        self._reader: Card | Instance | None = None
-        self._generation = 0
-        self._reads = 0
-        self._dropped: list[Card | Instance] = []
-        self._gone = False
-
-    def drop(self, *, gone: bool = False) -> None:
-        """Forget the reader: the next read makes another; none any more when the device is *gone*."""
-        with self._lock:
-            self._gone |= gone
-            if self._reader is not None:
-                self._dropped.append(self._reader)
-            self._reader = None
-            unused = self._unused()
-        for reader in unused:
-            reader.close()
-
-    def begin(self, generation: int, make: Callable[[_Known], Card | Instance]) -> Card | Instance:
-        """The reader of the NVML run *generation*, by *make* where there is none; to be followed by `end`.
-
-        Raises `DeviceLost` when the device is gone, and what *make* raises.
-        """
-        with self._lock:
-            if self._gone:
-                raise DeviceLost(_NOT_LISTED)
-            reader = self._reader if self._generation == generation else None
-            if reader is not None:
-                self._reads += 1
-                return reader
-        self.drop()
-        reader = make(self)
-        with self._lock:
-            if self._gone:
-                raise DeviceLost(_NOT_LISTED)
-            if self._reader is not None:
-                self._dropped.append(self._reader)
-            self._reader, self._generation = reader, generation
-            self._reads += 1
-        return reader
-
-    def end(self) -> None:
-        """A read is over."""
-        with self._lock:
-            self._reads -= 1
-            unused = self._unused() if self._dropped else ()
-        for reader in unused:
-            reader.close()
-
-    def throttle(self) -> Throttle:
-        """What the newest read of a GPU said of its clocks."""
-        reader = self._reader
-        return reader.throttle if isinstance(reader, Card) else Throttle()
-
-    def _unused(self) -> list[Card | Instance]:
-        unused, self._dropped = ([], self._dropped) if self._reads else (self._dropped, [])
-        return unused
 
 
 class NvmlSource:
@@ -140,7 +60,7 @@ class NvmlSource:
         self._clock = clock
         self._session = NvmlSession(library, self._clock, sysroot)
         self._lock = threading.Lock()
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, ListedDevice] = {}
         self._order: tuple[str, ...] = ()
         self._losses = 0
         self._driver: str | None = None
@@ -175,7 +95,7 @@ class NvmlSource:
         with self._lock:
             known = self._known.get(key)
         if known is None:
-            raise DeviceLost(_NOT_LISTED)
+            raise DeviceLost(NOT_LISTED)
         while True:
             try:
                 generation = self._session.start()
@@ -204,7 +124,7 @@ class NvmlSource:
             each.drop(gone=True)
         self._watch.close(self._session.generation, _CLOSE_PATIENCE_S, self._session.close)
 
-    def _read(self, known: _Known, generation: int, fresh: bool) -> Sample:
+    def _read(self, known: ListedDevice, generation: int, fresh: bool) -> Sample:
         reader = known.begin(generation, self._reader)
         try:
             sample = reader.read(known.device.key, self._clock.monotonic(), self._clock.now(), fresh)
@@ -213,7 +133,7 @@ class NvmlSource:
         notices = self._watch.take(known.device.key)
         return replace(sample, notices=notices) if notices else sample
 
-    def _reader(self, known: _Known) -> Card | Instance:
+    def _reader(self, known: ListedDevice) -> Card | Instance:
         library, phase = self._session.library, (crc32(known.uuid.encode()) + 1) / 2**32
         handle = self._handle(known.uuid)
         with self._lock:
@@ -224,7 +144,7 @@ class NvmlSource:
         handles = handle, self._handle(parent.uuid)
         return Instance(library, handles, known.number, known.pool_id, self._tree, phase, parent.throttle)
 
-    def _absent(self, known: _Known, reason: Absent) -> Sample:
+    def _absent(self, known: ListedDevice, reason: Absent) -> Sample:
         names = METRICS if known.device.parent is None else INSTANCE_METRICS
         return Sample(known.device.key, self._clock.monotonic(), self._clock.now(), dict.fromkeys(names, reason))
 
@@ -234,7 +154,7 @@ class NvmlSource:
             return library.nvmlDeviceGetHandleByUUID(uuid)
         except library.NVMLError as error:
             if error.value in (NOT_FOUND, GPU_NOT_FOUND):
-                raise DeviceLost(_NOT_LISTED) from error
+                raise DeviceLost(NOT_LISTED) from error
             raise DeviceLost(_words_of(error, "the NVIDIA driver does not give the GPU out: ")) from error
 
     def _enumerate(self, generation: int) -> list[Device]:
@@ -305,7 +225,7 @@ class NvmlSource:
         library, handle = self._session.library, self._handle(uuid)
         facts = Facts(library, handle)
         if known is None:
-            known = _Known(facts.device(uuid, driver), uuid, facts.pool_id(), False)
+            known = ListedDevice(facts.device(uuid, driver), uuid, facts.pool_id(), False)
         elif not fresh:
             known.device, known.pool_id, known.mig = facts.device(uuid, driver), facts.pool_id(), False
             known.settings.hasten()
@@ -316,7 +236,7 @@ class NvmlSource:
         self._keep(known, pieces)
         return [known.device, *(piece.device for piece in pieces)]
 
-    def _keep(self, known: _Known, pieces: Sequence[Slice]) -> None:
+    def _keep(self, known: ListedDevice, pieces: Sequence[Slice]) -> None:
         """Know the GPU and its MIG instances *pieces*, and none of it that is not among them."""
         with self._lock:
             key = known.device.key
@@ -328,7 +248,7 @@ class NvmlSource:
                     member.device = piece.device
                     del before[piece.device.key]
                 else:
-                    made = _Known(piece.device, piece.uuid, known.pool_id, None, piece.number)
+                    made = ListedDevice(piece.device, piece.uuid, known.pool_id, None, piece.number)
                     self._known[piece.device.key] = made
             for old in before.values():
                 if self._known[old.device.key] is old:
@@ -336,7 +256,7 @@ class NvmlSource:
         for old in before.values():
             old.drop(gone=True)
 
-    def _look_at_settings(self, known: _Known, facts: Facts) -> None:
+    def _look_at_settings(self, known: ListedDevice, facts: Facts) -> None:
         mig = None if known.mig is None else facts.is_partitioned()
         if mig != known.mig:
             # What a partitioned GPU does not tell is told again when the partitions are gone, and the other way round.
