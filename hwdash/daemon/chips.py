@@ -16,8 +16,9 @@ from hwdash.sources.chips.finder import Finder
 from hwdash.sources.chips.finding import Finding
 from hwdash.sources.chips.folder import BUILTIN
 from hwdash.sources.chips.loader import load_profiles, read_profile
+from hwdash.sources.chips.origin import Number
 from hwdash.sources.chips.place import expand
-from hwdash.sources.chips.profile import Number, Profile
+from hwdash.sources.chips.profile import Profile
 from hwdash.sources.chips.table import Problem, ProfileError
 from hwdash.sources.chips.template import ROOTS
 from hwdash.sources.sysfs import Tree

@@ -11,8 +11,9 @@ from hwdash.sources.chips.figure import Figure, channel_of
 from hwdash.sources.chips.file_cause import file_cause
 from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.gauge import holds
+from hwdash.sources.chips.metric import Metric
+from hwdash.sources.chips.origin import Fact, Number, Origin, Parse, ParseKind, PartKind, Template
 from hwdash.sources.chips.place import Place
-from hwdash.sources.chips.profile import Fact, Metric, Number, Origin, Parse, ParseKind, PartKind, Template
 from hwdash.sources.chips.quantity import Dimension
 from hwdash.sources.chips.template import anchors_of
 from hwdash.sources.chips.value import load_document, number_of

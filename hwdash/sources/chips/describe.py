@@ -12,8 +12,10 @@ from hwdash.sources.chips.fact import first_text, text_of, texts_of
 from hwdash.sources.chips.figure import Figure
 from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.gauge import Edge
+from hwdash.sources.chips.metric import Metric
+from hwdash.sources.chips.origin import Fact, Number
 from hwdash.sources.chips.place import Place
-from hwdash.sources.chips.profile import Computing, Fact, Metric, Number, Profile
+from hwdash.sources.chips.profile import Computing, Profile
 from hwdash.sources.chips.quantity import BOUNDS, LIMIT_OF, LIMITS, Dimension
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hwdash.core.reading import Absent
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.file_read import FileReads
+from hwdash.sources.chips.origin import Condition, Fact
 from hwdash.sources.chips.pattern import search
 from hwdash.sources.chips.place import Place
-from hwdash.sources.chips.profile import Condition, Fact
 
 
 def first_text(facts: tuple[Fact, ...], place: Place, files: FileReads) -> str:

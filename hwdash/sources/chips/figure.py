@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from hwdash.core.reading import Absent, Reading
 from hwdash.sources.chips.file_read import FileReads
+from hwdash.sources.chips.origin import Number, Origin, Reduce
 from hwdash.sources.chips.place import Place
-from hwdash.sources.chips.profile import Number, Origin, Reduce
 from hwdash.sources.chips.value import number_of, reduce_values
 
 _NEEDS_ALL = frozenset({Reduce.SUM, Reduce.MEAN})

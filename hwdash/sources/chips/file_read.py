@@ -6,7 +6,7 @@ from typing import Any
 
 from hwdash.core.clock import Clock
 from hwdash.core.reading import Absent
-from hwdash.sources.chips.profile import Parse, ParseKind
+from hwdash.sources.chips.origin import Parse, ParseKind
 from hwdash.sources.chips.value import cut, cut_document, load_document
 from hwdash.sources.sysfs import ReadFailure, Tree
 

@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 from hwdash.sources.chips.fact import holds_at
 from hwdash.sources.chips.file_read import FileReads
+from hwdash.sources.chips.origin import Condition, PartKind
 from hwdash.sources.chips.place import Place, expand_named
-from hwdash.sources.chips.profile import MAX_INSTANCES, Condition, PartKind, Profile
+from hwdash.sources.chips.profile import MAX_INSTANCES, Profile
 
 _MOST_NAMES = 4096
 """The most directories that a glob of a profile is followed into."""

@@ -15,7 +15,8 @@ from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.cause import Inquiry, implausible, quoted
 from hwdash.sources.chips.chip import Chip
 from hwdash.sources.chips.file_read import FileReads
-from hwdash.sources.chips.profile import Metric, Number, ThrottleKind
+from hwdash.sources.chips.metric import Metric, ThrottleKind
+from hwdash.sources.chips.origin import Number
 from hwdash.sources.chips.quantity import LIMIT_OF, LIMITS, Dimension, dimension_of
 from hwdash.sources.chips.throttle import Throttler
 

@@ -9,9 +9,10 @@ from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.sample import Fault, FaultLevel
 from hwdash.sources.chips.figure import Figure, channel_of
 from hwdash.sources.chips.file_read import FileReads
+from hwdash.sources.chips.metric import Counter, Guard, Limit, Metric
+from hwdash.sources.chips.origin import Number, Origin, Parse, Template
 from hwdash.sources.chips.pattern import search
 from hwdash.sources.chips.place import Place
-from hwdash.sources.chips.profile import Counter, Guard, Limit, Metric, Number, Origin, Parse, Template
 from hwdash.sources.chips.template import parse_template
 from hwdash.sources.chips.value import number_of
 from hwdash.sources.rate import Rate, unwrapped_growth

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from hwdash.core.device import DeviceKind
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.metric_form import read_metrics, read_pools, read_throttles
-from hwdash.sources.chips.profile import MAX_METRICS, MAX_TEXT, Edges, Number, Profile
+from hwdash.sources.chips.origin import Number
+from hwdash.sources.chips.profile import MAX_METRICS, MAX_TEXT, Edges, Profile
 from hwdash.sources.chips.section_form import (
     read_abilities,
     read_anchors,

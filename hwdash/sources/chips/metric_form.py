@@ -8,21 +8,8 @@ from hwdash.core.duration import parse_duration
 from hwdash.core.errors import UsageError
 from hwdash.core.throttle import ThrottleClass, ThrottleReason
 from hwdash.sources.chips.decoder import DECODERS
-from hwdash.sources.chips.profile import (
-    Counter,
-    Declared,
-    Guard,
-    Limit,
-    Metric,
-    Number,
-    Origin,
-    ParseKind,
-    Pool,
-    Stamp,
-    Throttle,
-    ThrottleBit,
-    ThrottleKind,
-)
+from hwdash.sources.chips.metric import Counter, Guard, Limit, Metric, Pool, Stamp, Throttle, ThrottleBit, ThrottleKind
+from hwdash.sources.chips.origin import Declared, Number, Origin, ParseKind
 from hwdash.sources.chips.quantity import (
     BOUNDS,
     INTEGRALS,

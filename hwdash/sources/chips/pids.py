@@ -6,8 +6,9 @@ from hwdash.core.process import DeviceProcess
 from hwdash.core.reading import Absent
 from hwdash.sources.chips.figure import Figure
 from hwdash.sources.chips.file_read import FileReads
+from hwdash.sources.chips.metric import Pids
+from hwdash.sources.chips.origin import Number
 from hwdash.sources.chips.place import Place
-from hwdash.sources.chips.profile import Number, Pids
 from hwdash.sources.process import MAX_PID, ProcessTable
 from hwdash.sources.sysfs import Tree
 

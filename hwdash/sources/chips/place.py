@@ -9,8 +9,9 @@ import re
 from hwdash.core.pci import pci_in_path
 from hwdash.core.reading import Absent
 from hwdash.sources.chips.file_read import FileReads
+from hwdash.sources.chips.origin import PartKind, Template
 from hwdash.sources.chips.pattern import matches_whole
-from hwdash.sources.chips.profile import Anchor, AnchorKind, PartKind, Template
+from hwdash.sources.chips.profile import Anchor, AnchorKind
 from hwdash.sources.chips.template import has_magic
 from hwdash.sources.sysfs import Tree
 

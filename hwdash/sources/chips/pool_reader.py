@@ -8,8 +8,9 @@ from hwdash.core.device import MemoryPool
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.sources.chips.figure import Figure
 from hwdash.sources.chips.file_read import FileReads
+from hwdash.sources.chips.metric import Pool
+from hwdash.sources.chips.origin import Number
 from hwdash.sources.chips.place import Place
-from hwdash.sources.chips.profile import Number, Pool
 from hwdash.sources.chips.quantity import BOUNDS, Dimension
 
 _LOW, _HIGH = BOUNDS[Dimension.BYTES]

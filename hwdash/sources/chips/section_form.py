@@ -8,24 +8,18 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from hwdash.core.device import Runtime
+from hwdash.sources.chips.metric import Pids
+from hwdash.sources.chips.origin import Condition, Fact, Number, Origin, Parse, ParseKind, Template
 from hwdash.sources.chips.profile import (
     Abilities,
     Anchor,
     AnchorKind,
     Computing,
-    Condition,
     Edges,
-    Fact,
     Identity,
     Match,
-    Number,
-    Origin,
-    Parse,
-    ParseKind,
-    Pids,
     Status,
     StatusWord,
-    Template,
 )
 from hwdash.sources.chips.quantity import LIMITS, Dimension
 from hwdash.sources.chips.table import Table

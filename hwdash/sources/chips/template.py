@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 
-from hwdash.sources.chips.profile import PartKind, Template
+from hwdash.sources.chips.origin import PartKind, Template
 
 ROOTS = ("sys", "proc/driver")
 """Where a profile may read, without the leading slash."""

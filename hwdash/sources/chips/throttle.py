@@ -13,8 +13,9 @@ from hwdash.sources.chips.decoder import DECODERS, Undecodable
 from hwdash.sources.chips.figure import Figure
 from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.gauge import Meter
+from hwdash.sources.chips.metric import Throttle, ThrottleBit, ThrottleKind
+from hwdash.sources.chips.origin import Number
 from hwdash.sources.chips.place import Place
-from hwdash.sources.chips.profile import Number, Throttle, ThrottleBit, ThrottleKind
 from hwdash.sources.chips.value import number_of
 from hwdash.sources.sysfs import ReadFailure
 

@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 from hwdash.core.reading import Absent
+from hwdash.sources.chips.origin import Parse, ParseKind, Reduce
 from hwdash.sources.chips.pattern import find_all, search
-from hwdash.sources.chips.profile import Parse, ParseKind, Reduce
 
 _MAX_PIECES = 4096
 _FLOAT = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
+from hwdash.sources.chips.origin import Condition, Declared, Fact, Number, Origin, Parse, ParseKind, Reduce, Template
 from hwdash.sources.chips.pattern import BadPattern, compile_pattern
-from hwdash.sources.chips.profile import Condition, Declared, Fact, Number, Origin, Parse, ParseKind, Reduce, Template
 from hwdash.sources.chips.quantity import UNITS, Dimension, Unit, parse_quantity, symbols_of
 from hwdash.sources.chips.table import Table, is_number
 from hwdash.sources.chips.template import BadTemplate, anchors_of, parse_template
