@@ -1,79 +1,32 @@
-"""The shipped sysfs trees and what must be read from them, and copies of them with things that go wrong."""
+"""The shipped sysfs trees and what must be read from them, and copies of them that may be changed."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
 
 from hwdash.core.clock import ManualClock
 from hwdash.core.device import Device
-from hwdash.core.metric import METRICS, Unit
-from hwdash.core.reading import Absent, is_present
+from hwdash.core.reading import Absent
 from hwdash.core.sample import Sample
-from hwdash.core.text import sanitise_line
-from hwdash.sources.source import DeviceLost, Source
+from hwdash.sources.source import Source
 
 TREES = Path(__file__).parents[2] / "sample_data" / "sysfs"
 
 HARMLESS_TO_READ = frozenset({"uevent", "runtime_status", "power_state", "revision"})
 """Files of a sleeping card that the kernel answers itself."""
 
-CONTENTS = st.one_of(
-    st.sampled_from(
-        [
-            b"", b"\n", b"-1\n", b"-44000\n", b"65535\n", b"4294967295\n", b"18446744073709551615\n", b"1e30\n", b"nan\n",
-            b"inf\n", b"0x7\n", b"1_000\n", b"N/A\n", b"9" * 40, b"7" * 70_000, b"\x00\x01\xfe\xff" * 40, b"D0\n", b"[bold]x[/]\n",
-            b"\x1b]0;evil\x07\x1b[31mred\n", "\u202egnp.exe\n".encode(), b"0: 99999999Mhz *\n", b"ue: 99999999999999999999\n",
-        ]
-    ),
-    st.binary(max_size=200),
-    st.integers(-(10**20), 10**20).map(lambda number: f"{number}\n".encode()),
-)  # fmt: skip
-"""What no driver should write."""
-
-ACCIDENTS = st.lists(
-    st.tuples(
-        st.integers(0, 10_000),
-        st.one_of(st.sampled_from(["remove", "folder", "loop", "pipe", "away"]), CONTENTS),
-    ),
-    min_size=1,
-    max_size=12,
-)
-"""What happens to some of a tree's files, by their number."""
-
 
 def copy_tree(name: str, to: Path) -> Path:
     """A copy of the shipped tree *name* that may be changed."""
     return Path(shutil.copytree(TREES / name, to / name, symlinks=True))
-
-
-def wreck(root: Path, accidents: list[tuple[int, str | bytes]]) -> None:
-    """Let *accidents* happen to the plain files below *root*."""
-    paths = sorted(path for path in root.rglob("*/*") if path.is_file() and not path.is_symlink())
-    for number, accident in accidents:
-        path = paths[number % len(paths)]
-        if path.is_dir():
-            continue
-        path.unlink(missing_ok=True)
-        if isinstance(accident, bytes):
-            path.write_bytes(accident)
-        elif accident == "folder":
-            path.mkdir()
-        elif accident == "loop":
-            path.symlink_to(path.name)
-        elif accident == "away":
-            path.symlink_to("/etc/passwd")
-        elif accident == "pipe":
-            os.mkfifo(path)
 
 
 class TreeBox:
@@ -153,44 +106,3 @@ def check_sample(sample: Sample, entry: Mapping[str, Any]) -> None:
     assert sample.clock_is_set == entry.get("clock_is_set", False)
     assert [fault.code for fault in sample.faults] == entry.get("faults", [])
     assert sample.unknown_flags == entry.get("unknown_flags")
-
-
-def survive(source: Source) -> None:
-    """Find and read everything twice: nothing but `DeviceLost` may come out, and only sane values."""
-    for _ in range(2):
-        for device in source.discover():
-            check_device(device)
-            try:
-                sample = source.read(device.key)
-            except DeviceLost as lost:
-                assert str(lost)
-                continue
-            check_sanity(sample)
-
-
-def check_device(device: Device) -> None:
-    """Every text of *device* is one safe line; its limits are finite and above zero."""
-    for text in (device.name, device.key, device.driver, device.firmware, device.pci, device.visible_as):
-        assert text is None or (text and text == sanitise_line(text, 100)), text
-    for item in fields(device.limits):
-        limit = getattr(device.limits, item.name)
-        assert limit is None or (math.isfinite(limit) and limit > 0), item.name
-
-
-def check_sanity(sample: Sample) -> None:
-    """Every reading is a metric that hwdash knows, absent or within what hardware can mean."""
-    for name, reading in sample.readings.items():
-        unit = METRICS[name].unit
-        if not is_present(reading):
-            continue
-        assert math.isfinite(reading), name
-        low, high = {
-            Unit.RATIO: (0.0, 1.0), Unit.CELSIUS: (-200.0, 200.0), Unit.WATT: (0.0, 1e4), Unit.HERTZ: (0.0, 1e10),
-            Unit.RPM: (0.0, 3e4), Unit.VOLT: (0.0, 5.0),
-        }.get(unit, (0.0, math.inf))  # fmt: skip
-        assert low <= reading <= high, name
-    for pool in sample.pools:
-        assert 0 <= pool.used_bytes <= pool.total_bytes, pool
-        assert 0 <= pool.free_bytes <= pool.total_bytes, pool
-    for text in (sample.unknown_flags, *(fault.words for fault in sample.faults)):
-        assert text is None or text == sanitise_line(text, 200)

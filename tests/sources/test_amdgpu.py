@@ -1,4 +1,4 @@
-"""The amdgpu source over the shipped trees, over cards that sleep, wake and go, and over hostile trees."""
+"""The amdgpu source over the shipped trees, and over cards that sleep, wake and go."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hwdash.core.clock import ManualClock
@@ -21,15 +21,11 @@ from hwdash.sources.source import DeviceLost
 from hwdash.sources.sysfs import Tree
 from tests.sources.gpu_metrics_table import table
 from tests.sources.sysfs_tree import (
-    ACCIDENTS,
     HARMLESS_TO_READ,
     TREES,
     TreeBox,
     check_tree,
-    copy_tree,
     spy_on_opening,
-    survive,
-    wreck,
 )
 
 RX, RX_ASLEEP = "amd:0000:03:00.0", "amd:0000:23:00.0"
@@ -206,28 +202,6 @@ def test_the_free_share_of_the_hosts_memory_is_what_the_host_has(workstation: Bo
     vram, gtt = workstation.read(RX).pools
     assert vram.free_bytes == 16_089_350_144
     assert gtt.free_bytes == 4_096_000
-
-
-@pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=15, deadline=None)
-@given(accidents=ACCIDENTS)
-def test_hostile_trees(name: str, accidents: list[tuple[int, str | bytes]]) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        root = copy_tree(name, Path(place))
-        wreck(root, accidents)
-        survive(AmdgpuSource(root, ManualClock()))
-
-
-@settings(max_examples=15, deadline=None)
-@given(accidents=ACCIDENTS)
-def test_files_that_change_under_a_running_source(accidents: list[tuple[int, str | bytes]]) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        root = copy_tree("amd-mi300", Path(place))
-        source = AmdgpuSource(root, ManualClock())
-        source.discover()
-        source.read(MI300)
-        wreck(root, accidents)
-        survive(source)
 
 
 @given(st.text(max_size=300))

@@ -1,12 +1,10 @@
-"""The Intel source over the shipped trees, its counters and throttle reasons, and hostile trees."""
+"""The Intel source over the shipped trees, its counters, and its throttle reasons."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
 
 from hwdash.core.clock import ManualClock
 from hwdash.core.reading import Absent
@@ -18,15 +16,11 @@ from hwdash.sources.intel_throttle import find_reasons, read_reasons, reasons_kn
 from hwdash.sources.source import DeviceLost
 from hwdash.sources.sysfs import Tree
 from tests.sources.sysfs_tree import (
-    ACCIDENTS,
     HARMLESS_TO_READ,
     TREES,
     TreeBox,
     check_tree,
-    copy_tree,
     spy_on_opening,
-    survive,
-    wreck,
 )
 
 ARC, ARC_ASLEEP = "intel:0000:03:00.0", "intel:0000:09:00.0"
@@ -210,27 +204,3 @@ def test_a_card_without_readable_reasons_does_not_say_that_nothing_limits_it(tmp
     assert found is not None
     assert read_reasons(tree, (found,)) == (None, None)
     assert read_reasons(tree, ()) == (None, None)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=15, deadline=None)
-@given(accidents=ACCIDENTS)
-def test_hostile_trees(name: str, accidents: list[tuple[int, str | bytes]]) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        root = copy_tree(name, Path(place))
-        wreck(root, accidents)
-        survive(IntelGpuSource(root, ManualClock()))
-
-
-@settings(max_examples=15, deadline=None)
-@given(accidents=ACCIDENTS)
-def test_files_that_change_under_a_running_source(accidents: list[tuple[int, str | bytes]]) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        root = copy_tree("intel-arc-xe", Path(place))
-        clock = ManualClock()
-        source = IntelGpuSource(root, clock)
-        source.discover()
-        source.read(ARC)
-        clock.advance(1.0)
-        wreck(root, accidents)
-        survive(source)
