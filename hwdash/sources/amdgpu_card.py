@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from datetime import datetime
 
 from hwdash.core.reading import Absent, Reading, is_present, present
@@ -11,9 +10,11 @@ from hwdash.core.sample import Sample
 from hwdash.sources.amdgpu_facts import Sensors
 from hwdash.sources.amdgpu_level import current_clock_hz, current_link
 from hwdash.sources.amdgpu_memory import MemoryErrors, read_pools
-from hwdash.sources.drm import DrmCard, celsius, link_generation, read_link
+from hwdash.sources.drm import DrmCard, link_generation, read_link
+from hwdash.sources.drm_fleet import told
 from hwdash.sources.gpu_metrics import GpuMetrics, TableRefused, decode
 from hwdash.sources.gpu_metrics_throttle import ThrottleMeter, Throttling
+from hwdash.sources.hwmon_channel import celsius, fan_rpm, volts, watts
 from hwdash.sources.sysfs import ReadFailure, Tree
 
 _logger = logging.getLogger(__name__)
@@ -59,9 +60,9 @@ class AmdgpuCard:
         readings |= self._temperatures(sensors, table)
         readings["power_w"] = self._power(sensors, table)
         readings |= self._clocks(sensors, table)
-        readings |= _told(self._others(sensors, table))
+        readings |= told(self._others(sensors, table))
         errors, faults = self._errors.read(monotonic_s)
-        readings |= _told(errors)
+        readings |= told(errors)
         level = self._tree.line(self._card.path("power_dpm_force_performance_level"))
         return Sample(
             key,
@@ -113,13 +114,13 @@ class AmdgpuCard:
             "memory_temperature_c": memory,
             "temperature_margin_c": min(margins) if margins else Absent.NOT_SUPPORTED,
         }
-        return {"temperature_c": _or(die, otherwise), **_told(others)}
+        return {"temperature_c": _or(die, otherwise), **told(others)}
 
     def _power(self, sensors: Sensors, table: GpuMetrics) -> Reading:
         """Watts: the mean that the driver forms, else its instant value. A card has one of them, few have both."""
         reading: Reading = Absent.NOT_SUPPORTED
         for name in ("power1_average", "power1_input") if sensors.hwmon is not None else ():
-            reading = self._tree.number(f"{sensors.hwmon}/{name}", 0.0, 1e10, 1e-6)
+            reading = watts(self._tree, f"{sensors.hwmon}/{name}")
             if reading is not Absent.NOT_SUPPORTED:
                 break
         return _or(reading, table.power_w)
@@ -153,10 +154,10 @@ class AmdgpuCard:
         tree, hwmon = self._tree, sensors.hwmon
         if hwmon is None:
             return {"fan_rpm": _or(Absent.NOT_SUPPORTED, table.fan_rpm)}
-        rpm = tree.number(f"{hwmon}/fan1_input", 0.0, 30_000.0)
+        rpm = fan_rpm(tree, f"{hwmon}/fan1_input")
         pwm = tree.number(f"{hwmon}/pwm1", 0.0, 65_535.0)
         full = present(tree.number(f"{hwmon}/pwm1_max", 1.0, 65_535.0)) or 255.0
-        voltage = tree.number(f"{hwmon}/in0_input", 0.0, 5000.0, 1e-3)
+        voltage = volts(tree, f"{hwmon}/in0_input")
         return {
             "fan_rpm": _or(rpm, table.fan_rpm),
             "fan_ratio": (min(1.0, pwm / full) if is_present(pwm) else pwm),
@@ -177,8 +178,3 @@ class AmdgpuCard:
 def _or(reading: Reading, otherwise: float | None) -> Reading:
     """*reading*, or what the binary table says where there is no such file (or it cannot be used)."""
     return reading if is_present(reading) or otherwise is None else float(otherwise)
-
-
-def _told(readings: Mapping[str, Reading]) -> dict[str, Reading]:
-    """*readings* without those that the card does not have at all."""
-    return {name: reading for name, reading in readings.items() if reading is not Absent.NOT_SUPPORTED}

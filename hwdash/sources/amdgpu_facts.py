@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from hwdash.core.device import Capabilities, Device, DeviceKind, Limits
 from hwdash.core.pci import parse_pci
-from hwdash.core.reading import Absent, present
+from hwdash.core.reading import Absent
 from hwdash.core.text import sanitise_line
 from hwdash.sources.amdgpu_level import highest_clock_hz, highest_link
 from hwdash.sources.drm import (
@@ -23,9 +23,9 @@ from hwdash.sources.drm import (
     is_asleep,
     pci_revision,
     read_link,
-    threshold,
 )
 from hwdash.sources.drm_fleet import Facts
+from hwdash.sources.hwmon_channel import celsius_limit, watts_limit
 from hwdash.sources.sysfs import ReadFailure, Tree
 
 SOURCE_NAME = "amdgpu"
@@ -192,20 +192,22 @@ def _find_sensors(tree: Tree, card: DrmCard, node: Mapping[str, int]) -> Sensors
             temperatures.setdefault(label or ("edge" if match[2] == "1" else name), base)
         elif label is not None:
             clocks.setdefault(label, f"{base}_input")
-    critical = {label: limit for label, base in temperatures.items() if (limit := threshold(tree, f"{base}_crit"))}
+    critical = {label: limit for label, base in temperatures.items() if (limit := celsius_limit(tree, f"{base}_crit"))}
     # Only an APU has a second supply, that of its north bridge.
     return Sensors(hwmon, temperatures, critical, clocks, apu or "in1_input" in names)
 
 
 def _limits(tree: Tree, card: DrmCard, sensors: Sensors) -> Limits:
-    power = present(tree.number(f"{sensors.hwmon}/power1_cap", 1.0, 1e10, 1e-6)) if sensors.hwmon else None
+    power = watts_limit(tree, f"{sensors.hwmon}/power1_cap") if sensors.hwmon else None
     die = sensors.die
     # The card's own end of the link is that to a switch of its own on newer cards; only its table knows the slot.
     generation, width = highest_link(tree, card.path("pp_dpm_pcie")) or read_link(tree, card, "max")
     return Limits(
         power_w=power,
         temperature_slowdown_c=sensors.critical_c.get(die) if die is not None else None,
-        temperature_shutdown_c=threshold(tree, f"{sensors.temperatures[die]}_emergency") if die is not None else None,
+        temperature_shutdown_c=celsius_limit(tree, f"{sensors.temperatures[die]}_emergency")
+        if die is not None
+        else None,
         memory_temperature_max_c=sensors.critical_c.get("mem"),
         clock_hz=highest_clock_hz(tree, card.path("pp_dpm_sclk")),
         pcie_link_generation=None if isinstance(generation, Absent) else int(generation),

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from hwdash.core.pci import parse_pci
-from hwdash.core.reading import Absent, Reading, is_present
+from hwdash.core.reading import Absent, Reading
 from hwdash.core.text import sanitise_line
-from hwdash.sources.sysfs import HIGHEST_MC, LOWEST_MC, ReadFailure, Tree
+from hwdash.sources.sysfs import ReadFailure, Tree
 
 _CLASS = "sys/class/drm"
 _ASLEEP = frozenset({"suspended", "suspending", "resuming"})
@@ -105,17 +105,6 @@ def read_link(tree: Tree, card: DrmCard, which: str) -> tuple[Reading, Reading]:
         _parsed(tree, card.path(f"{which}_link_speed"), link_generation),
         _parsed(tree, card.path(f"{which}_link_width"), link_width),
     )
-
-
-def celsius(tree: Tree, path: str) -> Reading:
-    """The temperature in a file of millidegrees, in °C."""
-    return tree.number(path, LOWEST_MC, HIGHEST_MC, 1e-3)
-
-
-def threshold(tree: Tree, path: str) -> float | None:
-    """A limit in a file of millidegrees, in °C; None where there is none or it is not above zero."""
-    reading = tree.number(path, 1.0, HIGHEST_MC, 1e-3)
-    return reading if is_present(reading) else None
 
 
 def _parsed(tree: Tree, path: str, parse: Callable[[str], int | None]) -> Reading:

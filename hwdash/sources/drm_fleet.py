@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from hwdash.core.clock import Clock
 from hwdash.core.device import Device
-from hwdash.core.reading import Absent, is_present
+from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.sample import Sample
 from hwdash.sources.drm import DrmCard, find_cards, is_asleep, is_there
 from hwdash.sources.source import DeviceLost
@@ -128,6 +128,11 @@ class Fleet(Generic[S]):
             raise DeviceLost(_gone(card))
         if Absent.ERROR in readings:
             raise DeviceLost(f"{card.driver} answers with errors only for the GPU at {card.slot}; see dmesg")
+
+
+def told(readings: Mapping[str, Reading]) -> dict[str, Reading]:
+    """*readings* without those that the card does not have at all."""
+    return {name: reading for name, reading in readings.items() if reading is not Absent.NOT_SUPPORTED}
 
 
 def _gone(card: DrmCard) -> str:

@@ -1,7 +1,7 @@
 """The temperature of the processor packages, from hwmon or, failing that, from a thermal zone.
 
-Names and units after the kernel documents "hwmon/sysfs-interface", "hwmon/coretemp", "hwmon/k10temp" and
-"driver-api/thermal/sysfs-api": millidegrees Celsius.
+Names after the kernel documents "hwmon/sysfs-interface", "hwmon/coretemp", "hwmon/k10temp" and
+"driver-api/thermal/sysfs-api", which has the unit of hwmon.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hwdash.core.reading import Absent, Reading, is_present, present
-from hwdash.sources.sysfs import HIGHEST_MC, LOWEST_MC, Tree
+from hwdash.core.reading import Absent, Reading, is_present
+from hwdash.sources.hwmon_channel import celsius, celsius_limit
+from hwdash.sources.sysfs import Tree
 
 _HWMON = "sys/class/hwmon"
 _THERMAL = "sys/class/thermal"
@@ -43,7 +44,7 @@ def find_sensors(tree: Tree) -> tuple[Sensor, ...]:
 
 def read_hottest(tree: Tree, sensors: tuple[Sensor, ...]) -> Reading:
     """The highest of the sensors that can be read, in °C; if none can, why the first cannot."""
-    readings = [tree.number(sensor.path, LOWEST_MC, HIGHEST_MC, 1e-3) for sensor in sensors]
+    readings = [celsius(tree, sensor.path) for sensor in sensors]
     if values := [reading for reading in readings if is_present(reading)]:
         return max(values)
     return readings[0] if readings else Absent.NOT_SUPPORTED
@@ -65,8 +66,8 @@ def _of_chip(tree: Tree, folder: str) -> list[Sensor]:
 
 def _sensor(tree: Tree, base: str, *, throttles: bool) -> Sensor:
     """The sensor of one channel. *throttles*: at its critical value the processor slows down, else the machine stops."""
-    critical = present(tree.number(f"{base}_crit", 1.0, HIGHEST_MC, 1e-3))
-    emergency = present(tree.number(f"{base}_emergency", 1.0, HIGHEST_MC, 1e-3))
+    critical = celsius_limit(tree, f"{base}_crit")
+    emergency = celsius_limit(tree, f"{base}_emergency")
     if throttles:
         return Sensor(f"{base}_input", critical, emergency)
     return Sensor(f"{base}_input", None, critical)

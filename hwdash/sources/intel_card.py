@@ -7,7 +7,9 @@ from datetime import datetime
 from hwdash.core.device import MemoryPool
 from hwdash.core.reading import Absent, Reading, is_present, present
 from hwdash.core.sample import Sample
-from hwdash.sources.drm import DrmCard, celsius
+from hwdash.sources.drm import DrmCard
+from hwdash.sources.drm_fleet import told
+from hwdash.sources.hwmon_channel import celsius, fan_rpm, volts
 from hwdash.sources.intel_facts import Sensors, read_clock
 from hwdash.sources.intel_throttle import read_reasons, reasons_known
 from hwdash.sources.procfs import read_memory
@@ -58,7 +60,7 @@ class IntelCard:
             "voltage_v": self._volts(sensors.voltage),
             "fan_rpm": self._fans(sensors),
         }
-        readings |= {name: reading for name, reading in others.items() if reading is not Absent.NOT_SUPPORTED}
+        readings |= told(others)
         pools = self._memory(sensors, readings)
         flags, unknown = read_reasons(tree, sensors.unit.reasons)
         return Sample(
@@ -77,7 +79,7 @@ class IntelCard:
         return celsius(self._tree, f"{base}_input") if base is not None else Absent.NOT_SUPPORTED
 
     def _volts(self, path: str | None) -> Reading:
-        return self._tree.number(path, 0.0, 5000.0, 1e-3) if path is not None else Absent.NOT_SUPPORTED
+        return volts(self._tree, path) if path is not None else Absent.NOT_SUPPORTED
 
     def _utilization(self, sensors: Sensors, at_s: float) -> Reading:
         if sensors.unit.idle is None:
@@ -91,7 +93,7 @@ class IntelCard:
 
     def _fans(self, sensors: Sensors) -> Reading:
         """The fastest fan."""
-        speeds = [self._tree.number(path, 0.0, 30_000.0) for path in sensors.fans]
+        speeds = [fan_rpm(self._tree, path) for path in sensors.fans]
         known = [speed for speed in speeds if is_present(speed)]
         return max(known) if known else next(iter(speeds), Absent.NOT_SUPPORTED)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from hwdash.core.device import Capabilities, Device, DeviceKind, Limits
 from hwdash.core.reading import Absent, Reading, is_present, present
 from hwdash.core.text import sanitise_line
-from hwdash.sources.drm import DrmCard, driver_version, find_hwmon, is_asleep, threshold
+from hwdash.sources.drm import DrmCard, driver_version, find_hwmon, is_asleep
 from hwdash.sources.drm_fleet import Facts
+from hwdash.sources.hwmon_channel import celsius_limit, watts_limit
 from hwdash.sources.intel_throttle import ReasonFolder, find_reasons
 from hwdash.sources.sysfs import ReadFailure, Tree
 
@@ -78,9 +79,9 @@ def describe(tree: Tree, card: DrmCard, before: Facts[Sensors] | None) -> Facts[
     sensors = _find_sensors(tree, card)
     limits = Limits(
         power_w=_power_limit(tree, sensors),
-        temperature_slowdown_c=_threshold(tree, sensors.temperature, "crit"),
-        temperature_shutdown_c=_threshold(tree, sensors.temperature, "emergency"),
-        memory_temperature_max_c=_threshold(tree, sensors.memory_temperature, "crit"),
+        temperature_slowdown_c=_limit_of(tree, sensors.temperature, "crit"),
+        temperature_shutdown_c=_limit_of(tree, sensors.temperature, "emergency"),
+        memory_temperature_max_c=_limit_of(tree, sensors.memory_temperature, "crit"),
         clock_hz=present(read_clock(tree, sensors.unit.peak))
         or present(read_clock(tree, sensors.unit.ceiling))
         or None,
@@ -212,9 +213,9 @@ def _power_limit(tree: Tree, sensors: Sensors) -> float | None:
         return None
     channels = (2, 1) if sensors.energy is not None and sensors.energy.endswith("/energy2_input") else (1, 2)
     files = [f"{sensors.hwmon}/power{channel}_{kind}" for kind in ("max", "crit", "rated_max") for channel in channels]
-    limits = (present(tree.number(path, 1.0, 1e10, 1e-6)) for path in files)
+    limits = (watts_limit(tree, path) for path in files)
     return next((limit for limit in limits if limit is not None), None)
 
 
-def _threshold(tree: Tree, base: str | None, kind: str) -> float | None:
-    return threshold(tree, f"{base}_{kind}") if base is not None else None
+def _limit_of(tree: Tree, base: str | None, kind: str) -> float | None:
+    return celsius_limit(tree, f"{base}_{kind}") if base is not None else None

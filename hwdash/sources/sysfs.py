@@ -15,9 +15,6 @@ from hwdash.core.reading import Absent, Reading
 MAX_BYTES = 64 * 1024
 """The most that is read of one file."""
 
-LOWEST_MC, HIGHEST_MC = -40_000.0, 150_000.0
-"""What a working processor or card can report in millidegrees; firmware without a sensor answers outside of it."""
-
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 
 _REASONS = {
