@@ -7,10 +7,10 @@ from pathlib import Path
 
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.text import sanitise_line
-from hwdash.sources.chips.figure import Figure, channel_of
+from hwdash.sources.chips.fact import passes
+from hwdash.sources.chips.figure import Figure, aimed, channel_of
 from hwdash.sources.chips.file_cause import file_cause
 from hwdash.sources.chips.file_read import FileReads
-from hwdash.sources.chips.gauge import holds
 from hwdash.sources.chips.metric import Metric
 from hwdash.sources.chips.origin import Fact, Number, Origin, Parse, ParseKind, PartKind, Template
 from hwdash.sources.chips.place import Place
@@ -141,9 +141,7 @@ class Inquiry:
         return self.unreadable(path) or "it could not be read a moment ago"
 
     def _figure(self, number: Number) -> Figure:
-        figure = Figure(number)
-        figure.aim(self._place, self._files, self._facts)
-        return figure
+        return aimed(number, self._place, self._files, self._facts)
 
     def _guard(self, metric: Metric) -> str:
         guard = metric.guard
@@ -157,7 +155,7 @@ class Inquiry:
         if isinstance(text, Absent):
             why = self._file(None, Origin((), parse=guard.parse or _TEXT), path)
             return _line(f"its guard cannot be read: {why}")
-        return "" if holds(guard, text) else _line(f"its guard does not hold: it says {quoted(text)}")
+        return "" if passes(guard, text) else _line(f"its guard does not hold: it says {quoted(text)}")
 
     def _file(self, number: Number | None, origin: Origin, path: str) -> str:
         text = self._files.text(path)

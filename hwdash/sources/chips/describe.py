@@ -9,28 +9,20 @@ from hwdash.core.device import Capabilities, Device, Limits, Runtime
 from hwdash.core.reading import is_present
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.fact import first_text, text_of, texts_of
-from hwdash.sources.chips.figure import Figure
+from hwdash.sources.chips.figure import aimed
 from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.gauge import Edge
 from hwdash.sources.chips.metric import Metric
 from hwdash.sources.chips.origin import Fact, Number
 from hwdash.sources.chips.place import Place
-from hwdash.sources.chips.profile import Computing, Profile
+from hwdash.sources.chips.profile import IDENTITY_FACTS, Computing, Profile
 from hwdash.sources.chips.quantity import BOUNDS, LIMIT_OF, LIMITS, Dimension
 
 
 def facts_of(profile: Profile, place: Place, files: FileReads) -> dict[str, str]:
     """What the device says of itself: key, vendor, name, serial, firmware, driver, pci, instance; empty where nothing."""
-    identity = profile.identity
-    found = {
-        "key": first_text(identity.key, place, files),
-        "vendor": first_text(identity.vendor, place, files),
-        "name": first_text(identity.name, place, files),
-        "serial": first_text(identity.serial, place, files),
-        "firmware": first_text(identity.firmware, place, files),
-        "driver": first_text(identity.driver, place, files),
-        "pci": first_text(identity.pci, place, files) or place.pci_slot(files.tree) or "",
-    }
+    found = {name: first_text(getattr(profile.identity, name), place, files) for name in IDENTITY_FACTS}
+    found["pci"] = found["pci"] or place.pci_slot(files.tree) or ""
     return found | {"instance": sanitise_line(place.instance, 80)}
 
 
@@ -106,8 +98,6 @@ def _value(
 ) -> float | None:
     if number is None:
         return None
-    figure = Figure(number)
-    figure.aim(place, files, facts)
-    reading = figure.read(files)
+    reading = aimed(number, place, files, facts).read(files)
     low, high = BOUNDS[dimension]
     return reading if is_present(reading) and low <= reading <= high else None

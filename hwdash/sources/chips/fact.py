@@ -5,6 +5,7 @@ from __future__ import annotations
 from hwdash.core.reading import Absent
 from hwdash.core.text import sanitise_line
 from hwdash.sources.chips.file_read import FileReads
+from hwdash.sources.chips.metric import Guard
 from hwdash.sources.chips.origin import Condition, Fact
 from hwdash.sources.chips.pattern import search
 from hwdash.sources.chips.place import Place
@@ -56,10 +57,13 @@ def holds_at(condition: Condition, place: Place, files: FileReads) -> bool:
     if condition.link_basename is not None:
         return files.tree.link(path) == condition.link_basename
     text = files.first(path, condition.parse)
-    if isinstance(text, Absent):
-        return False
-    if condition.equals is not None:
-        return text == condition.equals
-    if condition.one_of is not None:
-        return text in condition.one_of
-    return condition.pattern is not None and search(condition.pattern, text) is not None
+    return not isinstance(text, Absent) and passes(condition, text)
+
+
+def passes(test: Condition | Guard, text: str) -> bool:
+    """True when *text* is what *test* asks for: equal to a text, one of several, or with a match in it."""
+    if test.equals is not None:
+        return text == test.equals
+    if test.one_of is not None:
+        return text in test.one_of
+    return test.pattern is not None and search(test.pattern, text) is not None

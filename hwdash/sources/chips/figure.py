@@ -116,6 +116,13 @@ class Figure:
         return number if math.isfinite(number) and low <= number <= high else Absent.BAD_VALUE
 
 
+def aimed(number: Number, place: Place, files: FileReads, facts: Mapping[str, str]) -> Figure:
+    """The figure of *number* with its files found, for one who reads it once."""
+    figure = Figure(number)
+    figure.aim(place, files, facts)
+    return figure
+
+
 def _files(origin: Origin, place: Place, files: FileReads) -> tuple[str, ...]:
     """The files of *origin*: all that its paths stand for, or those among them whose label it names."""
     found = [path for template in origin.paths for path in place.paths(template, files)]

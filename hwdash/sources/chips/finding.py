@@ -17,6 +17,7 @@ from hwdash.sources.chips.chip import Chip
 from hwdash.sources.chips.file_read import FileReads
 from hwdash.sources.chips.metric import Metric, ThrottleKind
 from hwdash.sources.chips.origin import Number
+from hwdash.sources.chips.profile import IDENTITY_FACTS
 from hwdash.sources.chips.quantity import LIMIT_OF, LIMITS, Dimension, dimension_of
 from hwdash.sources.chips.throttle import Throttler
 
@@ -79,7 +80,7 @@ def _short(value: float, digits: int) -> str:
 
 def _identity(chip: Chip, ask: Inquiry) -> Iterator[Finding]:
     identity = chip.profile.identity
-    for name in ("key", "vendor", "name", "serial", "firmware", "driver", "pci"):
+    for name in IDENTITY_FACTS:
         if not chip.facts.get(name):
             path, why = ask.facts(getattr(identity, name))
             if why:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from hwdash.core.reading import Absent, Reading, is_present
 from hwdash.core.sample import Fault, FaultLevel
-from hwdash.sources.chips.figure import Figure, channel_of
+from hwdash.sources.chips.fact import passes
+from hwdash.sources.chips.figure import Figure, aimed, channel_of
 from hwdash.sources.chips.file_read import FileReads
-from hwdash.sources.chips.metric import Counter, Guard, Limit, Metric
+from hwdash.sources.chips.metric import Counter, Limit, Metric
 from hwdash.sources.chips.origin import Number, Origin, Parse, Template
-from hwdash.sources.chips.pattern import search
 from hwdash.sources.chips.place import Place
 from hwdash.sources.chips.template import parse_template
 from hwdash.sources.chips.value import number_of
@@ -154,7 +154,7 @@ class Gauge:
         text = files.first(self._guard, guard.parse)
         if isinstance(text, Absent):
             return text
-        return None if holds(guard, text) else Absent.BAD_VALUE
+        return None if passes(guard, text) else Absent.BAD_VALUE
 
     def _bounded(self, reading: Reading) -> Reading:
         if isinstance(reading, Absent):
@@ -177,15 +177,6 @@ class Gauge:
             self._stand = replace(stand, seen_s=now_s)
 
 
-def holds(guard: Guard, text: str) -> bool:
-    """True when *text* is what *guard* asks for."""
-    if guard.equals is not None:
-        return text == guard.equals
-    if guard.one_of is not None:
-        return text in guard.one_of
-    return guard.pattern is not None and search(guard.pattern, text) is not None
-
-
 class Edge:
     """The largest value of a metric that the device states: a limit, read when the device is found."""
 
@@ -198,9 +189,7 @@ class Edge:
         low, high = self._metric.bounds
         reason: Reading = Absent.NOT_SUPPORTED
         for number in [self._limit.number] if self._limit.number is not None else self._beside(place, files, facts):
-            figure = Figure(number)
-            figure.aim(place, files, facts)
-            reading = figure.read(files)
+            reading = aimed(number, place, files, facts).read(files)
             if is_present(reading) and low < reading <= high:
                 return reading
             reason = reading if isinstance(reading, Absent) else Absent.BAD_VALUE
@@ -208,8 +197,7 @@ class Edge:
 
     def _beside(self, place: Place, files: FileReads, facts: Mapping[str, str]) -> list[Number]:
         """The files beside those of the metric."""
-        figure = Figure(self._metric.number)
-        figure.aim(place, files, facts)
+        figure = aimed(self._metric.number, place, files, facts)
         origin = next(iter(self._metric.number.origins), Origin(()))
         unit = self._limit.unit or origin.unit
         found = [f"/{channel_of(path)}{self._limit.suffix}" for path in figure.paths]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -62,6 +62,10 @@ class Identity:
     firmware: tuple[Fact, ...] = ()
     driver: tuple[Fact, ...] = ()
     pci: tuple[Fact, ...] = ()
+
+
+IDENTITY_FACTS = tuple(item.name for item in fields(Identity))
+"""What an identity tells, by name."""
 
 
 class StatusWord(StrEnum):

@@ -11,6 +11,7 @@ from hwdash.core.device import Runtime
 from hwdash.sources.chips.metric import Pids
 from hwdash.sources.chips.origin import Condition, Fact, Number, Origin, Parse, ParseKind, Template
 from hwdash.sources.chips.profile import (
+    IDENTITY_FACTS,
     Abilities,
     Anchor,
     AnchorKind,
@@ -35,7 +36,6 @@ from hwdash.sources.chips.value_form import (
     read_quantity,
 )
 
-_FACTS = ("key", "vendor", "name", "serial", "firmware", "driver", "pci")
 _EDGES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "limits": {name: name for name in LIMITS},
@@ -116,7 +116,7 @@ def read_identity(table: Table) -> Identity:
     inner = table.table("identity")
     if inner is None:
         return Identity()
-    facts = {name: read_facts(inner, name) for name in _FACTS}
+    facts = {name: read_facts(inner, name) for name in IDENTITY_FACTS}
     inner.finish()
     return Identity(**facts)
 
