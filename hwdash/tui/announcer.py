@@ -11,6 +11,7 @@ from hwdash.core.event import AlertAction, Event, Severity
 from hwdash.core.snapshot import Snapshot
 from hwdash.tui.event_line import event_words
 from hwdash.tui.event_log import EventLog
+from hwdash.tui.line import fit
 
 MOST = 4
 """Toasts at most within `CALM_S`; the last of them counts what comes on top."""
@@ -19,6 +20,11 @@ MOST_LOW = 2
 LOW_ROWS = 30
 CALM_S = 5.0
 """Seconds; about as long as a toast stays."""
+
+_WIDTH = 48
+"""Cells of a toast at most, as in ``app.tcss``; it gets no more than half of the screen …"""
+_FRAME = 5
+"""… and so many of its cells, or of that half, are not for text."""
 
 _Level = Literal["information", "warning", "error"]
 _LEVELS: dict[Severity, _Level] = {
@@ -99,6 +105,11 @@ class Announcer:
             self._held, self._held_level, self._counted_s = 0, Severity.INFO, now_s
         self._shown_s.extend([now_s] * len(toasts))
         return toasts
+
+
+def toast_row(words: str, columns: int, ellipsis: str) -> str:
+    """*words* as far as they fit into one row of a toast, on a screen of so many *columns*."""
+    return fit(words, max(1, min(_WIDTH, columns // 2) - _FRAME), ellipsis=ellipsis).rstrip()
 
 
 def _toast(event: Event) -> Toast:

@@ -30,14 +30,14 @@ from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.text import sanitise_line
 from hwdash.tui import replay, theme
-from hwdash.tui.announcer import LOW_ROWS, MOST, MOST_LOW, Announcer
+from hwdash.tui.announcer import LOW_ROWS, MOST, MOST_LOW, Announcer, toast_row
+from hwdash.tui.cycle import after
 from hwdash.tui.event_list import EventList
 from hwdash.tui.event_log import EventLog
 from hwdash.tui.feed import Feed
 from hwdash.tui.glyphs import choose_glyphs
 from hwdash.tui.keyboard import CalmDriver
 from hwdash.tui.life import terminal_is_gone, watch_signals
-from hwdash.tui.line import fit
 from hwdash.tui.messages import PromptRequested
 from hwdash.tui.narrow import NarrowUpdate
 from hwdash.tui.overview import OverviewScreen
@@ -49,10 +49,6 @@ RETRY_S = 1.0
 """Seconds between two attempts to reach a daemon that does not answer."""
 STATUS_S = 10
 """Seconds between two questions for what the daemon calls degraded."""
-_TOAST_WIDTH = 48
-"""Cells of a toast at most, as in ``app.tcss``; it gets no more than half of the screen …"""
-_TOAST_FRAME = 5
-"""… and so many of its cells, or of that half, are not for text."""
 
 
 def _prompt_screen() -> Screen[None]:
@@ -181,8 +177,7 @@ class HwdashApp(App[None]):
 
     def action_next_theme(self) -> None:
         """Change to the next theme."""
-        names = list(self.available_themes)
-        self.theme = names[(names.index(self.theme) + 1) % len(names)]
+        self.theme = after(list(self.available_themes), self.theme)
 
     # ------------------------------------------------------------------ life
 
@@ -231,17 +226,13 @@ class HwdashApp(App[None]):
         most = MOST_LOW if self.size.height < LOW_ROWS else MOST
         announcement = self._announcer.take(snapshot, self._received, looking=self.current_mode == "events", most=most)
         for toast in announcement.toasts:
-            title, words = (self._one_row(item) for item in (toast.title, toast.words))
+            title, words = (
+                toast_row(item, self.size.width, self.glyphs.ellipsis) for item in (toast.title, toast.words)
+            )
             self.notify(words, title=title, severity=toast.level, markup=False)
         if announcement.rings:
             self.bell()
         self._publish(replace(self.feed, snapshot=snapshot, problem="", age_s=0.0, unseen=self._announcer.unseen))
-
-    def _one_row(self, words: str) -> str:
-        """*words* as far as they fit into one row of a toast, as wide as ``app.tcss`` makes it."""
-        return fit(
-            words, max(1, min(_TOAST_WIDTH, self.size.width // 2) - _TOAST_FRAME), ellipsis=self.glyphs.ellipsis
-        ).rstrip()
 
     def _publish(self, feed: Feed) -> None:
         steered = (feed.replay is None) != (self.feed.replay is None)

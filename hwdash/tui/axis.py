@@ -1,4 +1,4 @@
-"""The axes of the history: windows of time and their local marks, latencies and theirs. Pure functions."""
+"""The axes of the history: times with their local marks, latencies with theirs. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,26 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple
 
-MINUTE = 60
 HOUR = 3600
 DAY = 86_400
 
-
-class Window(NamedTuple):
-    """A stretch of time that the history can show: its length in seconds and its name."""
-
-    seconds: float
-    title: str
-
-
-WINDOWS = (
-    Window(5 * MINUTE, "5 min"),
-    Window(15 * MINUTE, "15 min"),
-    Window(HOUR, "1 h"),
-    Window(6 * HOUR, "6 h"),
-    Window(24 * HOUR, "24 h"),
-    Window(7 * DAY, "7 d"),
-)
 
 _STEPS = (60, 120, 300, 600, 900, 1800, HOUR, 2 * HOUR, 3 * HOUR, 4 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY)
 _GRAIN = 900

@@ -96,6 +96,14 @@ class Canvas(Widget):
         self._strips.clear()
         self._background = None
 
+    def on_focus(self) -> None:
+        """Show that the keys are for this now."""
+        self.redraw()
+
+    def on_blur(self) -> None:
+        """Show that they no longer are."""
+        self.redraw()
+
     def _strip(self, y: int, width: int) -> Strip:
         """A line in its colours. Strips are costly to make, so each is kept until its line changes."""
         if (strip := self._strips.get(y)) is None:

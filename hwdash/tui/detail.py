@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from hwdash.core.format import duration_text, reading_text
 from hwdash.core.metric import METRICS
 from hwdash.tui.canvas import Canvas
+from hwdash.tui.cursor import arrows
 from hwdash.tui.fact import fact_lines
 from hwdash.tui.line import Line, Span, fit, joined
 from hwdash.tui.row import Row
@@ -53,9 +54,8 @@ class FactPane(Canvas, can_focus=True):
         below = len(lines) - self._top - room
         title = [Span(f" {device.id} ", "title"), Span(f" {device.name}", "strong")]
         if self._top or below > 0:
-            arrows = (glyphs.up if self._top else "") + (glyphs.down if below > 0 else "")
             more = f" {below} more " if below > 0 else " end "
-            words = f"{more}{arrows}"
+            words = f"{more}{arrows(self._top, below, glyphs)}"
             used = len(device.id) + 2 + len(words) + 1
             name = fit(f" {device.name}", max(0, width - used - 1), ellipsis=glyphs.ellipsis)
             title = [title[0], Span(name, "strong"), Span(words, "title" if self.has_focus else "label")]
@@ -64,14 +64,6 @@ class FactPane(Canvas, can_focus=True):
     def action_move(self, lines: int) -> None:
         """Scroll by *lines*."""
         self._top = max(0, self._top + lines)
-        self.redraw()
-
-    def on_focus(self) -> None:
-        """Show that the keys scroll here."""
-        self.redraw()
-
-    def on_blur(self) -> None:
-        """Show that they no longer do."""
         self.redraw()
 
     def on_mouse_scroll_down(self) -> None:

@@ -17,8 +17,8 @@ from textual.widgets import Input
 from hwdash.core.errors import HwdashError
 from hwdash.core.event import Event, Severity
 from hwdash.core.text import sanitise_line
-from hwdash.tui.axis import WINDOWS, Window
-from hwdash.tui.event_filter import EventFilter, after
+from hwdash.tui.cycle import after
+from hwdash.tui.event_filter import EventFilter
 from hwdash.tui.event_line import event_lines
 from hwdash.tui.event_list import EventList
 from hwdash.tui.event_log import LIMIT
@@ -27,7 +27,7 @@ from hwdash.tui.filter_field import FilterField
 from hwdash.tui.line import Line, Span, line_width
 from hwdash.tui.part import Part
 from hwdash.tui.screen import FrameScreen
-from hwdash.tui.summary import with_windows
+from hwdash.tui.window import WINDOWS, Window, stepped, window_bindings, with_windows
 
 _log = logging.getLogger(__name__)
 
@@ -57,24 +57,7 @@ class EventScreen(FrameScreen):
         Binding("d", "device", "Device", tooltip="All devices, or one after the other", id="events.device"),
         Binding("c", "kind", "Kind", tooltip="All kinds, health, device, alert", id="events.kind"),
         Binding("v", "severity", "Severity", tooltip="All, warnings and worse, critical", id="events.severity"),
-        Binding(
-            "left_square_bracket,minus",
-            "span(-1)",
-            "Shorter",
-            key_display="[",
-            tooltip="A shorter stretch of time",
-            id="events.shorter",
-        ),
-        Binding(
-            "right_square_bracket,plus,equals_sign",
-            "span(1)",
-            "Longer",
-            key_display="]",
-            tooltip="A longer stretch of time",
-            id="events.longer",
-        ),
-        Binding("left", "window(-1)", "Shorter", show=False, tooltip="A shorter stretch of time", id="events.left"),
-        Binding("right", "window(1)", "Longer", show=False, tooltip="A longer stretch of time", id="events.right"),
+        *window_bindings("events"),
         Binding("escape", "show_all", "All", show=False, tooltip="Take all filters away", id="events.all"),
         Binding("r", "reload", "Reload", show=False, tooltip="Read the history again", id="events.reload"),
     ]
@@ -183,8 +166,7 @@ class EventScreen(FrameScreen):
         return f"no events in the last {self._window.title}" if self._loaded else ""
 
     def _words(self) -> str:
-        names = dict(self._devices())
-        return self._filter.words(names.get(self._filter.device or "", "") or "one device")
+        return self._filter.words(self._names().get(self._filter.device or "", "") or "one device")
 
     def _head_lines(self, width: int, height: int) -> Sequence[Line]:
         count = f"{len(self._found)} of {self._total}" if len(self._found) != self._total else str(self._total)
@@ -219,12 +201,9 @@ class EventScreen(FrameScreen):
             lines[height - 1 :] = [(Span(f" {more} more lines: make the terminal taller", "label"),)]
         return lines
 
-    def _devices(self) -> list[tuple[str, str]]:
-        snapshot = self.dashboard.snapshot
-        found = {status.device.key: status.device.id for status in snapshot.devices} if snapshot else {}
-        for event in self.dashboard.events.events:
-            found.setdefault(event.key, event.device or event.key)
-        return list(found.items())
+    def _names(self) -> dict[str, str]:
+        events = self.dashboard.events.events
+        return self.dashboard.feed.device_names((event.key, event.device or event.key) for event in events)
 
     # ------------------------------------------------------------------ actions
 
@@ -262,7 +241,7 @@ class EventScreen(FrameScreen):
 
     def action_device(self) -> None:
         """Only the next device; after the last one all."""
-        keys: list[str | None] = [None, *(key for key, _ in self._devices())]
+        keys: list[str | None] = [None, *self._names()]
         self._filtered(replace(self._filter, device=after(keys, self._filter.device)))
 
     def action_kind(self) -> None:
@@ -275,9 +254,9 @@ class EventScreen(FrameScreen):
 
     def action_window(self, step: int) -> None:
         """Change to a shorter or longer window."""
-        place = min(max(WINDOWS.index(self._window) + step, 0), len(WINDOWS) - 1)
-        if WINDOWS[place] != self._window:
-            self._window = WINDOWS[place]
+        wanted = stepped(self._window, step)
+        if wanted != self._window:
+            self._window = wanted
             self._show()
             self.action_reload()
 

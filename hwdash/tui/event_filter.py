@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from hwdash.core.event import Event, EventKind, Severity
+from hwdash.tui.cycle import after
 
 _KINDS = (None, *EventKind)
-_Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +49,6 @@ class EventFilter:
             parts.append("critical only" if self.least is Severity.CRITICAL else "warnings and worse")
         parts += [f"with “{self.text}”"] if self.text else []
         return ", ".join(parts)
-
-
-def after(choices: Sequence[_Choice], current: _Choice) -> _Choice:
-    """The choice that follows *current*, around the end; the first one where *current* is none of them."""
-    return choices[(choices.index(current) + 1) % len(choices)] if current in choices else choices[0]
 
 
 def _text(event: Event) -> str:

@@ -13,9 +13,9 @@ from textual.message import Message
 
 from hwdash.core.event import Event
 from hwdash.tui.canvas import Canvas
+from hwdash.tui.cursor import place_words, rule, top_for, under_cursor
 from hwdash.tui.event_line import event_line, form_of
-from hwdash.tui.line import Line, Span, line_width, sized, wrapped
-from hwdash.tui.palette import ON_BLURRED_CURSOR, ON_CURSOR
+from hwdash.tui.line import Line, centred
 
 
 def _move(key: str, action: str, words: str) -> Binding:
@@ -75,34 +75,24 @@ class EventList(Canvas, can_focus=True):
     def draw(self, width: int, height: int) -> Sequence[Line]:
         """The events around the cursor, and a rule that says which of how many they are."""
         if not self._events:
-            rows = wrapped(self._words, max(width - 4, 1))
-            above = max((height - len(rows)) // 2, 0)
-            return [()] * above + [(Span(" " * max((width - len(row)) // 2, 0) + row, "label"),) for row in rows]
+            return centred(self._words, width, height)
         page = self._page(height)
-        self._top = max(0, min(self._top, self._place, len(self._events) - page), self._place - page + 1)
+        self._top = top_for(self._place, self._top, page, len(self._events))
         shown = self._events[self._top : self._top + page]
         form = form_of(shown, width, self._today)
         lines = [event_line(event, width, self.glyphs, form) for event in shown]
-        lines[self._place - self._top] = self._under_cursor(lines[self._place - self._top])
+        cursor = self._place - self._top
+        lines[cursor] = under_cursor(lines[cursor], self.glyphs, focused=self.has_focus)
         if height >= 3:
             lines += [()] * (height - 1 - len(lines))
             lines.append(self._rule(width, page))
         return lines
 
-    def _under_cursor(self, line: Line) -> Line:
-        mark = ON_CURSOR if self.has_focus else ON_BLURRED_CURSOR
-        head, *rest = line
-        first = (Span(self.glyphs.cursor, f"title{mark}"), Span(head.text[1:], head.style + mark))
-        return (*first, *(Span(span.text, span.style + mark) for span in rest))
-
     def _rule(self, width: int, page: int) -> Line:
-        glyphs, count = self.glyphs, len(self._events)
-        words = " newest first "
-        if count > page:
-            arrows = (glyphs.up if self._top else "") + (glyphs.down if self._top + page < count else "")
-            words = f" {arrows} {self._top + 1}-{self._top + page} of {count}{glyphs.dot.center(3)}newest first "
-        tail = (Span(words, "label"), Span(glyphs.rule * 2, "faint"))
-        return sized((Span(glyphs.rule * max(0, width - line_width(tail)), "faint"), *tail), width)
+        glyphs, words = self.glyphs, " newest first "
+        if place := place_words(self._top, page, len(self._events), glyphs):
+            words = f" {place}{glyphs.dot.center(3)}newest first "
+        return rule(words, "label", width, glyphs)
 
     # ------------------------------------------------------------------ keys and mouse
 
@@ -122,14 +112,6 @@ class EventList(Canvas, can_focus=True):
         """Ask for the device of the event under the cursor."""
         if (event := self.selected) is not None:
             self.post_message(self.DeviceWanted(event.key, event.device or event.key))
-
-    def on_focus(self) -> None:
-        """Show the cursor as active."""
-        self.redraw()
-
-    def on_blur(self) -> None:
-        """Show the cursor as inactive."""
-        self.redraw()
 
     def on_click(self, event: events.Click) -> None:
         """Select the clicked event."""

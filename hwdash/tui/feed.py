@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hwdash.core.health import STALE_AFTER_INTERVALS
@@ -34,3 +35,11 @@ class Feed:
     def replay(self) -> ReplayState | None:
         """Where the replay stands; None while hardware is watched."""
         return self.snapshot.replay if self.snapshot is not None else None
+
+    def device_names(self, others: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+        """The short name of every device by its stable key: those that are there, then what *others* has besides."""
+        devices = self.snapshot.devices if self.snapshot is not None else ()
+        names = {status.device.key: status.device.id for status in devices}
+        for key, name in others:
+            names.setdefault(key, name)
+        return names

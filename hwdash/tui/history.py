@@ -18,14 +18,15 @@ from hwdash.core.event import Event
 from hwdash.core.history import LatencyHistory, LatencySeries
 from hwdash.core.text import sanitise_line
 from hwdash.tui import chart, summary
-from hwdash.tui.axis import WINDOWS, Window
 from hwdash.tui.canvas import Canvas
 from hwdash.tui.chart import Figure, Plan
+from hwdash.tui.cycle import after
 from hwdash.tui.feed import Feed
-from hwdash.tui.line import Line, Span, wrapped
+from hwdash.tui.line import Line, Span, centred
 from hwdash.tui.messages import PromptRequested
 from hwdash.tui.part import Part
 from hwdash.tui.screen import FrameScreen
+from hwdash.tui.window import WINDOWS, Window, stepped, window_bindings
 
 _log = logging.getLogger(__name__)
 
@@ -65,12 +66,7 @@ class Picture(Canvas):
 
     def draw(self, width: int, height: int) -> Sequence[Line]:
         """The drawing, or the sentence."""
-        if not self._words:
-            return self._shown
-        rows = wrapped(self._words, max(width - 4, 1))
-        above = max((height - len(rows)) // 2, 0)
-        text: list[Line] = [(Span(" " * max((width - len(row)) // 2, 0) + row, "label"),) for row in rows]
-        return [(Span(""),)] * above + text
+        return centred(self._words, width, height) if self._words else self._shown
 
 
 class Head(Part):
@@ -92,24 +88,7 @@ class HistoryScreen(FrameScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "figure", "Metric", tooltip="TTFT, between tokens, or whole answer", id="history.figure"),
         Binding("d", "device", "Device", tooltip="All devices, or one after the other", id="history.device"),
-        Binding(
-            "left_square_bracket,minus",
-            "span(-1)",
-            "Shorter",
-            key_display="[",
-            tooltip="A shorter stretch of time",
-            id="history.shorter",
-        ),
-        Binding(
-            "right_square_bracket,plus,equals_sign",
-            "span(1)",
-            "Longer",
-            key_display="]",
-            tooltip="A longer stretch of time",
-            id="history.longer",
-        ),
-        Binding("left", "window(-1)", "Shorter", show=False, tooltip="A shorter stretch of time", id="history.left"),
-        Binding("right", "window(1)", "Longer", show=False, tooltip="A longer stretch of time", id="history.right"),
+        *window_bindings("history"),
         Binding("up,k", "row(-1)", "Up", show=False, tooltip="Chart the series above", id="history.up"),
         Binding("down,j", "row(1)", "Down", show=False, tooltip="Chart the series below", id="history.down"),
         Binding("enter", "prompt", "Prompt it", show=False, tooltip="Prompt this device", id="history.prompt"),
@@ -265,30 +244,24 @@ class HistoryScreen(FrameScreen):
             self.query_one(Picture).show(lines)
 
     def _device_name(self) -> str:
-        if self._device is None:
-            return ALL
-        return next((name for key, name in self._devices() if key == self._device), "one device")
+        return ALL if self._device is None else self._names().get(self._device, "one device")
 
-    def _devices(self) -> list[tuple[str, str]]:
-        snapshot = self.dashboard.snapshot
-        found = {status.device.key: status.device.id for status in snapshot.devices} if snapshot else {}
-        for series in self._history.series if self._history else ():
-            found.setdefault(series.device_key, series.device)
-        return list(found.items())
+    def _names(self) -> dict[str, str]:
+        series = self._history.series if self._history else ()
+        return self.dashboard.feed.device_names((item.device_key, item.device) for item in series)
 
     # ------------------------------------------------------------------ actions
 
     def action_figure(self) -> None:
         """Change to the next figure."""
-        figures = list(Figure)
-        self._figure = figures[(figures.index(self._figure) + 1) % len(figures)]
+        self._figure = after(list(Figure), self._figure)
         self._show()
 
     def action_window(self, step: int) -> None:
         """Change to a shorter or longer window."""
-        place = min(max(WINDOWS.index(self._window) + step, 0), len(WINDOWS) - 1)
-        if WINDOWS[place] != self._window:
-            self._window = WINDOWS[place]
+        wanted = stepped(self._window, step)
+        if wanted != self._window:
+            self._window = wanted
             self._reload()
 
     def action_span(self, step: int) -> None:
@@ -301,9 +274,8 @@ class HistoryScreen(FrameScreen):
 
     def action_device(self) -> None:
         """Change to the next device; after the last one to all."""
-        keys: list[str | None] = [None, *(key for key, _ in self._devices())]
-        place = keys.index(self._device) if self._device in keys else 0
-        self._device = keys[(place + 1) % len(keys)]
+        keys: list[str | None] = [None, *self._names()]
+        self._device = after(keys, self._device if self._device in keys else None)
         self._wanted = None
         self._reload()
 

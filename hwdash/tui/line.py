@@ -88,3 +88,10 @@ def wrapped(text: str, width: int) -> list[str]:
     if current:
         lines.append(current)
     return lines
+
+
+def centred(words: str, width: int, height: int) -> list[Line]:
+    """*words* as a label in the middle of *width* x *height* cells, wrapped at blanks."""
+    rows = wrapped(words, max(width - 4, 1))
+    above = max((height - len(rows)) // 2, 0)
+    return [()] * above + [(Span(" " * max((width - cell_len(row)) // 2, 0) + row, "label"),) for row in rows]

@@ -10,6 +10,7 @@ from hwdash.core.format import duration_text
 from hwdash.core.health import HealthState, SuspicionKind
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.throttle import ThrottleActivity
+from hwdash.tui.cycle import after
 
 
 class SortOrder(StrEnum):
@@ -24,8 +25,7 @@ class SortOrder(StrEnum):
     @property
     def next(self) -> SortOrder:
         """The order that follows when the user asks for another."""
-        orders = list(SortOrder)
-        return orders[(orders.index(self) + 1) % len(orders)]
+        return after(list(SortOrder), self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from hwdash.core.format import bytes_text, seconds_text
 from hwdash.core.inference import AUTO, PromptRequest
@@ -12,13 +11,13 @@ from hwdash.core.model import ModelInfo
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.text import sanitise_line
 from hwdash.tui.choice import Entry
+from hwdash.tui.cycle import after
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, fit, line_width
 
 _LIMITS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 _TEMPERATURES = (0.0, 0.3, 0.7, 1.0)
 _FRESH = PromptRequest((), "")
-_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +29,11 @@ class Sampling:
 
     def with_next_limit(self) -> Sampling:
         """The next token limit, around the end."""
-        return replace(self, max_tokens=_after(_LIMITS, self.max_tokens))
+        return replace(self, max_tokens=after(_LIMITS, self.max_tokens))
 
     def with_next_temperature(self) -> Sampling:
         """The next temperature, around the end."""
-        return replace(self, temperature=_after(_TEMPERATURES, self.temperature))
-
-
-def _after(choices: Sequence[_Number], current: _Number) -> _Number:
-    return choices[(choices.index(current) + 1) % len(choices)]
+        return replace(self, temperature=after(_TEMPERATURES, self.temperature))
 
 
 def best_device(snapshot: Snapshot | None) -> str | None:

@@ -10,11 +10,11 @@ from rich.cells import cell_len
 
 from hwdash.core.format import NOT_AVAILABLE, seconds_text
 from hwdash.core.history import LatencyHistory, LatencySeries, Percentiles, ThrottledPeriod
-from hwdash.tui.axis import WINDOWS, Window
 from hwdash.tui.chart import STYLES, Figure, symbols
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, fit, line_width
 from hwdash.tui.palette import ON_CURSOR
+from hwdash.tui.window import Window, with_windows
 
 
 def throttled_share(
@@ -36,16 +36,6 @@ def throttled_share(
             throttled += (end - start).total_seconds()
             reached = end
     return throttled / total
-
-
-def with_windows(left: Line, window: Window, width: int) -> Line | None:
-    """*left*, and at the right all windows with *window* marked; None where they have no room."""
-    tabs = tuple(
-        Span(f"[{item.title}]" if item == window else f" {item.title} ", "key" if item == window else "label")
-        for item in WINDOWS
-    )
-    room = width - line_width(left) - line_width(tabs)
-    return (*left, Span(" " * room), *tabs) if room >= 0 else None
 
 
 def window_line(figure: Figure, window: Window, device: str, width: int) -> Line:

@@ -10,9 +10,9 @@ from textual.binding import Binding, BindingType
 
 from hwdash.tui.canvas import Canvas
 from hwdash.tui.column import heading, plan, row_line
-from hwdash.tui.line import Line, Span, line_width, sized
+from hwdash.tui.cursor import place_words, rule, top_for, under_cursor
+from hwdash.tui.line import Line, Span, sized
 from hwdash.tui.messages import DeviceSelected, PromptRequested, SortChanged
-from hwdash.tui.palette import ON_BLURRED_CURSOR, ON_CURSOR
 from hwdash.tui.row import Row, SortOrder
 
 
@@ -85,8 +85,7 @@ class DeviceTable(Canvas, can_focus=True):
         """Heading, the rows around the cursor, and a rule that says how many there are."""
         page = self._page(height)
         cursor = self._cursor
-        last = max(0, len(self._rows) - page)
-        self._top = max(0, min(self._top, cursor, last), cursor - page + 1)
+        self._top = top_for(cursor, self._top, page, len(self._rows))
         columns, gap = plan(width - 1, self._rows)
         glyphs = self.glyphs
         lines: list[Line] = []
@@ -94,31 +93,20 @@ class DeviceTable(Canvas, can_focus=True):
             lines.append((Span(" "), *heading(columns, gap, self.order, glyphs)))
         for index, row in enumerate(self._rows[self._top : self._top + page], start=self._top):
             line = sized((Span(" "), *row_line(row, columns, gap, glyphs, old=self._old)), width, glyphs.ellipsis)
-            lines.append(self._under_cursor(line) if index == cursor else line)
+            lines.append(under_cursor(line, glyphs, focused=self.has_focus) if index == cursor else line)
         if height >= 3:
             lines += [()] * (height - 1 - len(lines))
             lines.append(self._rule(width, page))
         return lines
 
-    def _under_cursor(self, line: Line) -> Line:
-        mark = ON_CURSOR if self.has_focus else ON_BLURRED_CURSOR
-        head, *rest = line
-        spans = [Span(self.glyphs.cursor, f"title{mark}"), Span(head.text[1:], head.style + mark)]
-        return (*spans, *(Span(span.text, span.style + mark) for span in rest))
-
     def _rule(self, width: int, page: int) -> Line:
-        glyphs = self.glyphs
-        count = len(self._rows)
-        words = f" sorted by {self.order} "
-        if count > page:
-            arrows = (glyphs.up if self._top else "") + (glyphs.down if self._top + page < count else "")
-            words = f" {arrows} {self._top + 1}-{self._top + page} of {count} devices{glyphs.dot.center(3)}{words[1:]}"
-        elif not count:
-            words = " no devices "
+        glyphs, count = self.glyphs, len(self._rows)
+        words = f" sorted by {self.order} " if count else " no devices "
+        if place := place_words(self._top, page, count, glyphs):
+            words = f" {place} devices{glyphs.dot.center(3)}{words[1:]}"
         if self._old:
             words = f" OLD DATA{words}"
-        tail = (Span(words, "lost" if self._old else "label"), Span(glyphs.rule * 2, "faint"))
-        return (Span(glyphs.rule * max(0, width - line_width(tail)), "faint"), *tail)
+        return rule(words, "lost" if self._old else "label", width, glyphs)
 
     # ------------------------------------------------------------------ keys and mouse
 
@@ -155,14 +143,6 @@ class DeviceTable(Canvas, can_focus=True):
         """Ask the screen for the next order."""
         self.order = self.order.next
         self.post_message(SortChanged())
-
-    def on_focus(self) -> None:
-        """Show the cursor as active."""
-        self.redraw()
-
-    def on_blur(self) -> None:
-        """Show the cursor as inactive."""
-        self.redraw()
 
     def on_click(self, event: events.Click) -> None:
         """Select the clicked device."""

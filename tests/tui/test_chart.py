@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from textual.color import Color
 
 from hwdash.core.history import LatencyHistory
-from hwdash.tui.axis import WINDOWS, latency_scale, time_marks
+from hwdash.tui.axis import latency_scale, time_marks
 from hwdash.tui.chart import Figure, Plan, draw, plan, symbols
 from hwdash.tui.glyphs import ASCII, UNICODE, Glyphs
 from hwdash.tui.line import Line, line_width, plain
 from hwdash.tui.palette import ON_BAND, resolve
 from hwdash.tui.summary import throttled_share
+from hwdash.tui.window import WINDOWS
 from tests.tui.past import bucket, busy_history, history, series, throttled
 from tests.tui.sample import START, gpu
 
