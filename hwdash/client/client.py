@@ -9,7 +9,9 @@ from hwdash.core.event import EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
+from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
 
@@ -33,6 +35,13 @@ class Client(Protocol):
         """Answer *request*: stages, tokens, one `FinishedEvent`. Closing the iterator cancels the generation.
 
         Raises `UnknownDevice`, `UnknownModel`, `NoSuitableDevice`, `Overloaded`, `EngineError` and its kinds.
+        """
+        ...
+
+    async def rank(self, requirements: Requirements = NO_REQUIREMENTS) -> Ranking:
+        """The devices in order under *requirements*, and the excluded ones with their reasons.
+
+        Raises `UsageError` for requirements that cannot be, `UnknownModel` for a model that is not there.
         """
         ...
 

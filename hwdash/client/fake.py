@@ -12,7 +12,9 @@ from hwdash.core.event import Event, EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory, MetricSeries
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
+from hwdash.core.requirement import NO_REQUIREMENTS, Policy, Requirements
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
 
@@ -52,6 +54,8 @@ class FakeClient:
         self.event_calls: list[tuple[float, str | None, EventKind | None, int]] = []
         self.replay_state: ReplayState | None = None
         self.replay_requests: list[ReplayRequest] = []
+        self.rankings: dict[Policy, Ranking] = {}
+        self.rank_calls: list[Requirements] = []
         self.stopped = False
         self.watchers = 0
         self.closed = False
@@ -69,6 +73,13 @@ class FakeClient:
         """The last of the snapshots."""
         self._check()
         return self.snapshots[-1]
+
+    async def rank(self, requirements: Requirements = NO_REQUIREMENTS) -> Ranking:
+        """That of ``rankings`` for the policy, else the last snapshot's own."""
+        self._check()
+        self.rank_calls.append(requirements)
+        own = self.snapshots[-1].ranking
+        return self.rankings.get(requirements.policy) or own or Ranking(requirements.policy, {}, (), ())
 
     async def stream(self) -> AsyncGenerator[Snapshot, None]:
         """Each snapshot once, then the last one again with a growing sequence number."""

@@ -17,10 +17,12 @@ from hwdash.core.event import EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import MAX_REQUEST_BYTES, FinishedEvent, PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
+from hwdash.core.requirement import NO_REQUIREMENTS, Requirements, requirements_to_wire
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
-from hwdash.core.wire import dumps, event_from_wire, from_wire, loads, to_wire
+from hwdash.core.wire import dumps, event_from_wire, from_wire, loads, prompt_to_wire, to_wire
 
 T = TypeVar("T")
 
@@ -65,13 +67,21 @@ class HttpClient:
 
     async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Answer *request*; closing the iterator closes the connection, which cancels the generation."""
-        async with aclosing(self._lines("/api/v1/prompt", to_wire(request))) as lines:
+        async with aclosing(self._lines("/api/v1/prompt", prompt_to_wire(request))) as lines:
             async for data in lines:
                 event = _decoded(event_from_wire, data)
                 yield event
                 if isinstance(event, FinishedEvent):
                     return
         raise DaemonUnreachable(f"the daemon at {self._endpoint} broke off its answer")
+
+    async def rank(self, requirements: Requirements = NO_REQUIREMENTS) -> Ranking:
+        """The devices in order under *requirements*. Raises `UsageError` and `UnknownModel`."""
+        options = requirements_to_wire(requirements)
+        query = {name: ",".join(value) if isinstance(value, list) else value for name, value in options.items()}
+        query |= {"prefer_low_power": "true"} if requirements.prefer_low_power else {}
+        data = await self._call("GET", f"/api/v1/rank?{urlencode(query)}")
+        return _decoded(lambda item: from_wire(item, Ranking), data)
 
     async def latency(self, since_s: float, device: str | None = None, buckets: int = 120) -> LatencyHistory:
         """Latency of the last *since_s* seconds. Raises `UnknownDevice`."""

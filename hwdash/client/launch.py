@@ -22,7 +22,9 @@ from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.paths import Paths
+from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
+from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.core.text import sanitise_line
@@ -87,6 +89,10 @@ class LaunchingClient:
     def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Answer *request*."""
         return self._stream(lambda: self._client.prompt(request))
+
+    async def rank(self, requirements: Requirements = NO_REQUIREMENTS) -> Ranking:
+        """The devices in order under *requirements*."""
+        return await self._call(lambda: self._client.rank(requirements))
 
     async def latency(self, since_s: float, device: str | None = None, buckets: int = 120) -> LatencyHistory:
         """Latency of the last *since_s* seconds."""

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_origin, get_type_hints
 
-from hwdash.core.alert import AlertConfig, AlertRule
+from hwdash.core.alert import AlertConfig
 from hwdash.core.errors import UsageError
 from hwdash.core.rule import check_webhooks, read_rules, webhook_problem
+from hwdash.core.server import ServerConfig, read_servers
 from hwdash.core.tomlline import KeyPath, key_lines, line_of
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -36,14 +37,31 @@ class EngineConfig:
 
     ``model`` is used where a prompt names none. ``prewarm`` loads models before they are asked for, each as
     ``MODEL`` or ``MODEL@DEVICE``. ``keep_alive_s`` is how long an idle worker stays loaded (0: until the daemon
-    ends). ``max_queue`` bounds the requests that wait for one worker; ``load_timeout_s`` bounds a cold start.
+    ends). ``max_queue`` bounds the requests that wait for one device, ``max_concurrent`` those that run on it at once;
+    ``load_timeout_s`` bounds a cold start. ``servers`` are external servers that answer for a device.
     """
 
     model: str = DEFAULT_MODEL
     prewarm: tuple[str, ...] = ()
     keep_alive_s: float = 900.0
     max_queue: int = 32
+    max_concurrent: int = 4
     load_timeout_s: float = 600.0
+    servers: tuple[ServerConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """Where the daemon listens besides its socket.
+
+    ``listen`` is ``HOST:PORT``; None: nowhere. ``insecure`` lets it listen without any token there is. ``certificate``
+    and ``key`` are PEM files; both or neither.
+    """
+
+    listen: str | None = None
+    insecure: bool = False
+    certificate: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +86,15 @@ class Config:
 
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
     alerts: AlertConfig = field(default_factory=AlertConfig)
 
 
+_TABLES: Mapping[tuple[str, str], Callable[[object, Callable[[KeyPath], str]], object]] = types.MappingProxyType(
+    {("alerts", "rules"): read_rules, ("engine", "servers"): read_servers}
+)
 _WEBHOOK_VARIABLE = "HWDASH_ALERTS__WEBHOOK"
 _NO_ENVIRONMENT: Mapping[str, str] = types.MappingProxyType({})
 _BOUNDS: Mapping[tuple[str, str], tuple[float, float]] = types.MappingProxyType(
@@ -81,6 +103,7 @@ _BOUNDS: Mapping[tuple[str, str], tuple[float, float]] = types.MappingProxyType(
         ("monitor", "deadline_s"): (0.05, 60.0),
         ("engine", "keep_alive_s"): (0.0, 1e9),
         ("engine", "max_queue"): (1, 100_000),
+        ("engine", "max_concurrent"): (1, 1024),
         ("engine", "load_timeout_s"): (1.0, 86_400.0),
         ("store", "retention_days"): (0.01, 3650.0),
         ("store", "max_size_mb"): (16, 1_000_000),
@@ -132,8 +155,8 @@ def override_from_environment(config: Config, environ: Mapping[str, str]) -> Con
         if (match := re.fullmatch(r"HWDASH_([A-Z]+)__([A-Z0-9_]+)", name)) is None:
             continue
         section, key = match[1].lower(), match[2].lower()
-        if (section, key) == ("alerts", "rules"):
-            raise UsageError(f"environment variable {name}: rules can only be given in a file", param=key)
+        if (section, key) in (("alerts", "rules"), ("engine", "servers")):
+            raise UsageError(f"environment variable {name}: {key} can only be given in a file", param=key)
         data.setdefault(section, {})[key] = _from_text(section, key, value)
         names[section, key] = name
         names.setdefault((section,), name)
@@ -150,8 +173,8 @@ def _merge(config: Config, data: Mapping[str, Any], where: Callable[[KeyPath], s
         hints = get_type_hints(type(current))
         changes = {}
         for key, value in values.items():
-            if hints.get(key) == tuple[AlertRule, ...]:
-                changes[key] = read_rules(value, where)
+            if (read := _TABLES.get((section, key))) is not None:
+                changes[key] = read(value, where)
                 continue
             if key not in hints:
                 raise UsageError(

@@ -34,7 +34,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The edges of a device, in base units; None where it does not tell."""
+    """The edges of a device, in base units; None where it does not tell.
+
+    ``memory_bandwidth_bytes_per_s`` is the peak that its memory's clock and bus width allow.
+    """
 
     power_w: float | None = None
     temperature_slowdown_c: float | None = None
@@ -43,6 +46,7 @@ class Limits:
     clock_hz: float | None = None
     pcie_link_generation: int | None = None
     pcie_link_width: int | None = None
+    memory_bandwidth_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

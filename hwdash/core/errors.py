@@ -8,9 +8,12 @@
     ├─ DaemonUnreachable        exit 4
     ├─ ModelError               exit 1, HTTP 409   the model's files are corrupt, unsafe or cannot be stored
     ├─ Overloaded               exit 1, HTTP 429
-    └─ EngineError              exit 1, HTTP 503   a worker failed
+    ├─ Unauthorised             exit 1, HTTP 401   no token, or one that is not known
+    └─ EngineError              exit 1, HTTP 503   a worker or server failed
        ├─ WorkerDied
        ├─ DeviceFull            out of device memory
+       ├─ NoKernels             this build of torch cannot compute on the device
+       ├─ ServerDown            an external server does not answer, or answers with an error of its own
        └─ PromptTooLong         HTTP 400
 
 Every message is one line that names what is wrong and what to do about it.
@@ -88,10 +91,21 @@ class DaemonUnreachable(HwdashError):
 
 
 class Overloaded(HwdashError):
-    """A bounded queue is full; try again later."""
+    """A bounded queue is full; try again later, after about ``retry_after_s`` seconds."""
 
     http_status = 429
     code = "overloaded"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
+
+
+class Unauthorised(HwdashError):
+    """The request carries no bearer token, or none that is known."""
+
+    http_status = 401
+    code = "invalid_api_key"
 
 
 class EngineError(HwdashError):
@@ -111,6 +125,18 @@ class DeviceFull(EngineError):
     """The device ran out of memory."""
 
     code = "device_full"
+
+
+class NoKernels(EngineError):
+    """The installed torch has no code for this device: it will fail until torch or its driver is another one."""
+
+    code = "no_kernels"
+
+
+class ServerDown(EngineError):
+    """An external server does not answer, or answers with an error of its own."""
+
+    code = "server_down"
 
 
 class PromptTooLong(EngineError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
+
+from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
 
 AUTO = "auto"
 
@@ -33,7 +35,8 @@ class PromptRequest:
 
     ``device`` is an id, a key or ``auto``. ``temperature`` 0 is greedy; ``seed`` None draws a fresh one.
     ``stop`` strings end the answer and are not part of it. ``template`` false sends the text of the messages to
-    the model as it is, without the chat template.
+    the model as it is, without the chat template. ``requirements`` are what the device must have, whether it is
+    named or picked; the model that counts is the request's own.
     """
 
     messages: tuple[Message, ...]
@@ -45,6 +48,7 @@ class PromptRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     template: bool = True
+    requirements: Requirements = field(default=NO_REQUIREMENTS)
 
 
 class FinishReason(StrEnum):
@@ -67,7 +71,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which device was asked for, why another was or was not taken, and the device that failed before, if any."""
+    """Which device was asked for and why this one answered, in words.
+
+    ``fallback_from`` is the device that was tried first and failed before its first token; ``why`` tells of each.
+    """
 
     requested: str
     why: tuple[str, ...] = ()
@@ -90,6 +97,15 @@ class Timing:
     itl_p99_s: float | None = None
     total_s: float | None = None
     tokens_per_s: float | None = None
+
+    def after(self, delay_s: float, queued_s: float = 0.0) -> Timing:
+        """The same as seen by who waited *delay_s* seconds before this began, *queued_s* of them in a queue."""
+        return replace(
+            self,
+            queue_s=(self.queue_s or 0.0) + queued_s,
+            ttft_s=None if self.ttft_s is None else self.ttft_s + delay_s,
+            total_s=None if self.total_s is None else self.total_s + delay_s,
+        )
 
     @property
     def warm_ttft_s(self) -> float | None:

@@ -1,8 +1,10 @@
-"""The models that can be prompted, and how one comes to this machine."""
+"""The models that can be prompted, what they need, and how one comes to this machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from hwdash.core.precision import ITEM_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,39 @@ class ModelInfo:
     ready: bool
     source: str = ""
     license: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What a checkpoint's own metadata says of its size.
+
+    ``parameters`` are all numbers of its tensors, ``layers`` its decoder layers. ``cache_values_per_token`` are the
+    keys and values that one token of context keeps (2 x layers x key-value heads x head width). ``context_length`` is
+    the longest context, None where it is not told. ``active_parameters`` are those that one token reads: fewer than
+    all in a mixture of experts, None where that is not known.
+    """
+
+    parameters: int
+    layers: int
+    cache_values_per_token: int
+    context_length: int | None = None
+    active_parameters: int | None = None
+
+    def weight_bytes(self, dtype: str) -> int:
+        """Bytes of the weights in *dtype*."""
+        return self.parameters * ITEM_BYTES[dtype]
+
+    def read_bytes(self, dtype: str) -> int:
+        """Bytes of weights that one token has to read from memory."""
+        return (self.active_parameters or self.parameters) * ITEM_BYTES[dtype]
+
+    def cache_bytes(self, dtype: str, tokens: int) -> int:
+        """Bytes of the keys and values of *tokens* tokens."""
+        return self.cache_values_per_token * ITEM_BYTES[dtype] * self.context(tokens)
+
+    def context(self, tokens: int) -> int:
+        """*tokens*, or the model's own context where that is shorter."""
+        return tokens if self.context_length is None else min(tokens, self.context_length)
 
 
 @dataclass(frozen=True, slots=True)

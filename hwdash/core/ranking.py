@@ -7,13 +7,34 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a device is expected to do with a prompt, in seconds, tokens per second and joules; None where unknown.
+
+    ``answer_s`` is all of it: the wait behind others, a cold start, the first token (``ttft_s``) and the rest of the
+    answer. ``measured`` is true where it rests on ``samples`` answers of this model on this device, with a mean
+    deviation of ``spread`` (a share of the value); otherwise it is an estimate from memory bandwidth and model bytes.
+    """
+
+    ttft_s: float | None = None
+    tokens_per_s: float | None = None
+    answer_s: float | None = None
+    wait_s: float = 0.0
+    cold_start_s: float = 0.0
+    joules_per_token: float | None = None
+    measured: bool = False
+    samples: int = 0
+    spread: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RankedDevice:
-    """One suitable device: ``score`` 0 to 1, the parts it is made of, and why, in words and numbers."""
+    """One suitable device: ``score`` 0 to 1, the parts it is made of, why, in words and numbers, and what to expect."""
 
     device: str
     score: float
     parts: Mapping[str, float]
     why: tuple[str, ...]
+    expected: Expectation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +47,10 @@ class ExcludedDevice:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The order under a policy. ``ranked`` is best first; every device stands in exactly one of the two lists."""
+    """The order under a policy. ``ranked`` is best first; every device stands in exactly one of the two lists.
+
+    ``requirements`` are what was asked for, under the names of the command's options.
+    """
 
     policy: str
     requirements: Mapping[str, object]

@@ -31,11 +31,37 @@ class WorkerStatus:
     problem: str = ""
 
 
+class BreakerState(StrEnum):
+    """Whether requests go to a device: yes, not for now, or one to try."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionStatus:
+    """What goes to one device: requests that run and wait, how many may run at once and why, and what keeps them away.
+
+    ``verdicts`` are sentences of what a model cannot do on it.
+    """
+
+    device: str
+    running: int = 0
+    waiting: int = 0
+    limit: int = 1
+    why: str = ""
+    breaker: BreakerState = BreakerState.CLOSED
+    problem: str = ""
+    verdicts: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
     """The daemon's own state. ``listen`` is its TCP address, None while it only has its socket.
 
-    ``watchers`` are the open streams of snapshots: each dashboard has one. ``problems`` are sentences about what is degraded (a source without permission, a store that cannot write).
+    ``watchers`` are the open streams of snapshots: each dashboard has one. ``problems`` are sentences about what is degraded (a source
+    without permission, a store that cannot write). ``admission`` has every device that a request went to.
     """
 
     pid: int
@@ -49,3 +75,4 @@ class DaemonStatus:
     default_model: str = ""
     problems: tuple[str, ...] = ()
     watchers: int = 0
+    admission: tuple[AdmissionStatus, ...] = ()

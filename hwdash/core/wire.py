@@ -15,8 +15,9 @@ import msgspec
 
 from hwdash.core.device import Device, MemoryPool
 from hwdash.core.errors import HwdashError
-from hwdash.core.inference import FinishedEvent, InferenceRecord, PromptEvent, StageEvent, TokenEvent
+from hwdash.core.inference import FinishedEvent, InferenceRecord, PromptEvent, PromptRequest, StageEvent, TokenEvent
 from hwdash.core.reading import Absent
+from hwdash.core.requirement import requirements_to_wire
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.core.throttle import ThrottleActivity
@@ -76,6 +77,14 @@ def event_from_wire(data: Json) -> PromptEvent:
     """The prompt event that `event_to_wire` turned into *data*."""
     event: PromptEvent = msgspec.convert(data, _EVENTS[data["type"]])
     return event
+
+
+def prompt_to_wire(request: PromptRequest) -> Json:
+    """A prompt as ``POST /api/v1/prompt`` takes it; requirements go under the names of the command's options."""
+    data: Json = _without_none(msgspec.to_builtins(request))
+    options = requirements_to_wire(request.requirements)
+    options.pop("model", None)
+    return data | {"requirements": options}
 
 
 def error_to_wire(error: HwdashError) -> Json:

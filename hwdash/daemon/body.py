@@ -21,6 +21,7 @@ from hwdash.core.inference import (
 )
 from hwdash.core.replay import ReplayRequest
 from hwdash.core.text import sanitise_line
+from hwdash.daemon.requirement import RequirementBody
 
 B = TypeVar("B", bound=BaseModel)
 _Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
@@ -56,6 +57,7 @@ class PromptBody(_Body):
     seed: int | None = Field(None, ge=0, le=MAX_SEED)
     stop: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(default=[], max_length=16)
     template: bool = True
+    requirements: RequirementBody = RequirementBody()
 
     def to_request(self, default_model: str) -> PromptRequest:
         """The request, with *default_model* where none is named.
@@ -80,6 +82,7 @@ class PromptBody(_Body):
             seed=self.seed,
             stop=tuple(self.stop),
             template=self.template,
+            requirements=self.requirements.to_requirements(),
         )
 
 

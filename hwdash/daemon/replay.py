@@ -15,12 +15,13 @@ from hwdash.core.config import Config
 from hwdash.core.device import Device
 from hwdash.core.errors import EngineError, ModelError
 from hwdash.core.inference import EngineEvent, PromptRequest
-from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.model import ModelInfo, ModelShape, PullProgress
 from hwdash.core.paths import Paths
 from hwdash.core.recording import Header, RecordingError
 from hwdash.core.replay import ReplayRequest
 from hwdash.core.status import WorkerStatus
 from hwdash.daemon.parts import Parts, Playback
+from hwdash.engine.engine import Standing
 from hwdash.sources.replay import replay_sources
 from hwdash.sources.replay_clock import ReplayClock
 from hwdash.sources.replay_file import check_recording
@@ -120,6 +121,18 @@ class RefusingEngine:
     async def prewarm(self, model: str, device: Device) -> None:
         """Raises `EngineError`."""
         raise _refusal(device)
+
+    def standing(self, model: str, device: Device) -> Standing:
+        """As if it could answer: what is asked is which device would."""
+        return Standing()
+
+    async def shape(self, model: str) -> ModelShape | None:
+        """Not known."""
+        return None
+
+    def served(self) -> Sequence[str]:
+        """None."""
+        return ()
 
     def workers(self) -> Sequence[WorkerStatus]:
         """None."""

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from hwdash.core.device import Device
 from hwdash.core.inference import EngineEvent, PromptRequest
+from hwdash.core.model import ModelShape
 from hwdash.core.status import WorkerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an engine stands to one model on one device, right now.
+
+    ``loaded``: an answer needs no cold start. ``running`` and ``waiting`` are the requests it has there. ``slots`` is
+    how many it answers at once. ``server`` names the external server that answers there, None for a worker of our
+    own. ``problem`` is why it could not answer at all, in words; empty when it can.
+    """
+
+    loaded: bool = False
+    running: int = 0
+    waiting: int = 0
+    slots: int = 1
+    server: str | None = None
+    problem: str = ""
 
 
 class Engine(Protocol):
@@ -30,6 +49,18 @@ class Engine(Protocol):
 
     async def prewarm(self, model: str, device: Device) -> None:
         """Load *model* on *device* so that the next prompt finds it there. Raises as `generate` does."""
+        ...
+
+    def standing(self, model: str, device: Device) -> Standing:
+        """How it stands to *model* on *device*, from what is known: no file is read, nobody is asked."""
+        ...
+
+    async def shape(self, model: str) -> ModelShape | None:
+        """What *model* needs, by its own metadata; None where it is not on this machine or does not tell."""
+        ...
+
+    def served(self) -> Sequence[str]:
+        """Names of the models that external servers offer, besides those of the store."""
         ...
 
     def workers(self) -> Sequence[WorkerStatus]:

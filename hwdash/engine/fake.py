@@ -19,14 +19,18 @@ from hwdash.core.inference import (
     TokenCounts,
     TokenEvent,
 )
+from hwdash.core.model import ModelShape
 from hwdash.core.status import WorkerState, WorkerStatus
+from hwdash.engine.engine import Standing
 
 
 class FakeEngine:
     """A `hwdash.engine.engine.Engine` that echoes.
 
     ``delay_s`` lies between two tokens. ``failure`` is raised before the first token, or after ``fail_after``
-    tokens. ``unknown`` are the models that `check` does not know. ``cancelled`` and ``requests`` tell what happened.
+    tokens; ``failures`` likewise, but on the device with that key only. ``unknown`` are the models that `check` does
+    not know, ``standings`` what `standing` says of a device by its key, ``shapes`` the shapes of models.
+    ``cancelled``, ``requests`` and ``asked`` (the keys of devices, in order) tell what happened.
     """
 
     def __init__(self, delay_s: float = 0.0, failure: HwdashError | None = None, fail_after: int = 0) -> None:
@@ -34,7 +38,11 @@ class FakeEngine:
         self.failure = failure
         self.fail_after = fail_after
         self.unknown: set[str] = set()
+        self.failures: dict[str, HwdashError] = {}
+        self.standings: dict[str, Standing] = {}
+        self.shapes: dict[str, ModelShape] = {}
         self.requests: list[PromptRequest] = []
+        self.asked: list[str] = []
         self.cancelled = 0
         self.closed = False
         self._served: dict[tuple[str, str], WorkerStatus] = {}
@@ -42,6 +50,8 @@ class FakeEngine:
     async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
         """Echo the last message, one word a token, at most ``max_tokens``."""
         self.requests.append(request)
+        self.asked.append(device.key)
+        failure = self.failures.get(device.key, self.failure)
         self._served[device.key, request.model] = WorkerStatus(
             device.id, request.model, WorkerState.READY, dtype="fp32"
         )
@@ -52,8 +62,8 @@ class FakeEngine:
         try:
             yield StageEvent(Stage.PREFILL, device.id)
             for number, word in enumerate(made, start=1):
-                if self.failure is not None and number > self.fail_after:
-                    raise self.failure
+                if failure is not None and number > self.fail_after:
+                    raise failure
                 await asyncio.sleep(self.delay_s)
                 last = time.monotonic() - started
                 first = first or last
@@ -81,6 +91,18 @@ class FakeEngine:
     async def prewarm(self, model: str, device: Device) -> None:
         """Pretend that *model* is loaded."""
         self._served[device.key, model] = WorkerStatus(device.id, model, WorkerState.READY, dtype="fp32")
+
+    def standing(self, model: str, device: Device) -> Standing:
+        """That of ``standings``; loaded where it answered before."""
+        return self.standings.get(device.key, Standing(loaded=(device.key, model) in self._served))
+
+    async def shape(self, model: str) -> ModelShape | None:
+        """That of ``shapes``."""
+        return self.shapes.get(model)
+
+    def served(self) -> Sequence[str]:
+        """None: there is no server."""
+        return ()
 
     def workers(self) -> Sequence[WorkerStatus]:
         """One ready worker per device and model that was asked for."""

@@ -10,13 +10,14 @@ from contextlib import aclosing
 from pathlib import Path
 
 from hwdash.core.errors import ModelError, UnknownModel
-from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.model import ModelInfo, ModelShape, PullProgress
 from hwdash.core.text import sanitise_line
 from hwdash.engine.catalogue import CATALOGUE
 from hwdash.engine.checkpoint import read_checkpoint
 from hwdash.engine.disk import size_of
 from hwdash.engine.manifest import check_sizes, read_manifest
 from hwdash.engine.pull import pull_model
+from hwdash.engine.shape import read_shape
 
 _HUB_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_]|[.-](?![.-])){0,95}"
 _HUB_NAME = re.compile(rf"{_HUB_PART}/{_HUB_PART}")
@@ -59,6 +60,13 @@ class ModelStore:
             raise ModelError(f"{path} was not fetched completely; {advice}")
         check_sizes(path, manifest, advice)
         return read_checkpoint(path, advice).directory
+
+    def shape(self, name: str) -> ModelShape | None:
+        """What *name* needs, by the metadata of its checkpoint; None where it is not here or does not tell."""
+        try:
+            return read_shape(self.resolve(name))
+        except (UnknownModel, ModelError):
+            return None
 
     async def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch *name* from where it comes from; the last event carries the model. Nothing stays behind on failure.

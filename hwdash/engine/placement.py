@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hwdash.core.device import Device, DeviceKind
 from hwdash.core.errors import EngineError
+from hwdash.core.precision import choose_dtype
 
 # libgomp's threads spin for milliseconds at each barrier, of which a token has hundreds. Whenever anything else runs,
 # that waits for a thread that has no core: on two busy cores tokens came at half the speed. Brief spinning costs nothing.
@@ -57,11 +58,3 @@ def _rocm(visible_as: str) -> dict[str, str]:
     the user's own settings say. A torch built for CUDA finds nothing, rather than somebody else's GPU as ``cuda:0``.
     """
     return {"ROCR_VISIBLE_DEVICES": visible_as, "HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": ""}
-
-
-def choose_dtype(device: Device) -> str:
-    """The precision to run a model in: bf16 where the hardware has it, then fp16 on a GPU, else fp32."""
-    natively = device.capabilities.dtypes
-    if "bf16" in natively:
-        return "bf16"
-    return "fp16" if device.kind is DeviceKind.GPU and "fp16" in natively else "fp32"

@@ -16,6 +16,7 @@ from hwdash.core.errors import EngineError, HwdashError, Overloaded, PromptTooLo
 from hwdash.core.inference import PromptRequest, Stage, StageEvent
 from hwdash.core.status import WorkerState, WorkerStatus
 from hwdash.core.text import sanitise_line
+from hwdash.engine.engine import Standing
 from hwdash.engine.frame import FrameError
 from hwdash.engine.job import Job, queued_stage
 from hwdash.engine.message import Cancel, Done, Failed, FromWorker, Load, Loading, Prefill, Ready, Token
@@ -108,6 +109,11 @@ class Slot:
             restarts=max(0, self.spawned - 1),
             problem=self._problem,
         )
+
+    def standing(self) -> Standing:
+        """How this place stands now."""
+        loaded = self._ready is not None and self._process is not None and not self._process.ended.is_set()
+        return Standing(loaded=loaded, running=int(self._running is not None), waiting=len(self._waiting))
 
     async def close(self) -> None:
         """End the worker at once; every request that is not finished fails."""

@@ -12,7 +12,9 @@ from hwdash.core.config import EngineConfig
 from hwdash.core.device import Device
 from hwdash.core.errors import EngineError, HwdashError
 from hwdash.core.inference import EngineEvent, Generation, PromptRequest
+from hwdash.core.model import ModelShape
 from hwdash.core.status import WorkerStatus
+from hwdash.engine.engine import Standing
 from hwdash.engine.models import ModelStore
 from hwdash.engine.placement import placement_of
 from hwdash.engine.slot import Slot
@@ -62,6 +64,25 @@ class WorkerEngine:
     async def prewarm(self, model: str, device: Device) -> None:
         """Load *model* on *device* so that the next prompt finds it there. Raises as `generate` does."""
         await self._slot(model, device).warm()
+
+    def standing(self, model: str, device: Device) -> Standing:
+        """How it stands to *model* on *device*; the problem is that of a device which no worker can drive."""
+        slot = self._slots.get((device.key, model))
+        if slot is not None and slot.was_used:
+            return slot.standing()
+        try:
+            placement_of(device)
+        except EngineError as error:
+            return Standing(problem=error.message)
+        return Standing()
+
+    async def shape(self, model: str) -> ModelShape | None:
+        """What *model* needs, from its checkpoint or the catalogue; None where neither tells."""
+        return await asyncio.to_thread(self._models.shape, model)
+
+    def served(self) -> Sequence[str]:
+        """None: workers serve what the store has."""
+        return ()
 
     def workers(self) -> Sequence[WorkerStatus]:
         """Every worker there is or was, by device and model."""

@@ -37,7 +37,7 @@ from hwdash.core.inference import (
 from hwdash.core.status import WorkerState
 from hwdash.core.text import sanitise
 from hwdash.engine import slot
-from hwdash.engine.placement import choose_dtype
+from hwdash.core.precision import choose_dtype
 from hwdash.engine.supervisor import WorkerEngine
 from tests.engine.conftest import CPU, MakeEngine
 from tests.tiny_model import CONTEXT, GREEDY_PROMPT, GREEDY_TOKENS

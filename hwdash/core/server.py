@@ -1,0 +1,122 @@
+"""External servers with OpenAI's API that answer prompts for a device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from hwdash.core.errors import UsageError
+from hwdash.core.text import sanitise_line
+from hwdash.core.tomlline import KeyPath
+
+MAX_SERVERS = 64
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
+_TOP: KeyPath = ("engine", "servers")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """One server, called *name*. ``url`` is the base of its API (``http://127.0.0.1:8080/v1``).
+
+    ``device`` is the id or key of the device that it computes on; None: the server is shown as a device of its own.
+    ``model`` is the name under which hwdash offers the server's only model; None: models go by the server's names.
+    ``token_variable`` names the environment variable with its bearer token. ``slots`` is how many requests it answers
+    at once.
+    """
+
+    name: str
+    url: str = field(repr=False)
+    device: str | None = None
+    model: str | None = None
+    token_variable: str | None = None
+    slots: int = 4
+
+
+def server_url_problem(url: str) -> str:
+    """What is wrong with *url* as the base of a server's API, in words that follow its name; empty when nothing is."""
+    form = "must be http(s)://HOST[:PORT][/PATH]"
+    if not url.isascii() or any(letter <= " " or letter == "\x7f" for letter in url):
+        return f"{form}, without blanks and with ASCII characters only"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return f"{form}; its host or port is not understood"
+    if parts.scheme not in ("http", "https") or not host or port == 0 or parts.query or parts.fragment:
+        return form
+    if parts.username is not None or parts.password is not None:
+        return f"{form}, without user and password: give a token by token_variable"
+    return ""
+
+
+def read_servers(tables: object, where: Callable[[KeyPath], str]) -> tuple[ServerConfig, ...]:
+    """The servers of ``[[engine.servers]]``; *where* names the place of a path in the file.
+
+    Raises `UsageError` for the first mistake, with its place and key.
+    """
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise UsageError(
+            f"{where(_TOP)}: engine.servers must be tables, each begun with [[engine.servers]]", param="servers"
+        )
+    if len(tables) > MAX_SERVERS:
+        raise UsageError(
+            f"{where(_TOP)}: engine.servers: there are {len(tables)}, at most {MAX_SERVERS}", param="servers"
+        )
+    servers: list[ServerConfig] = []
+    for number, table in enumerate(tables):
+        server = _read_server(table, (*_TOP, number), where)
+        if any(server.name == other.name for other in servers):
+            raise _error(where, (*_TOP, number, "name"), f"{server.name!r} is the name of another server already")
+        servers.append(server)
+    return tuple(servers)
+
+
+def _read_server(table: Mapping[str, Any], place: KeyPath, where: Callable[[KeyPath], str]) -> ServerConfig:
+    for key, value in table.items():
+        if key not in _CHECKS:
+            raise UsageError(
+                f"{where((*place, key))}: unknown key engine.servers.{sanitise_line(key, 60)}; "
+                f"there are: {', '.join(_CHECKS)}",
+                param=key,
+            )
+        if problem := _CHECKS[key](value):
+            raise _error(where, (*place, key), problem)
+    for key in ("name", "url"):
+        if key not in table:
+            raise _error(where, (*place, key), "is missing: every server has a name and a url")
+    return ServerConfig(**{**table, "url": table["url"].rstrip("/")})
+
+
+def _error(where: Callable[[KeyPath], str], path: KeyPath, words: str) -> UsageError:
+    key = str(path[-1])
+    return UsageError(f"{where(path)}: engine.servers.{key} {words}", param=key)
+
+
+def _text_problem(value: object, pattern: re.Pattern[str] | None, form: str) -> str:
+    if not isinstance(value, str):
+        return f"must be a string, not {sanitise_line(repr(value), 60)}"
+    right = (
+        pattern.fullmatch(value)
+        if pattern is not None
+        else 0 < len(value) <= 512 and sanitise_line(value, 512) == value
+    )
+    return "" if right else form
+
+
+def _slots_problem(value: object) -> str:
+    right = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024
+    return "" if right else f"must be a whole number from 1 to 1024, not {sanitise_line(repr(value), 60)}"
+
+
+_CHECKS: Mapping[str, Callable[[object], str]] = {
+    "name": lambda value: _text_problem(value, _NAME, "must be 1 to 40 letters, digits, dots or dashes"),
+    "url": lambda value: server_url_problem(value) if isinstance(value, str) else _text_problem(value, None, ""),
+    "device": lambda value: _text_problem(value, None, "must be the id or key of a device"),
+    "model": lambda value: _text_problem(value, None, "must be a name in one line"),
+    "token_variable": lambda value: _text_problem(value, _VARIABLE, "must be the name of an environment variable"),
+    "slots": _slots_problem,
+}
