@@ -35,7 +35,7 @@ from hwdash.core.inference import (
 )
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.throttle import ThrottleReason
-from hwdash.core.wire import dumps, to_wire
+from hwdash.core.wire import dumps, prompt_to_wire
 from hwdash.daemon.body import PromptBody, parse_body
 from hwdash.engine.fake import FakeEngine
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
@@ -265,7 +265,7 @@ def test_no_body_gets_past_the_checks_or_breaks_them(value: object) -> None:
 )
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_what_a_client_sends_is_what_the_engine_gets(request: PromptRequest) -> None:
-    assert parse_body(dumps(to_wire(request)), PromptBody).to_request("other") == request
+    assert parse_body(dumps(prompt_to_wire(request)), PromptBody).to_request("other") == request
 
 
 async def test_a_stopping_daemon_ends_its_streams_with_a_word() -> None:
