@@ -26,6 +26,7 @@ _LIMITS = {
     "temperature_slowdown_c": "temperature_c",
     "temperature_shutdown_c": "temperature_c",
     "memory_temperature_max_c": "temperature_c",
+    "memory_bandwidth_bytes_per_s": "memory_read_bytes_per_s",
 }
 """The limits that a profile can tell, with a metric of the same unit."""
 

@@ -45,6 +45,7 @@ _EDGES = {
     "temperature_shutdown_c": Unit.CELSIUS,
     "memory_temperature_max_c": Unit.CELSIUS,
     "clock_hz": Unit.HERTZ,
+    "memory_bandwidth_bytes_per_s": Unit.BYTES_PER_SECOND,
 }
 # Whatever could hide a character that `sanitise_line` replaces: an escape, DEL, C1, separators, bidirectional controls.
 _SUSPECT = re.compile(rb"\\|\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")

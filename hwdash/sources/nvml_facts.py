@@ -27,7 +27,10 @@ _CORES_PER_MULTIPROCESSOR = {
 _HBM_BUS_BITS = 1024
 """One HBM stack is 1024 bits wide; the widest GDDR card is 512."""
 
-_CLOCK_SM = 1
+_CLOCK_SM, _CLOCK_MEMORY = 1, 2
+_TRANSFERS_PER_CLOCK = 2
+"""Every memory of a GPU since DDR moves data at both edges of the clock that NVML tells."""
+_MOST_BYTES_PER_S = 1e15
 _MIG_ON = 1
 _THRESHOLD_SHUTDOWN, _THRESHOLD_SLOWDOWN, _THRESHOLD_MEMORY = 0, 1, 2
 
@@ -60,6 +63,7 @@ class Facts:
                 clock_hz=self._number("nvmlDeviceGetMaxClockInfo", _CLOCK_SM, scale=1e6),
                 pcie_link_generation=self._count("nvmlDeviceGetMaxPcieLinkGeneration", 16),
                 pcie_link_width=self._count("nvmlDeviceGetMaxPcieLinkWidth", 64),
+                memory_bandwidth_bytes_per_s=self._memory_bandwidth(),
             ),
             visible_as=uuid,
             firmware=self._firmware(),
@@ -80,6 +84,18 @@ class Facts:
         """``hbm`` where the memory bus is as wide as only stacked memory is, else ``vram``."""
         width = self._number("nvmlDeviceGetMemoryBusWidth")
         return "hbm" if width is not None and width >= _HBM_BUS_BITS else "vram"
+
+    def _memory_bandwidth(self) -> float | None:
+        """Bytes per second: width of the bus x highest memory clock x 2 transfers a clock, as CUDA's own samples have it.
+
+        An H200 (6144 bits, 3201 MHz) comes to 4.92 TB/s, its data sheet says 4.8.
+        """
+        bits = self._number("nvmlDeviceGetMemoryBusWidth")
+        clock_hz = self._number("nvmlDeviceGetMaxClockInfo", _CLOCK_MEMORY, scale=1e6)
+        if bits is None or clock_hz is None:
+            return None
+        rate = bits / 8 * clock_hz * _TRANSFERS_PER_CLOCK
+        return rate if rate <= _MOST_BYTES_PER_S else None
 
     def _capabilities(self) -> Capabilities:
         version = self._ask("nvmlDeviceGetCudaComputeCapability", lambda pair: (int(pair[0]), int(pair[1])))

@@ -175,7 +175,7 @@ def test_a_device_that_cannot_be_is_refused(changes: dict[str, object]) -> None:
 def test_numbers_that_cannot_be_are_absent() -> None:
     data = with_device(
         metrics={"utilization": 1e308, "temperature_c": -300.0, "power_w": 3.0},
-        limits={"power_w": 1e308, "clock_hz": 0, "temperature_slowdown_c": 89.0},
+        limits={"power_w": 1e308, "clock_hz": 0, "temperature_slowdown_c": 89.0, "memory_bandwidth_bytes_per_s": -1},
     )
     back = decode_line(data, "f", 2)
     assert isinstance(back, Frame)
@@ -187,6 +187,7 @@ def test_numbers_that_cannot_be_are_absent() -> None:
     }
     limits = status.device.limits
     assert (limits.power_w, limits.clock_hz, limits.temperature_slowdown_c) == (None, None, 89.0)
+    assert limits.memory_bandwidth_bytes_per_s is None
 
 
 def test_two_devices_of_one_key_are_refused() -> None:

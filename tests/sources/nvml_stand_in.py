@@ -64,6 +64,7 @@ class FakeCard:
     )
     utilization: int = 37
     clocks: dict[int, int] = field(default_factory=lambda: {1: 345, 2: 3201})
+    most_clocks: dict[int, int] = field(default_factory=lambda: {1: 1980, 2: 3201})
     memory: tuple[int, int, int] = (150754820096, 0, 150109880320)
     errors: dict[str | int, int] = field(default_factory=lambda: {"nvmlDeviceGetFanSpeed_v2": 3})
     processes: dict[str, list[tuple[int, int | None]]] = field(default_factory=dict)
@@ -200,9 +201,8 @@ class NvmlStandIn:
         self._device("nvmlDeviceGetTemperatureThreshold", handle)
         return {0: 95, 1: 89, 2: 95}[which]
 
-    def nvmlDeviceGetMaxClockInfo(self, handle: Any, _which: int) -> int:
-        self._device("nvmlDeviceGetMaxClockInfo", handle)
-        return 1980
+    def nvmlDeviceGetMaxClockInfo(self, handle: Any, which: int) -> int:
+        return self._device("nvmlDeviceGetMaxClockInfo", handle).most_clocks[which]
 
     def nvmlDeviceGetClockInfo(self, handle: Any, which: int) -> int:
         return self._device("nvmlDeviceGetClockInfo", handle).clocks[which]

@@ -30,6 +30,7 @@ def test_a_card_and_its_fixed_facts() -> None:
     assert (limits.power_w, limits.temperature_slowdown_c, limits.temperature_shutdown_c) == (700.0, 89.0, 95.0)
     assert (limits.memory_temperature_max_c, limits.clock_hz) == (95.0, 1.98e9)
     assert (limits.pcie_link_generation, limits.pcie_link_width) == (5, 16)
+    assert limits.memory_bandwidth_bytes_per_s == pytest.approx(4.917e12, rel=1e-3)
     assert device.firmware == "VBIOS 96.00.AF.00.01"
     assert device.parent is None
 
@@ -82,6 +83,18 @@ def test_capabilities_by_compute_capability(
     assert (capabilities.dtypes, capabilities.compute_units) == (dtypes, units)
 
 
+@pytest.mark.parametrize(
+    ("bits", "clock_mhz"), [(0, 3201), (6144, 0), (6144, 2**32 - 1), (2**32 - 1, 3201), ("wide", 3201), (6144, None)]
+)
+def test_a_memory_bandwidth_that_cannot_be_is_not_told(bits: object, clock_mhz: object) -> None:
+    card = FakeCard()
+    card.numbers["nvmlDeviceGetMemoryBusWidth"] = bits
+    card.most_clocks[2] = clock_mhz  # type: ignore[assignment]
+    (device,) = Rig(card).devices
+    assert device.limits.memory_bandwidth_bytes_per_s is None
+    assert device.limits.clock_hz == 1.98e9
+
+
 def test_a_card_that_tells_nothing_of_itself_is_a_device_all_the_same() -> None:
     card = FakeCard(name=b"\xff\xfe")
     names = ["PciInfo_v3", "TemperatureThreshold", "MaxClockInfo", "EnforcedPowerLimit", "MemoryBusWidth"]
@@ -92,6 +105,7 @@ def test_a_card_that_tells_nothing_of_itself_is_a_device_all_the_same() -> None:
     assert device.pci is None
     assert device.limits.power_w is None
     assert device.limits.temperature_slowdown_c is None
+    assert device.limits.memory_bandwidth_bytes_per_s is None
     assert device.capabilities.dtypes == ("fp32",)
     assert rig.read().pools[0].id == "vram"
 

@@ -123,6 +123,7 @@ LIMITS = MappingProxyType(
         "temperature_slowdown_c": Dimension.TEMPERATURE,
         "temperature_shutdown_c": Dimension.TEMPERATURE,
         "memory_temperature_max_c": Dimension.TEMPERATURE,
+        "memory_bandwidth_bytes_per_s": Dimension.BYTE_RATE,
     }
 )
 """The limits of a device that a profile can tell, by their names in `hwdash.core.device.Limits`."""

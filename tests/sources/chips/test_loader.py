@@ -102,6 +102,7 @@ def test_all_mistakes_at_once_with_their_lines() -> None:
         ('[runtime]\ntorch_device = "hpu"\nvisible_variable = "X_VISIBLE_DEVICES"', "together"),
         ('[identity]\nkey = { basename_of = "pci" }', "needs the anchor pci"),
         ('[thresholds]\nslowdown_c = "hot"', "a quantity of temperature"),
+        ('[limits]\nmemory_bandwidth_bytes_per_s = "32GiB"', "a quantity of bytes per second"),
         ('[capabilities]\ndtypes = ["BF 16"]', "no precision"),
     ],
 )

@@ -303,6 +303,21 @@ def test_runtime_and_abilities(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('"1.2TB/s"', 1.2e12),
+        ("8e11", 8e11),
+        ('{ path = "bw", unit = "GB/s" }', 819e9),
+        ('{ path = "none", unit = "GB/s" }', None),
+        ('{ path = "bw", unit = "TB/s", scale = 1e6 }', None),
+    ],
+)
+def test_the_peak_of_the_memory(tmp_path: Path, said: str, expected: float | None) -> None:
+    bench = toy(tmp_path, f"[limits]\nmemory_bandwidth_bytes_per_s = {said}\n", {"bw": "819"})
+    assert bench.devices[0].limits.memory_bandwidth_bytes_per_s == expected
+
+
+@pytest.mark.parametrize(
     ("runtime", "able"),
     [
         (None, False),
