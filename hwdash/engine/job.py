@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 
 from hwdash.core.errors import HwdashError, error_from_wire
@@ -13,12 +12,11 @@ from hwdash.core.inference import (
     PromptRequest,
     Stage,
     StageEvent,
-    Timing,
     TokenCounts,
     TokenEvent,
 )
-from hwdash.core.percentile import nearest_rank
 from hwdash.engine.message import Done, Generate, Token
+from hwdash.engine.timing import timing_of
 
 
 class Job:
@@ -71,27 +69,14 @@ class Job:
     def done(self, message: Done, dtype: str | None) -> None:
         """The worker has finished with this job."""
         counts = TokenCounts(message.prompt_tokens, message.completion_tokens)
-        self.events.put_nowait(Generation(message.finish_reason, counts, self._timing(), dtype))
+        timing = timing_of(self._stamps, self.arrived, queue_s=self._queue_s, cold_start_s=self._cold_start_s)
+        self.events.put_nowait(Generation(message.finish_reason, counts, timing, dtype))
         self.finished.set()
 
     def fail(self, error: HwdashError) -> None:
         """The job came to nothing. Each job gets an error object of its own, since each is raised elsewhere."""
         self.events.put_nowait(error_from_wire(error.code, error.message, error.param))
         self.finished.set()
-
-    def _timing(self) -> Timing:
-        stamps = self._stamps
-        gaps = sorted(later - earlier for earlier, later in itertools.pairwise(stamps))
-        decode_s = stamps[-1] - stamps[0] if stamps else 0.0
-        return Timing(
-            queue_s=self._queue_s,
-            cold_start_s=self._cold_start_s,
-            ttft_s=stamps[0] - self.arrived if stamps else None,
-            itl_p50_s=nearest_rank(gaps, 50) if gaps else None,
-            itl_p99_s=nearest_rank(gaps, 99) if gaps else None,
-            total_s=time.monotonic() - self.arrived,
-            tokens_per_s=len(gaps) / decode_s if decode_s > 0 else None,
-        )
 
 
 def queued_stage(device: str, before: int) -> StageEvent:
