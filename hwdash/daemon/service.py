@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,7 +26,9 @@ from hwdash.core.inference import (
     PromptRequest,
 )
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
+from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.daemon.account import Account
@@ -65,7 +67,9 @@ class Identity:
 class Service:
     """Everything that a client can ask for. ``snapshots`` carries ranked snapshots; ``stopping`` ends all streams.
 
-    ``watchers`` counts the clients that are sent every snapshot; whoever sends them keeps it.
+    ``watchers`` counts the clients that are sent every snapshot; whoever sends them keeps it. ``listen`` is the TCP
+    address that the daemon listens at, set by whoever opens it. ``observers`` are called once with the record of every
+    request that has ended, after it was stored.
 
     ``failure`` is done, with its exception, when a background task has crashed. *events* is what the monitor tells;
     alerts are added to it here. While a *player* plays a recording, no alert leaves the machine.
@@ -86,6 +90,8 @@ class Service:
         self.snapshots: Broadcast[Snapshot] = Broadcast()
         self.stopping = asyncio.Event()
         self.watchers = 0
+        self.listen: str | None = None
+        self.observers: list[Callable[[InferenceRecord], None]] = []
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._monitor = monitor
         self._engine = engine
@@ -160,13 +166,21 @@ class Service:
             uptime_s=SYSTEM_CLOCK.monotonic() - self._started,
             interval_s=self._monitor.interval_s,
             socket=self._identity.socket,
-            listen=None,
+            listen=self.listen,
             workers=tuple(self._engine.workers()),
             owned=self._identity.owned,
             default_model=self.default_model,
             problems=tuple(problems),
             watchers=self.watchers,
         )
+
+    async def rank(self, requirements: Requirements = NO_REQUIREMENTS) -> Ranking:
+        """The devices in order under *requirements*, and the excluded ones with their reasons.
+
+        Raises `UnknownModel` for a model that is neither in the store, nor in the catalogue, nor served.
+        """
+        snapshot = await self.snapshot()
+        return snapshot.ranking or rank(snapshot, requirements.policy.value)
 
     async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Answer *request* on the device that it names or that suits it best: stages, tokens, one `FinishedEvent`.
@@ -284,6 +298,11 @@ class Service:
                 record.timing.itl_p50_s,
             )
             self._monitor.note_request(account.device.key, last)
+        for observer in self.observers:
+            try:
+                observer(record)
+            except Exception:
+                log.exception("an observer of requests failed")
         return record
 
     async def _publish(self) -> None:
