@@ -21,6 +21,7 @@ from hwdash.core.recording import Header, RecordingError
 from hwdash.core.replay import ReplayRequest
 from hwdash.core.status import WorkerStatus
 from hwdash.daemon.parts import Parts, Playback
+from hwdash.engine.catalogue import catalogue_shape
 from hwdash.engine.engine import Standing
 from hwdash.sources.replay import replay_sources
 from hwdash.sources.replay_clock import ReplayClock
@@ -127,8 +128,8 @@ class RefusingEngine:
         return Standing()
 
     async def shape(self, model: str) -> ModelShape | None:
-        """Not known."""
-        return None
+        """That of a built-in model, so that recorded devices can be ranked for it."""
+        return catalogue_shape(model)
 
     def served(self) -> Sequence[str]:
         """None."""

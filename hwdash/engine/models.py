@@ -12,12 +12,12 @@ from pathlib import Path
 from hwdash.core.errors import ModelError, UnknownModel
 from hwdash.core.model import ModelInfo, ModelShape, PullProgress
 from hwdash.core.text import sanitise_line
-from hwdash.engine.catalogue import CATALOGUE
+from hwdash.engine.catalogue import CATALOGUE, catalogue_shape
 from hwdash.engine.checkpoint import read_checkpoint
 from hwdash.engine.disk import size_of
 from hwdash.engine.manifest import check_sizes, read_manifest
 from hwdash.engine.pull import pull_model
-from hwdash.engine.shape import read_shape
+from hwdash.engine.shape import Shapes
 
 _HUB_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_]|[.-](?![.-])){0,95}"
 _HUB_NAME = re.compile(rf"{_HUB_PART}/{_HUB_PART}")
@@ -33,6 +33,7 @@ class ModelStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._shapes = Shapes()
 
     def list(self) -> tuple[ModelInfo, ...]:
         """Every model of the store, by name; unfinished or damaged ones are not ``ready``."""
@@ -62,11 +63,17 @@ class ModelStore:
         return read_checkpoint(path, advice).directory
 
     def shape(self, name: str) -> ModelShape | None:
-        """What *name* needs, by the metadata of its checkpoint; None where it is not here or does not tell."""
+        """What *name* needs, by the metadata of its checkpoint; None where it is not here or does not tell.
+
+        One of the catalogue has a shape before it is fetched. Asked again it costs a look at the files' times.
+        """
+        if name.startswith("/"):
+            return self._shapes.of(Path(name))
         try:
-            return read_shape(self.resolve(name))
-        except (UnknownModel, ModelError):
+            place = self._place(name)
+        except UnknownModel:
             return None
+        return self._shapes.of(place) or catalogue_shape(name)
 
     async def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch *name* from where it comes from; the last event carries the model. Nothing stays behind on failure.

@@ -177,6 +177,7 @@ def fake_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         member_sha256=hashlib.sha256(CONTENT).hexdigest(),
         disk_bytes=1_000_000,
         license="Apache-2.0",
+        shape=CATALOGUE[DEFAULT_MODEL].shape,
     )
     monkeypatch.setattr(pull, "CATALOGUE", {DEFAULT_MODEL: entry})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
