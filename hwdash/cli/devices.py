@@ -25,7 +25,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
 
 async def show_devices(client: Client, as_json: bool) -> int:
     """Print the devices of the newest snapshot."""
-    snapshot = await _with_rates(client)
+    snapshot = await snapshot_with_rates(client)
     if as_json:
         print_json({"devices": [device_to_wire(status) for status in snapshot.devices]})
     else:
@@ -33,7 +33,7 @@ async def show_devices(client: Client, as_json: bool) -> int:
     return 0
 
 
-async def _with_rates(client: Client) -> Snapshot:
+async def snapshot_with_rates(client: Client) -> Snapshot:
     """The newest snapshot; of a daemon that has only just started the next one, which has rates as well."""
     async with aclosing(client.stream()) as snapshots:
         async for snapshot in snapshots:

@@ -7,14 +7,16 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import TypeVar
 
+from hwdash.cli.answer import figures_text, route_lines
+from hwdash.cli.comparison import ALL, compare
 from hwdash.cli.output import print_json
+from hwdash.cli.progress import Progress
+from hwdash.cli.requirement import add_requirements, model_name, requirements_of
 from hwdash.cli.settings import load_config, with_client
 from hwdash.client.client import Client
 from hwdash.core.errors import UsageError
-from hwdash.core.format import energy_text, rate_text, seconds_text
 from hwdash.core.inference import (
     AUTO,
     MAX_PROMPT_BYTES,
@@ -25,12 +27,10 @@ from hwdash.core.inference import (
     InferenceRecord,
     Message,
     PromptRequest,
-    Stage,
     StageEvent,
     TokenEvent,
 )
 from hwdash.core.paths import paths_from
-from hwdash.core.throttle import reason_words
 from hwdash.core.wire import answer_to_wire
 
 
@@ -38,7 +38,9 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     """Add ``prompt``."""
     parser = command("prompt", "send a prompt to a device and stream the answer")
     parser.add_argument("text", metavar="TEXT", help="the prompt; - reads it from stdin")
-    parser.add_argument("--device", default=AUTO, metavar="ID", help="device id or key, or auto (default)")
+    parser.add_argument(
+        "--device", default=AUTO, metavar="ID", help="device id or key, auto (default), or all suitable ones: all"
+    )
     parser.add_argument("--model", metavar="M", help="model name, Hub id or checkpoint directory")
     parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="longest answer (default 256)")
     parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy (default)")
@@ -47,6 +49,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     )
     parser.add_argument("--seed", type=int, metavar="S", help="makes sampling repeatable")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the stream")
+    add_requirements(parser)
     parser.set_defaults(run=_run)
 
 
@@ -54,14 +57,16 @@ def _run(parsed: argparse.Namespace) -> int:
     config = load_config(parsed.config, paths_from(os.environ))
     request = PromptRequest(
         messages=(Message("user", _prompt_text(parsed.text)),),
-        model=_model_name(parsed.model or config.engine.model),
+        model=model_name(parsed.model or config.engine.model),
         device=parsed.device,
         max_tokens=_checked("--max-tokens", parsed.max_tokens, 1, MAX_TOKENS),
         temperature=_checked("--temperature", parsed.temperature, 0.0, MAX_TEMPERATURE),
         top_p=_checked("--top-p", parsed.top_p, 1e-6, 1.0),
         seed=None if parsed.seed is None else _checked("--seed", parsed.seed, 0, MAX_SEED),
+        requirements=requirements_of(parsed),
     )
-    return with_client(parsed, lambda client: send(client, request, parsed.json))
+    answer = compare if parsed.device == ALL else send
+    return with_client(parsed, lambda client: answer(client, request, parsed.json))
 
 
 def _prompt_text(argument: str) -> str:
@@ -76,12 +81,6 @@ def _prompt_text(argument: str) -> str:
     if not text.strip():
         raise UsageError("the prompt is empty; give some text, or - to read stdin", param="prompt")
     return text
-
-
-def _model_name(name: str) -> str:
-    """*name* with a checkpoint directory made absolute, because the daemon runs elsewhere."""
-    path = Path(name).expanduser()
-    return str(path.absolute()) if name.startswith((".", "/", "~")) else name
 
 
 Number = TypeVar("Number", int, float)
@@ -99,7 +98,7 @@ def _bound(value: float) -> str:
 
 async def send(client: Client, request: PromptRequest, as_json: bool) -> int:
     """Send *request*; print the answer as it comes and its figures, or one JSON document at the end."""
-    progress = _Progress(quiet=as_json or not sys.stderr.isatty())
+    progress = Progress(quiet=as_json)
     text: list[str] = []
     record: InferenceRecord | None = None
     async with aclosing(client.prompt(request)) as events:
@@ -124,46 +123,5 @@ async def send(client: Client, request: PromptRequest, as_json: bool) -> int:
     if as_json:
         print_json(answer_to_wire(record, "".join(text)))
     else:
-        print(figures_text(record), file=sys.stderr)
+        print(figures_text(record), *route_lines(record), sep="\n", file=sys.stderr)
     return 0
-
-
-class _Progress:
-    """One line on a terminal that says what the prompt waits for."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._shown = False
-
-    def show(self, event: StageEvent) -> None:
-        if self._quiet or event.stage is Stage.PREFILL:
-            return
-        share = "" if event.progress is None else f" {event.progress:.0%}"
-        detail = f": {event.detail}" if event.detail else ""
-        sys.stderr.write(f"\r\x1b[K{event.device}: {event.stage}{share}{detail}")
-        sys.stderr.flush()
-        self._shown = True
-
-    def clear(self) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._shown = False
-
-
-def figures_text(record: InferenceRecord) -> str:
-    """The figures of a finished prompt in one line."""
-    timing, parts = record.timing, [record.device, record.model, f"{record.tokens.completion} tokens"]
-    if timing.cold_start_s is not None:
-        parts.append(f"cold start {seconds_text(timing.cold_start_s)}")
-    if timing.ttft_s is not None:
-        parts.append(f"TTFT {seconds_text(timing.ttft_s)}")
-    if timing.tokens_per_s is not None:
-        parts.append(rate_text(timing.tokens_per_s))
-    if timing.itl_p50_s is not None and timing.itl_p99_s is not None:
-        parts.append(f"ITL {seconds_text(timing.itl_p50_s)} p50, {seconds_text(timing.itl_p99_s)} p99")
-    if record.energy is not None:
-        parts.append(f"{energy_text(record.energy.joules)} ({record.energy.scope})")
-    if record.conditions.throttle:
-        parts.append("throttled: " + ", ".join(map(reason_words, record.conditions.throttle)))
-    return " · ".join([*parts, str(record.finish_reason)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from hwdash.core.config import Config, check_interval
 from hwdash.core.errors import HwdashError
 from hwdash.core.format import duration_text
 from hwdash.core.paths import paths_from
+from hwdash.core.status import AdmissionStatus, WorkerStatus
 from hwdash.core.wire import to_wire
 
 
@@ -34,7 +35,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     add_playback(parser, argparse.SUPPRESS)
     parser.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=_run_daemon)
-    parser = command("status", "the daemon's pid, uptime, interval, socket and workers")
+    parser = command("status", "the daemon's pid, uptime, interval, addresses, workers and queues")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.set_defaults(
         run=lambda parsed: with_client(parsed, lambda client: show_status(client, parsed.json), launch=False)
@@ -71,24 +72,48 @@ async def show_status(client: Client, as_json: bool) -> int:
     print(
         f"hwdash {status.version}, pid {status.pid}, up {duration_text(status.uptime_s)}, every {status.interval_s:g} s"
     )
-    print(f"socket {status.socket}" + (f", listening on {status.listen}" if status.listen else ""))
+    print(f"socket {status.socket}, " + (f"listening on {status.listen}" if status.listen else "not on the network"))
     if status.workers:
-        rows = [
-            (
-                worker.device,
-                worker.model,
-                str(worker.state),
-                str(worker.pid or "-"),
-                worker.dtype or "-",
-                str(worker.queued),
-                worker.problem,
-            )
-            for worker in status.workers
-        ]
-        print(table_text(("DEVICE", "MODEL", "STATE", "PID", "DTYPE", "QUEUED", "PROBLEM"), rows))
+        print(_workers_text(status.workers))
+    if status.admission:
+        print(_admission_text(status.admission))
     for problem in status.problems:
         print(f"problem: {problem}")
     return 0
+
+
+def _workers_text(workers: Sequence[WorkerStatus]) -> str:
+    rows = [
+        (
+            worker.device,
+            worker.model,
+            str(worker.state),
+            str(worker.pid or "-"),
+            worker.dtype or "-",
+            str(worker.queued),
+            worker.problem,
+        )
+        for worker in workers
+    ]
+    return table_text(("DEVICE", "MODEL", "STATE", "PID", "DTYPE", "QUEUED", "PROBLEM"), rows)
+
+
+def _admission_text(admission: Sequence[AdmissionStatus]) -> str:
+    """What goes to each device, then what a model cannot do on one."""
+    rows = [
+        (
+            item.device,
+            str(item.running),
+            str(item.waiting),
+            str(item.limit),
+            str(item.breaker).replace("_", " "),
+            "; ".join(words for words in (item.why, item.problem) if words),
+        )
+        for item in admission
+    ]
+    header = ("DEVICE", "RUNNING", "WAITING", "AT ONCE", "BREAKER", "WHY")
+    verdicts = [f"{item.device}: {verdict}" for item in admission for verdict in item.verdicts]
+    return "\n".join([table_text(header, rows, right=frozenset({1, 2, 3})), *verdicts])
 
 
 async def _stop(client: Client) -> int:

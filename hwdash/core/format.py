@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from hwdash.core.metric import METRICS, Unit
+from hwdash.core.ranking import Expectation
 from hwdash.core.reading import Absent, Reading, is_present
 
 NOT_AVAILABLE = "n/a"
@@ -64,6 +65,21 @@ def rate_text(tokens_per_s: float) -> str:
 def energy_text(joules: float) -> str:
     """An energy with three significant figures: ``12.3 J``, ``1.20 kJ``."""
     return f"{_three_figures(joules)} J" if abs(joules) < 999.5 else f"{_three_figures(joules / 1000)} kJ"
+
+
+def joules_per_token_text(joules: float) -> str:
+    """Energy of one token with three significant figures: ``0.19 J/token``, ``42.0 mJ/token``."""
+    return f"{_three_figures(joules * 1e3)} mJ/token" if abs(joules) < 0.0995 else f"{energy_text(joules)}/token"
+
+
+def expectation_basis(expected: Expectation | None) -> str:
+    """What *expected* rests on: ``measured, 12 answers, ±8%``, or ``estimated``; empty where nothing is expected."""
+    if expected is None or (expected.ttft_s is None and expected.tokens_per_s is None):
+        return ""
+    if not expected.measured:
+        return "estimated"
+    spread = "" if expected.spread is None else f", ±{expected.spread:.0%}"
+    return f"measured, {expected.samples} answer{'' if expected.samples == 1 else 's'}{spread}"
 
 
 def absent_text(reason: Absent) -> str:
