@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,7 +25,9 @@ from hwdash.core.text import sanitise_line
 from hwdash.daemon.requirement import RequirementBody
 
 B = TypeVar("B", bound=BaseModel)
-_Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+# What pydantic puts in the place of a field for each branch of a union.
+_BRANCH = re.compile(r"str|int|float|constrained-[a-z]+|list\[.*\]")
 
 
 class BodyTooLarge(UsageError):
@@ -49,8 +52,8 @@ class PromptBody(_Body):
 
     prompt: str | None = None
     messages: list[MessageBody] | None = Field(None, min_length=1, max_length=10_000)
-    model: _Name | None = None
-    device: _Name = AUTO
+    model: Name | None = None
+    device: Name = AUTO
     max_tokens: int = Field(256, ge=1, le=MAX_TOKENS)
     temperature: float = Field(0.0, ge=0.0, le=MAX_TEMPERATURE)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
@@ -89,7 +92,7 @@ class PromptBody(_Body):
 class PullBody(_Body):
     """A model to fetch."""
 
-    model: _Name
+    model: Name
 
 
 class ReplayBody(_Body):
@@ -111,6 +114,11 @@ async def read_body(request: Request, kind: type[B]) -> B:
 
     Raises `BodyTooLarge` without reading on, and `UsageError` that names the first field at fault.
     """
+    return parse_body(await read_bytes(request), kind)
+
+
+async def read_bytes(request: Request) -> bytes:
+    """The body of *request* as it came. Raises `BodyTooLarge` without reading on."""
     data = bytearray()
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_REQUEST_BYTES:
@@ -119,7 +127,7 @@ async def read_body(request: Request, kind: type[B]) -> B:
         data += chunk
         if len(data) > MAX_REQUEST_BYTES:
             raise _too_large()
-    return parse_body(bytes(data), kind)
+    return bytes(data)
 
 
 async def check_query(request: Request) -> None:
@@ -148,7 +156,10 @@ def parse_body(data: bytes, kind: type[B]) -> B:
 def usage_error(problems: Sequence[Any]) -> UsageError:
     """The first of pydantic's *problems* as one line that names the field."""
     first = problems[0]
-    place = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
+    steps = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
+    place = [step for step in steps[:-1] if _BRANCH.fullmatch(step) is None] + [
+        step for step in steps[-1:] if first["type"] == "extra_forbidden" or _BRANCH.fullmatch(step) is None
+    ]
     field = sanitise_line(".".join(place), 60)
     return UsageError(f"{field or 'body'}: {sanitise_line(first['msg'])}", param=field or None)
 

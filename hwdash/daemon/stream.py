@@ -69,12 +69,20 @@ class Stream(Response):
             for task in (work, gone, stop):
                 task.cancel()
         if error is not None and not self._begun:
-            await error_response(error)(scope, receive, send)
+            await self.refusal(error)(scope, receive, send)
             return
         await self._begin(send)
-        if error is not None and self.media_type == JSON_LINES:
-            await send(_chunk(dumps({"type": "error"} | error_to_wire(error)) + b"\n"))
+        if error is not None and (last := self.last_words(error)):
+            await send(_chunk(last))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def refusal(self, error: HwdashError) -> Response:
+        """What is answered in the place of the stream for an *error* before its first chunk."""
+        return error_response(error)
+
+    def last_words(self, error: HwdashError) -> bytes:
+        """The last chunk for an *error* after the first one; empty: the stream just ends."""
+        return dumps({"type": "error"} | error_to_wire(error)) + b"\n" if self.media_type == JSON_LINES else b""
 
     async def _send_chunks(self, send: Send) -> HwdashError | None:
         try:
