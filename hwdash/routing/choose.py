@@ -1,38 +1,120 @@
-"""Which device takes a prompt, and why. Pure."""
+"""Which device takes a prompt, which one comes next, and why. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from hwdash.core.errors import NoSuitableDevice
-from hwdash.core.inference import AUTO, Route
-from hwdash.core.ranking import Ranking
+from hwdash.core.format import seconds_text
+from hwdash.core.inference import AUTO
+from hwdash.core.ranking import ExcludedDevice, Expectation
+from hwdash.core.requirement import NO_REQUIREMENTS, Policy, Requirements
 from hwdash.core.snapshot import DeviceStatus, Snapshot
-from hwdash.routing.rank import unsuitable
+from hwdash.routing.estimate import Case
+from hwdash.routing.knowledge import NOTHING_KNOWN, Knowledge
+from hwdash.routing.rank import Entry, order
+from hwdash.routing.requirement import unmet
+from hwdash.routing.words import throttle_words, why
+
+_QUICK = frozenset({Policy.BALANCED, Policy.LATENCY})
 
 
-def choose(snapshot: Snapshot, ranking: Ranking, requested: str) -> tuple[DeviceStatus, Route]:
-    """The device for a prompt that asks for *requested* (an id, a key, or ``auto``), and the reasons.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A device that may take the prompt, and why it stands where it stands."""
 
-    *ranking* is the one of *snapshot*. Raises `UnknownDevice` for a name that no device has, and `NoSuitableDevice`,
-    with each device's reason, when the device that is asked for, or all of them, cannot run a model now.
+    status: DeviceStatus
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The devices to try, in this order; there is one at least."""
+
+    candidates: tuple[Candidate, ...]
+
+
+def choose(
+    snapshot: Snapshot,
+    requested: str,
+    requirements: Requirements = NO_REQUIREMENTS,
+    knowledge: Knowledge = NOTHING_KNOWN,
+) -> Choice:
+    """The devices for a prompt that asks for *requested* (an id, a key, or ``auto``), best first, each with the reasons.
+
+    ``auto`` takes the order of the ranking; a named device stands alone and must meet *requirements* too. A device
+    that would have to load the model, or has a queue, yields the first place to one that has the model loaded and
+    would end its answer sooner, where the policy is after quick answers. Raises `UnknownDevice` for a name that no
+    device has, and `NoSuitableDevice`, with each device's reasons, when the device that is asked for, or all of them,
+    cannot take it.
     """
     if requested == AUTO:
-        return _best(snapshot, ranking)
+        return _pick(snapshot, Case(requirements, knowledge))
     status = snapshot.find(requested)
-    if why := unsuitable(status):
+    if reasons := unmet(status, requirements, knowledge):
         raise NoSuitableDevice(
-            f"{status.device.id} cannot take the prompt: {'; '.join(why)}; choose another device or auto",
+            f"{status.device.id} cannot take the prompt: {'; '.join(reasons)}; choose another device or auto",
             param="device",
         )
-    return status, Route(requested, ("asked for by name", *status.health.reasons))
+    held = throttle_words(status)
+    return Choice((Candidate(status, ("asked for by name", *([held] if held else ()))),))
 
 
-def _best(snapshot: Snapshot, ranking: Ranking) -> tuple[DeviceStatus, Route]:
-    if not ranking.ranked:
-        if not ranking.excluded:
-            raise NoSuitableDevice("no device was found; `hwdash status` says what is missing", param="device")
-        reasons = "; ".join(f"{device.device}: {', '.join(device.why)}" for device in ranking.excluded)
-        raise NoSuitableDevice(f"no device can take the prompt ({reasons}); see `hwdash devices`", param="device")
-    first = ranking.ranked[0]
-    count = len(ranking.ranked)
-    place = f"best of {count} devices, score {first.score:.3f}" if count > 1 else "the only device that can run it"
-    return snapshot.find(first.device), Route(AUTO, (place, *first.why))
+def _pick(snapshot: Snapshot, case: Case) -> Choice:
+    entries, excluded = order(snapshot, case)
+    if not entries:
+        raise _nothing(excluded)
+    count = len(entries)
+    places = [
+        f"{_place(number)} of {count} devices, score {entry.score:.3f}"
+        if count > 1
+        else "the only device that can take it"
+        for number, entry in enumerate(entries)
+    ]
+    expected = case.expect(entries[0].status)
+    sooner, words = _sooner(case, entries, expected)
+    reasons = [(place,) for place in places]
+    if sooner:
+        expected = case.expect(entries[sooner].status)
+        entries.insert(0, entries.pop(sooner))
+        reasons.insert(0, reasons.pop(sooner))
+    first = Candidate(
+        entries[0].status,
+        (*((words,) if words else ()), *reasons[0], *why(case, entries[0].status, expected)),
+    )
+    others = (Candidate(entry.status, text) for entry, text in zip(entries[1:], reasons[1:], strict=True))
+    return Choice((first, *others))
+
+
+def _place(number: int) -> str:
+    return "best" if number == 0 else f"number {number + 1}"
+
+
+def _sooner(case: Case, entries: Sequence[Entry], first: Expectation) -> tuple[int, str]:
+    """The place of a device that has the model loaded and ends its answer before the first one, and why; 0: none."""
+    if case.requirements.policy not in _QUICK or case.requirements.prefer_low_power or first.answer_s is None:
+        return 0, ""
+    if not first.cold_start_s and not first.wait_s:
+        return 0, ""
+    best, best_s = 0, first.answer_s
+    for number, entry in enumerate(entries[1:], 1):
+        circumstance = case.knowledge.of(entry.status.device.key)
+        if not circumstance.loaded and circumstance.server is None:
+            continue
+        answer_s = case.expect(entry.status).answer_s
+        if answer_s is not None and answer_s < best_s:
+            best, best_s = number, answer_s
+    if not best:
+        return 0, ""
+    delay = "a cold start" if first.cold_start_s else "a queue"
+    leader, loaded = entries[0].status.device.id, entries[best].status.device.id
+    times = f"{seconds_text(best_s)} against {seconds_text(first.answer_s)} on {leader} with {delay}"
+    return best, f"{loaded} has the model loaded: {times}"
+
+
+def _nothing(excluded: Sequence[ExcludedDevice]) -> NoSuitableDevice:
+    if not excluded:
+        return NoSuitableDevice("no device was found; `hwdash status` says what is missing", param="device")
+    reasons = "; ".join(f"{device.device}: {', '.join(device.why)}" for device in excluded)
+    return NoSuitableDevice(f"no device can take the prompt ({reasons}); see `hwdash rank`", param="device")

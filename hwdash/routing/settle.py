@@ -7,7 +7,7 @@ from dataclasses import replace
 from hwdash.core.ranking import Ranking
 
 LEAD = 0.05
-"""A device overtakes another when its score is higher by more than this; a change of health is always more."""
+"""A device overtakes another when its score is higher by more than this; being called throttled is always more."""
 
 
 def settle(ranking: Ranking, before: Ranking | None) -> Ranking:

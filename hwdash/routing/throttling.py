@@ -1,0 +1,55 @@
+"""How much a device is held back right now. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from hwdash.core.health import HealthState
+from hwdash.core.snapshot import DeviceStatus
+from hwdash.core.throttle import HARMLESS, ThrottleActivity, ThrottleClass
+
+STEP = 0.05
+"""What jitters from second to second counts in steps of this size, so that it does not turn an order around."""
+_BY_LIMIT = frozenset({ThrottleClass.THERMAL, ThrottleClass.POWER, ThrottleClass.CURRENT})
+_HALF = 0.5
+
+
+def throttled_share(status: DeviceStatus) -> float:
+    """From 0, free, to 1: the worst duty of the reasons that limit the device.
+
+    A reason without a duty, and a margin of 0 °C or less, count in full; a device that is called throttled counts as
+    half at least, also where that is only suspected.
+    """
+    worst = 0.0
+    for activity in status.throttle:
+        if (activity.active or activity.duty) and activity.reason not in HARMLESS:
+            duty = activity.duty
+            worst = max(worst, 1.0 if duty is None else max(duty, STEP))
+    if status.health.state is HealthState.THROTTLED:
+        worst = max(worst, _HALF)
+    margin = status.number("temperature_margin_c")
+    if margin is not None and margin <= 0:
+        return 1.0
+    return min(1.0, math.ceil(worst / STEP - 1e-9) * STEP) if worst else 0.0
+
+
+def limited_by(status: DeviceStatus) -> ThrottleActivity | None:
+    """The worst reason by which heat, power or current hold the device back now; None when they do not."""
+    for activity in status.throttle:
+        if activity.limiting and activity.reason.category in _BY_LIMIT:
+            return activity
+    return None
+
+
+def stretch(status: DeviceStatus) -> float:
+    """How many times as long each token takes as at full clock, 1 where nothing is known to hold the clock down.
+
+    Only while heat, power or current limit the device and both clocks are known. Decoding from Python follows the
+    core clock about as closely as decoding bound by memory, which sinks with it under a cap.
+    """
+    if limited_by(status) is None:
+        return 1.0
+    full, now = status.device.limits.clock_hz, status.number("clock_hz")
+    if not full or not now or now >= full:
+        return 1.0
+    return full / now
