@@ -41,7 +41,7 @@ def _run(parsed: argparse.Namespace) -> int:
         checks.append(Check("configuration", Verdict.FAIL, error.message, "correct it; the defaults are used here"))
     # What sources log is among the findings already.
     logging.getLogger("hwdash").addHandler(logging.NullHandler())
-    checks += examine(config, paths, machine_sources(paths))
+    checks += examine(config, paths, machine_sources(paths, config.engine.servers))
     checks += _daemon(parsed)
     verdict = worst(checks)
     if parsed.json:

@@ -23,7 +23,7 @@ class Capabilities:
 
     ``dtypes`` names only precisions that the hardware executes natively (``fp32``, ``fp16``, ``bf16``, ``fp8``,
     ``int8``). ``compute_units`` counts multiprocessors, compute units or cores. ``inference`` is true when the
-    embedded engine can run a model on it.
+    embedded engine can run a model on it, or a server answers for it.
     """
 
     compute_capability: str | None = None

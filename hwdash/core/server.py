@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from hwdash.core.errors import UsageError
+from hwdash.core.errors import ServerDown, UsageError
 from hwdash.core.text import sanitise_line
 from hwdash.core.tomlline import KeyPath
 
@@ -50,6 +50,41 @@ def server_url_problem(url: str) -> str:
         return form
     if parts.username is not None or parts.password is not None:
         return f"{form}, without user and password: give a token by token_variable"
+    return ""
+
+
+def server_label(server: ServerConfig) -> str:
+    """What messages call *server*: its name, where it has one, and where it is."""
+    return f"{server.name} at {server.url}" if server.name else server.url
+
+
+def server_key(server: ServerConfig) -> str:
+    """The key of the device that *server* itself is."""
+    return f"server:{server.name}"
+
+
+def server_token(server: ServerConfig, environ: Mapping[str, str]) -> str:
+    """The bearer token of *server* from *environ*; empty where it has none.
+
+    Raises `ServerDown` for one that no header can carry; no message ever shows it.
+    """
+    token = environ.get(server.token_variable or "", "").strip()
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ServerDown(
+            f"{server_label(server)}: the token in {server.token_variable} must be ASCII without blanks; correct it"
+        )
+    return token
+
+
+def status_problem(status: int) -> str:
+    """What keeps a server from answering that answers its list of models with this HTTP *status*; empty: nothing.
+
+    Many a server has no such list (404, 500) and answers prompts all the same.
+    """
+    if 300 <= status < 400:
+        return f"answers with a redirect ({status}), which is not followed: give the url that it leads to"
+    if status in (502, 503, 504):
+        return f"answers {status}: it is not ready"
     return ""
 
 

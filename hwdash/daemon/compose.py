@@ -10,6 +10,7 @@ from hwdash.daemon.hardware import machine_sources
 from hwdash.daemon.parts import Parts
 from hwdash.daemon.replay import ASKED_EVERY_TICK, Replay
 from hwdash.daemon.service import Identity, Service
+from hwdash.engine.fleet import FleetEngine
 from hwdash.engine.models import ModelStore
 from hwdash.engine.supervisor import WorkerEngine
 from hwdash.monitor.monitor import Monitor
@@ -25,7 +26,7 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
     if replay is not None:
         parts, config = replay.parts, replay.adapt(config)
     clock: Clock = SYSTEM_CLOCK if replay is None else replay.clock
-    sources = machine_sources(paths) if parts.sources is None else parts.sources
+    sources = machine_sources(paths, config.engine.servers) if parts.sources is None else parts.sources
     store = await Store.open(paths.database, config.store, clock)
     if replay is not None:
         replay.player.on_wind_back = store.wind_back
@@ -40,7 +41,7 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
             on_event=events.add,
             **({} if replay is None else ASKED_EVERY_TICK),
         ),
-        engine=parts.engine or WorkerEngine(models, config.engine, paths.state),
+        engine=parts.engine or FleetEngine(WorkerEngine(models, config.engine, paths.state), config.engine),
         store=store,
         models=parts.models or models,
         config=config,

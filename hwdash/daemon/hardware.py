@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from hwdash.core.errors import UsageError
 from hwdash.core.paths import Paths
+from hwdash.core.server import ServerConfig
 from hwdash.sources.builtin import builtin_sources
 from hwdash.sources.source import Source
 
 
-def machine_sources(paths: Paths) -> list[Source]:
-    """All built-in sources, with the user's own chip profiles.
+def machine_sources(paths: Paths, servers: Sequence[ServerConfig] = ()) -> list[Source]:
+    """All built-in sources, with the user's own chip profiles, and those *servers* that are devices of their own.
 
     ``HWDASH_SYSROOT`` moves what is read of ``/sys``, ``/proc`` and ``/dev``. Raises `UsageError` when that is no
     directory.
     """
-    return builtin_sources(sysroot(), paths.config / "chips")
+    return builtin_sources(sysroot(), paths.config / "chips", servers)
 
 
 def sysroot() -> Path:

@@ -56,10 +56,14 @@ def describe(profile: Profile, place: Place, facts: Mapping[str, str], files: Fi
 
 
 def can_compute(runtime: Runtime | None) -> bool:
-    """True when the embedded engine can use *runtime*: torch, with the package of its module installed here."""
-    if runtime is None or runtime.torch_device is None:
+    """True when prompts can be answered by *runtime*: a server, or torch with the package of its module installed here."""
+    if runtime is None:
         return False
-    return runtime.module is None or importlib.util.find_spec(runtime.module.partition(".")[0]) is not None
+    return (
+        runtime.url is not None
+        or runtime.module is None
+        or importlib.util.find_spec(runtime.module.partition(".")[0]) is not None
+    )
 
 
 def _visible_as(computing: Computing, place: Place, files: FileReads) -> str | None:
