@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
+from datetime import datetime
 
 from hwdash.core.clock import Clock
 from hwdash.core.device import Device
@@ -21,25 +23,54 @@ from hwdash.core.inference import (
 from hwdash.daemon.bracket import Bracket
 
 
-class Account:
-    """Follows the events of one request on *device* and turns them into an `InferenceRecord`."""
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When a request came to the daemon: the time of day, and the seconds of the monotonic clock."""
 
-    def __init__(self, request: PromptRequest, device: Device, route: Route, bracket: Bracket, clock: Clock) -> None:
+    at: datetime
+    monotonic_s: float
+
+
+class Account:
+    """Follows the events of one request on *device* and turns them into an `InferenceRecord`.
+
+    Times count from the request's *arrival* at the daemon, however late it came to this device.
+    """
+
+    def __init__(
+        self,
+        request: PromptRequest,
+        device: Device,
+        route: Route,
+        bracket: Bracket,
+        clock: Clock,
+        arrival: Arrival,
+    ) -> None:
         self.device = device
         self._request = request
         self._route = route
         self._bracket = bracket
         self._clock = clock
-        self._started_at = clock.now()
-        self._started = clock.monotonic()
+        self._arrival = arrival
+        self._delay_s = 0.0
+        self._queued_s = 0.0
         self._waited = False
         self._tokens = 0
         self._ttft_s: float | None = None
         self._bracket.open()
 
-    def follow(self, event: StageEvent | TokenEvent) -> None:
-        """Take note of *event*. What lies before the prefill (queue, loading) is left out of energy and conditions."""
+    def begin(self, queued_s: float) -> None:
+        """The engine gets the request now, whose times count from here; *queued_s* it waited for its turn before."""
+        self._delay_s = self._clock.monotonic() - self._arrival.monotonic_s
+        self._queued_s = queued_s
+
+    def follow(self, event: StageEvent | TokenEvent) -> StageEvent | TokenEvent:
+        """Take note of *event*; gives it as the client sees it.
+
+        What lies before the prefill (queue, loading) is left out of energy and conditions.
+        """
         if isinstance(event, TokenEvent):
+            event = TokenEvent(event.text, event.tokens, event.elapsed_s + self._delay_s)
             if self._ttft_s is None:
                 self._ttft_s = event.elapsed_s
                 self._bracket.run()
@@ -51,22 +82,26 @@ class Account:
             if self._waited:
                 self._bracket.open()
             self._bracket.run()
+        return event
 
     async def close(self, outcome: Generation | FinishReason, error: str | None = None) -> InferenceRecord:
         """The record: of the engine's own *outcome*, or of what was seen when it broke off before there was one."""
-        if not isinstance(outcome, Generation):
-            timing = Timing(ttft_s=self._ttft_s, total_s=self._clock.monotonic() - self._started)
+        if isinstance(outcome, Generation):
+            timing = outcome.timing.after(self._delay_s, self._queued_s)
+        else:
+            total_s = self._clock.monotonic() - self._arrival.monotonic_s
+            timing = Timing(ttft_s=self._ttft_s, total_s=total_s)
             outcome = Generation(outcome, TokenCounts(completion=self._tokens), timing)
         energy, conditions = await self._bracket.close(outcome.tokens.completion)
         return InferenceRecord(
             id=uuid.uuid4().hex,
-            started_at=self._started_at,
+            started_at=self._arrival.at,
             model=self._request.model,
             device=self.device.id,
             device_key=self.device.key,
             route=self._route,
             tokens=outcome.tokens,
-            timing=outcome.timing,
+            timing=timing,
             energy=energy,
             conditions=conditions,
             finish_reason=outcome.finish_reason,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,32 +13,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hwdash import __version__
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import Config
-from hwdash.core.errors import EngineError, HwdashError, UnknownDevice, UsageError
+from hwdash.core.errors import HwdashError, UnknownDevice, UnknownModel, UsageError
 from hwdash.core.event import AlertAction, EventKind, Severity
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
-from hwdash.core.inference import (
-    AUTO,
-    FinishedEvent,
-    FinishReason,
-    Generation,
-    InferenceRecord,
-    PromptEvent,
-    PromptRequest,
-)
+from hwdash.core.inference import AUTO, PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
-from hwdash.core.snapshot import LastRequest, Snapshot
+from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
-from hwdash.daemon.account import Account
+from hwdash.core.text import sanitise_line
 from hwdash.daemon.alert import AlertBook
-from hwdash.daemon.bracket import Bracket
+from hwdash.daemon.dispatch import Dispatcher, Follower, Observer
 from hwdash.daemon.events import RECENT_S, EventLog
+from hwdash.daemon.ledger import Ledger
 from hwdash.daemon.parts import Models, Player
+from hwdash.daemon.shape import ShapeBook
 from hwdash.daemon.webhook import Webhook
+from hwdash.engine.catalogue import CATALOGUE
 from hwdash.monitor.broadcast import Broadcast
-from hwdash.routing.choose import choose
 from hwdash.routing.rank import rank
 from hwdash.routing.settle import settle
 
@@ -52,7 +46,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _FIRST_SNAPSHOT_S = 15.0
-_LAST_RECORDS_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +62,8 @@ class Service:
 
     ``watchers`` counts the clients that are sent every snapshot; whoever sends them keeps it. ``listen`` is the TCP
     address that the daemon listens at, set by whoever opens it. ``observers`` are called once with the record of every
-    request that has ended, after it was stored.
+    request that has ended, after it was stored. ``followers`` are called with the key of the device and the model of
+    every attempt; what each gives is called with the attempt's tokens.
 
     ``failure`` is done, with its exception, when a background task has crashed. *events* is what the monitor tells;
     alerts are added to it here. While a *player* plays a recording, no alert leaves the machine.
@@ -91,7 +85,8 @@ class Service:
         self.stopping = asyncio.Event()
         self.watchers = 0
         self.listen: str | None = None
-        self.observers: list[Callable[[InferenceRecord], None]] = []
+        self.observers: list[Observer] = []
+        self.followers: list[Follower] = []
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._monitor = monitor
         self._engine = engine
@@ -109,9 +104,22 @@ class Service:
         self._webhook = None if webhook is None else Webhook(webhook, clock)
         self._started = SYSTEM_CLOCK.monotonic()
         self._prewarm_problems: list[str] = []
-        self._brackets: dict[str, set[Bracket]] = {}
+        self._shapes = ShapeBook(engine.shape, clock)
+        self._ledger = Ledger(engine, config.engine.max_concurrent, events.add, clock)
+        self._dispatcher = Dispatcher(
+            engine,
+            store,
+            monitor,
+            self.snapshots,
+            self._ledger,
+            self._shapes,
+            self.snapshot,
+            self.observers,
+            self.followers,
+            config.engine.max_queue,
+            clock,
+        )
         self._background: set[asyncio.Task[None]] = set()
-        self._conclusions: set[asyncio.Task[InferenceRecord]] = set()
 
     @property
     def default_model(self) -> str:
@@ -136,8 +144,7 @@ class Service:
         await asyncio.gather(self._engine.close(), self._monitor.stop(), return_exceptions=True)
         if self._webhook is not None:
             await self._webhook.close()
-        if self._conclusions:
-            await asyncio.wait(self._conclusions, timeout=_LAST_RECORDS_S)
+        await self._dispatcher.close()
         await self._store.close()
 
     async def snapshot(self) -> Snapshot:
@@ -172,6 +179,7 @@ class Service:
             default_model=self.default_model,
             problems=tuple(problems),
             watchers=self.watchers,
+            admission=() if latest is None else self._ledger.admission(latest),
         )
 
     async def rank(self, requirements: Requirements = NO_REQUIREMENTS) -> Ranking:
@@ -180,7 +188,15 @@ class Service:
         Raises `UnknownModel` for a model that is neither in the store, nor in the catalogue, nor served.
         """
         snapshot = await self.snapshot()
-        return snapshot.ranking or rank(snapshot, requirements.policy.value)
+        model = requirements.model
+        shape = await self._shapes.find(model or self.default_model)
+        if model is not None and shape is None and not await self._knows(model):
+            raise UnknownModel(
+                f"model {sanitise_line(model, 100)!r} is not on this machine and not served; see `hwdash models list`",
+                param="model",
+            )
+        knowledge = self._ledger.knowledge(model or self.default_model, snapshot, shape)
+        return rank(snapshot, requirements, knowledge)
 
     async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Answer *request* on the device that it names or that suits it best: stages, tokens, one `FinishedEvent`.
@@ -188,40 +204,9 @@ class Service:
         Whatever the end, its record is in the store before the end is told. Closing the generator cancels the work.
         Raises `UnknownDevice`, `UnknownModel`, `ModelError`, `NoSuitableDevice`, `Overloaded`, `EngineError`.
         """
-        snapshot = await self.snapshot()
-        status, route = choose(snapshot, snapshot.ranking or rank(snapshot), request.device)
-        device = status.device
-        await self._engine.check(request.model, device)
-        peers = self._brackets.setdefault(device.key, set())
-        bracket = Bracket(self._monitor, self.snapshots, device, peers, self._clock)
-        account = Account(request, device, route, bracket, self._clock)
-        outcome: Generation | FinishReason = FinishReason.CANCELLED
-        failure: HwdashError | None = None
-        events = self._engine.generate(request, device)
-        try:
+        async with aclosing(self._dispatcher.prompt(request)) as events:
             async for event in events:
-                if isinstance(event, Generation):
-                    outcome = event
-                else:
-                    account.follow(event)
-                    yield event
-            if not isinstance(outcome, Generation):
-                raise EngineError(f"{device.id}: the engine ended without a result; see the log")
-        except HwdashError as error:
-            outcome, failure = FinishReason.ERROR, error
-        except Exception:
-            log.exception("prompt on %s failed", device.id)
-            outcome, failure = FinishReason.ERROR, HwdashError(f"{device.id}: internal error; see the log")
-        finally:
-            try:
-                await events.aclose()
-            finally:
-                # In a task of its own: a client that leaves now must not take the record along.
-                conclusion = self._keep(self._conclusions, self._conclude(account, outcome, failure))
-        record = await asyncio.shield(conclusion)
-        if failure is not None:
-            raise failure
-        yield FinishedEvent(record)
+                yield event
 
     async def latency(self, since_s: float, device: str | None, buckets: int) -> LatencyHistory:
         """Latency of the last *since_s* seconds, of the device with that id or key or of all.
@@ -261,6 +246,11 @@ class Service:
         """The models of the store."""
         return await asyncio.to_thread(self._models.list)
 
+    async def model_names(self) -> tuple[str, ...]:
+        """The models that can be asked without fetching one first: the store's ready ones, and those of servers."""
+        ready = [model.name for model in await self.models() if model.ready]
+        return tuple(dict.fromkeys([*ready, *self._engine.served()]))
+
     def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch and convert *model*. Raises `UnknownModel` and `ModelError`."""
         return self._models.pull(model)
@@ -274,6 +264,11 @@ class Service:
         latest = self.snapshots.latest
         return {status.device.key: status.device.id for status in (latest.devices if latest else ())}
 
+    async def _knows(self, model: str) -> bool:
+        if model in CATALOGUE or model in self._engine.served():
+            return True
+        return model in {info.name for info in await asyncio.to_thread(self._models.list)}
+
     async def _key_of(self, device: str | None) -> str | None:
         if device is None:
             return None
@@ -284,27 +279,6 @@ class Service:
                 return device
             raise
 
-    async def _conclude(
-        self, account: Account, outcome: Generation | FinishReason, failure: HwdashError | None
-    ) -> InferenceRecord:
-        record = await account.close(outcome, failure.message if failure else None)
-        await self._store.add_record(record)
-        if record.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
-            last = LastRequest(
-                record.model,
-                self._clock.now(),
-                record.timing.warm_ttft_s,
-                record.timing.tokens_per_s,
-                record.timing.itl_p50_s,
-            )
-            self._monitor.note_request(account.device.key, last)
-        for observer in self.observers:
-            try:
-                observer(record)
-            except Exception:
-                log.exception("an observer of requests failed")
-        return record
-
     async def _publish(self) -> None:
         async for snapshot in self._monitor.snapshots.subscribe():
             before = self.snapshots.latest.ranking if self.snapshots.latest else None
@@ -314,7 +288,11 @@ class Service:
                 snapshot = self._player.follow(snapshot)
             # At a slow interval the last ten seconds could be over before a client gets the next snapshot.
             recent = self._events.publish(max(RECENT_S, 2.0 * snapshot.interval_s))
-            ranked = replace(snapshot, ranking=settle(rank(snapshot), before), events=recent)
+            self._ledger.review(snapshot)
+            model = self.default_model
+            knowledge = self._ledger.knowledge(model, snapshot, self._shapes.at_hand(model))
+            ranking = settle(rank(snapshot, NO_REQUIREMENTS, knowledge), before)
+            ranked = replace(snapshot, ranking=ranking, events=recent)
             self.snapshots.publish(ranked)
             self._store.add_snapshot(ranked)
 
@@ -331,13 +309,13 @@ class Service:
         try:
             for key, last in (await self._store.last_requests()).items():
                 self._monitor.note_request(key, last)
+            self._ledger.seed(await self._store.recent_answers())
         except HwdashError as error:
-            log.warning("last requests are not known: %s", error.message)
+            log.warning("earlier requests are not known: %s", error.message)
         for wish in self._config.engine.prewarm:
             model, _, device = wish.partition("@")
             try:
-                snapshot = await self.snapshot()
-                status, _ = choose(snapshot, snapshot.ranking or rank(snapshot), device or AUTO)
+                status = await self._dispatcher.best(model, device or AUTO)
                 await self._engine.prewarm(model, status.device)
             except HwdashError as error:
                 log.warning("prewarm %s: %s", wish, error.message)

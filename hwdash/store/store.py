@@ -22,6 +22,7 @@ from hwdash.core.text import sanitise_line
 from hwdash.store.event import read_events
 from hwdash.store.latency import read_latency
 from hwdash.store.metric import read_metric
+from hwdash.store.pace import StoredAnswer, read_answers
 from hwdash.store.reader import Reader
 from hwdash.store.stamp import from_ms
 from hwdash.store.writer import Pace, Writer
@@ -160,6 +161,10 @@ class Store:
     async def last_requests(self) -> Mapping[str, LastRequest]:
         """The newest answered request of each device, by device key. Raises `HwdashError` likewise."""
         return await self._reader.ask(_read_last_requests)
+
+    async def recent_answers(self) -> tuple[StoredAnswer, ...]:
+        """The newest finished answers of each device and model, oldest first. Raises `HwdashError` likewise."""
+        return await self._reader.ask(read_answers)
 
     async def close(self) -> None:
         """Write what waits and close the file. May be called again; what is added afterwards is not kept."""

@@ -41,7 +41,7 @@ def main() -> int:
     parsed = parser.parse_args()
     engine = HangingEngine() if parsed.hang_disk else FakeEngine(parsed.delay)
     if parsed.crash:
-        vars(service)["rank"] = lambda snapshot: 1 / 0
+        vars(service)["rank"] = lambda *_: 1 / 0
     source = FakeSource([fake_gpu(0), fake_gpu(1)])
     if parsed.hang:
         source.hanging.add(fake_gpu(1).key)

@@ -1,0 +1,83 @@
+"""What a model cannot do on a device, by what came of trying."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwdash.core.snapshot import DeviceStatus
+
+AGAIN_S = 60.0
+"""After so long, one request tries a device again whose memory was too small, whatever it says of its memory."""
+_MORE_BYTES = 256 * 2**20
+_MORE_SHARE = 0.02
+"""Clearly more memory: so many bytes, or this share of the pool where that is more."""
+
+
+@dataclass(slots=True)
+class _Full:
+    words: str
+    free_bytes: int | None
+    again_s: float
+
+
+class Verdicts:
+    """Remembers devices that lack kernels, for good, and those that ran out of memory, until they have more of it.
+
+    All times are seconds of one monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._lacking: dict[str, str] = {}
+        self._full: dict[tuple[str, str], _Full] = {}
+
+    def lacks_kernels(self, key: str, words: str) -> bool:
+        """No model runs on the device, says an error in *words*. True when that is news."""
+        news = key not in self._lacking
+        self._lacking[key] = words
+        return news
+
+    def was_full(self, status: DeviceStatus, model: str, words: str, now_s: float) -> bool:
+        """*model* did not fit, where *status* was the device's before it tried. True when that is news."""
+        pair = (status.device.key, model)
+        pool = status.largest_pool
+        news = pair not in self._full
+        self._full[pair] = _Full(words, None if pool is None else pool.free_bytes, now_s + AGAIN_S)
+        return news
+
+    def begin(self, key: str, model: str, now_s: float) -> None:
+        """A request tries *model* there: nobody else does for a while, if it did not fit before."""
+        if (full := self._full.get((key, model))) is not None:
+            full.again_s = now_s + AGAIN_S
+
+    def fits(self, key: str, model: str) -> bool:
+        """*model* did fit. True when it had not before."""
+        return self._full.pop((key, model), None) is not None
+
+    def review(self, status: DeviceStatus) -> tuple[str, ...]:
+        """Forget what no longer holds now that the device is in *status*: the models that may be tried again."""
+        pool, key = status.largest_pool, status.device.key
+        if pool is None:
+            return ()
+        more = max(_MORE_BYTES, _MORE_SHARE * pool.total_bytes)
+        again = [
+            pair
+            for pair, full in self._full.items()
+            if pair[0] == key and full.free_bytes is not None and pool.free_bytes >= full.free_bytes + more
+        ]
+        for pair in again:
+            del self._full[pair]
+        return tuple(model for _, model in again)
+
+    def kernels(self, key: str) -> str:
+        """Why no model runs on the device; empty when nothing is known against it."""
+        return self._lacking.get(key, "")
+
+    def memory(self, key: str, model: str, now_s: float) -> str:
+        """Why *model* is not tried there now; empty when it may be."""
+        full = self._full.get((key, model))
+        return full.words if full is not None and now_s < full.again_s else ""
+
+    def sentences(self, key: str) -> tuple[str, ...]:
+        """All that is held against the device."""
+        full = tuple(f"{model}: {full.words}" for (device, model), full in self._full.items() if device == key)
+        return ((self._lacking[key],) if key in self._lacking else ()) + full
