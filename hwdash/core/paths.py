@@ -39,6 +39,11 @@ class Paths:
         """The file whose lock makes a second daemon for this state directory impossible."""
         return self.state / "daemon.lock"
 
+    @property
+    def tokens(self) -> Path:
+        """The bearer tokens for TCP, as hashes."""
+        return self.state / "tokens.json"
+
 
 def paths_from(environ: Mapping[str, str]) -> Paths:
     """The places for this environment, by the XDG base directory specification.

@@ -1,24 +1,95 @@
-"""uvicorn on a socket of our own: no signal handling, no tick, and an end within a fraction of a second."""
+"""uvicorn on sockets of our own: no signal handling, bounded in clients and in their time, an end within a fraction of a second."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import logging
+import ssl
+from collections import Counter
 from collections.abc import Iterator
-from socket import socket
+from dataclasses import dataclass
+from socket import AF_UNIX, SHUT_WR
+from socket import socket as Socket  # noqa: N812 - a class with a lower-case name
 
-from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
 
-_MAX_CONNECTIONS = 256
+from hwdash.core.errors import Overloaded
+from hwdash.core.wire import dumps, error_to_wire
+from hwdash.daemon.connection import MAX_HEAD_BYTES, Connection, Patience, refusal
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 256
+MAX_TCP_CONNECTIONS = 128
+_TOLD_CONNECTIONS = 16
 _GRACE_S = 0.3
 _FLUSH_S = 0.02
+_SWEEP_S = 1.0
+_RETRY_AFTER_S = 5
+_FULL = "all places for clients are taken; try again in some seconds"
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PATIENCE = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A client's place: whether it came over TCP, and whether it is served or only told that all places are taken."""
+
+    tcp: bool
+    served: bool
+
+
+class Places:
+    """How many clients are served at once: *total*, of them *tcp* over TCP, so that the socket's owner always gets in.
+
+    *waiting* more of either kind are told so; the rest is not let in.
+    """
+
+    def __init__(
+        self, total: int = MAX_CONNECTIONS, tcp: int = MAX_TCP_CONNECTIONS, waiting: int = _TOLD_CONNECTIONS
+    ) -> None:
+        self._total = total
+        self._tcp = tcp
+        self._waiting = waiting
+        self._taken: Counter[Place] = Counter()
+
+    def take(self, tcp: bool) -> Place | None:
+        """A place, or None where even those are taken that nobody is served at."""
+        over_tcp, over_socket = (self._taken[Place(kind, served=True)] for kind in (True, False))
+        free = over_tcp + over_socket < self._total and not (tcp and over_tcp >= self._tcp)
+        place = Place(tcp, served=free)
+        if not free and self._taken[place] >= self._waiting:
+            return None
+        self._taken[place] += 1
+        return place
+
+    def free(self, place: Place) -> None:
+        """Give *place* back."""
+        self._taken[place] -= 1
+
+    @property
+    def taken(self) -> int:
+        """How many clients there are."""
+        return self._taken.total()
 
 
 class SocketServer(Server):
-    """Serves *app* until `end` is called."""
+    """Serves *app* until `end` is called. Servers that share *places* share the bound on clients.
 
-    def __init__(self, app: FastAPI) -> None:
+    *tls* wraps every connection.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        places: Places | None = None,
+        tls: ssl.SSLContext | None = None,
+        patience: Patience = _PATIENCE,
+    ) -> None:
         super().__init__(
             Config(
                 app,
@@ -31,11 +102,18 @@ class SocketServer(Server):
                 proxy_headers=False,
                 server_header=False,
                 date_header=False,
-                limit_concurrency=_MAX_CONNECTIONS,
+                timeout_keep_alive=round(patience.idle_s),
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 workers=1,
             )
         )
+        self._places = places or Places()
+        self._tls = tls
+        self._patience = patience
         self._ended = asyncio.Event()
+        self._listeners: list[asyncio.Task[None]] = []
+        self._greetings: set[asyncio.Task[None]] = set()
+        self._sweep_handle: asyncio.TimerHandle | None = None
 
     def end(self) -> None:
         """Stop serving: requests that are being answered have a moment to finish."""
@@ -46,14 +124,32 @@ class SocketServer(Server):
         """Leave the signals to the process."""
         yield
 
-    async def main_loop(self) -> None:
-        """Wait for `end`. (uvicorn's own loop wakes ten times a second to look for reasons to stop.)"""
-        await self._ended.wait()
+    async def startup(self, sockets: list[Socket] | None = None) -> None:
+        """Accept clients on *sockets*. (uvicorn's own way sees a client only after its TLS handshake: too late to count.)"""
+        self._listeners = [asyncio.create_task(self._listen(listener)) for listener in sockets or []]
+        self.started = True
 
-    async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Close the listener, let answers finish for 0.3 s and reach the wire, then drop all connections."""
-        for server in self.servers:
-            server.close()
+    async def main_loop(self) -> None:
+        """Wait for `end`; raises what a listener has failed with. (uvicorn's own loop wakes ten times a second.)"""
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait({ended, *self._listeners}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+        for listener in self._listeners:
+            if listener.done():
+                listener.result()
+
+    async def shutdown(self, sockets: list[Socket] | None = None) -> None:
+        """Accept no more, let answers finish for 0.3 s and reach the wire, then drop all connections."""
+        for task in self._listeners:
+            task.cancel()
+        await asyncio.sleep(0)  # a greeting that has not begun would lose its client
+        early = [*self._listeners, *self._greetings]
+        for task in early:
+            task.cancel()
+        for listener in sockets or []:
+            listener.close()
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
@@ -64,5 +160,74 @@ class SocketServer(Server):
             task.cancel()
         for connection in list(state.connections):
             connection.transport.abort()
-        if state.tasks:
-            await asyncio.wait(list(state.tasks), timeout=_GRACE_S)
+        if waited := [*state.tasks, *early]:
+            await asyncio.wait(waited, timeout=_GRACE_S)
+        if self._sweep_handle is not None:
+            self._sweep_handle.cancel()
+
+    async def _listen(self, listener: Socket) -> None:
+        loop = asyncio.get_running_loop()
+        tcp = listener.family != AF_UNIX
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listener)
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                log.warning("no further client can be let in: %s", error.strerror)
+                await asyncio.sleep(_SWEEP_S)
+                continue
+            if (place := self._places.take(tcp)) is not None:
+                greeting = asyncio.create_task(self._greet(client, place))
+                self._greetings.add(greeting)
+                greeting.add_done_callback(self._greetings.discard)
+            else:
+                self._refuse(client)
+            await asyncio.sleep(0)  # a flood of clients is accepted without a pause for anything else
+
+    async def _greet(self, client: Socket, place: Place) -> None:
+        """Make *client* a connection, after the TLS handshake where there is one."""
+        loop = asyncio.get_running_loop()
+        connection = Connection(self.config, self.server_state, self._patience, lambda: self._places.free(place))
+        if not place.served:
+            connection.app = _full
+        handshake_s = None if self._tls is None else self._patience.head_s
+        try:
+            await loop.connect_accepted_socket(
+                lambda: connection, client, ssl=self._tls, ssl_handshake_timeout=handshake_s
+            )
+        except OSError as error:
+            log.debug("a client was lost while it was greeted: %s", error)
+        finally:
+            if not connection.made:  # its end will not be told
+                client.close()
+                self._places.free(place)
+            elif self._sweep_handle is None:
+                self._sweep_handle = loop.call_later(_SWEEP_S, self._sweep)
+
+    def _refuse(self, client: Socket) -> None:
+        with contextlib.suppress(OSError), client:
+            if self._tls is None:
+                client.setblocking(False)
+                client.send(refusal(503, _FULL, "overloaded", _RETRY_AFTER_S))
+                client.shutdown(SHUT_WR)
+
+    def _sweep(self) -> None:
+        """Drop all clients that take too long; once more in a second, as long as there are any."""
+        loop = asyncio.get_running_loop()
+        self._sweep_handle = None
+        now_s = loop.time()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection) and connection.overdue(now_s):
+                connection.hang_up()
+        if self.server_state.connections:
+            self._sweep_handle = loop.call_later(_SWEEP_S, self._sweep)
+
+
+async def _full(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application of clients for whom there is no place."""
+    body = dumps(error_to_wire(Overloaded(_FULL)))
+    headers = {"retry-after": str(_RETRY_AFTER_S), "connection": "close"}
+    await Response(body, 503, headers, "application/json")(scope, receive, send)
