@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_RANKING_S = 1.0
+
 
 class Metrics:
     """Counts the answers of *service* from now on, and tells of its devices when asked."""
@@ -57,12 +59,13 @@ class Metrics:
         return page
 
     async def _rankings(self) -> list[Ranking]:
-        """The order under every policy; none where the default model is not known."""
+        """The order under every policy; none where the default model is not known, or its files do not answer."""
         model = self._service.default_model
         try:
-            return [await self._service.rank(Requirements(policy=policy, model=model)) for policy in Policy]
-        except HwdashError as error:
-            log.debug("no scores: %s", error.message)
+            async with asyncio.timeout(_RANKING_S):
+                return [await self._service.rank(Requirements(policy=policy, model=model)) for policy in Policy]
+        except (HwdashError, TimeoutError) as error:
+            log.debug("no scores: %s", error)
             return []
 
     def _key_of(self, device: str) -> str:

@@ -114,7 +114,7 @@ def read_plain(text: str) -> list[Metric]:
 
 
 def read_openmetrics(text: str) -> list[Metric]:
-    return list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
+    return list(parse_openmetrics(text))
 
 
 def series(metrics: Iterable[Metric]) -> Series:
