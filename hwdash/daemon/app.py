@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hwdash.core.errors import HwdashError
 from hwdash.core.text import sanitise_line
-from hwdash.core.wire import error_to_wire
-from hwdash.daemon import routes_history, routes_model, routes_prompt, routes_replay, routes_watch
+from hwdash.daemon import (
+    metric_route,
+    openai_route,
+    routes_history,
+    routes_model,
+    routes_prompt,
+    routes_rank,
+    routes_replay,
+    routes_watch,
+)
 from hwdash.daemon.body import check_query, usage_error
+from hwdash.daemon.metric import Metrics
+from hwdash.daemon.openai_answer import unix_time
+from hwdash.daemon.openai_error import is_openai_path, openai_refusal
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import error_response, json_response
 
@@ -34,23 +46,48 @@ def create_app(service: Service, stop: Callable[[], None]) -> FastAPI:
     app.state.service = service
     app.state.stop = stop
     app.state.frame = routes_watch.Frame()
-    for routes in (routes_watch, routes_prompt, routes_history, routes_model, routes_replay):
+    app.state.created = unix_time()
+    app.state.metrics = Metrics(service)
+    for routes in (
+        routes_watch,
+        routes_prompt,
+        routes_rank,
+        routes_history,
+        routes_model,
+        routes_replay,
+        openai_route,
+        metric_route,
+    ):
         app.include_router(routes.router)
+    app.add_api_route("/openapi.json", _document, methods=["GET"])
     app.add_exception_handler(HwdashError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_gone)
     app.add_exception_handler(Exception, _on_bug)
     return app
 
 
-async def _on_error(_: Request, error: Exception) -> Response:
+async def _document(request: Request) -> Response:
+    """What all paths take and answer, as OpenAPI."""
+    # Here, because the daemon starts without it.
+    from hwdash.daemon.document import document
+
+    return json_response(await asyncio.to_thread(document, request.app))
+
+
+def _refusal(request: Request, error: HwdashError) -> Response:
+    return openai_refusal(error) if is_openai_path(request.scope["path"]) else error_response(error)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HwdashError)
-    return error_response(error)
+    return _refusal(request, error)
 
 
-async def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(usage_error(error.errors()))
+    return _refusal(request, usage_error(error.errors()))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -61,11 +98,16 @@ async def _on_http(request: Request, error: Exception) -> Response:
     problem = HwdashError(messages.get(error.status_code, sanitise_line(str(error.detail))))
     problem.http_status = error.status_code
     problem.code = {404: "unknown_path", 405: "wrong_method"}.get(error.status_code, problem.code)
-    response = json_response(error_to_wire(problem), error.status_code)
+    response = _refusal(request, problem)
     response.headers.update(error.headers or {})
     return response
 
 
-async def _on_bug(_: Request, error: Exception) -> Response:
+async def _on_gone(_: Request, error: Exception) -> Response:
+    """The client left before its request was complete: nobody reads this answer."""
+    return Response(status_code=400)
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
     """The server logs *error* with its traceback; the client is told no more than that."""
-    return error_response(HwdashError("internal error; the daemon's log has the details"))
+    return _refusal(request, HwdashError("internal error; the daemon's log has the details"))

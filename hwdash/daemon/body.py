@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -22,9 +23,11 @@ from hwdash.core.inference import (
 )
 from hwdash.core.replay import ReplayRequest
 from hwdash.core.text import sanitise_line
-from hwdash.daemon.requirement import RequirementBody
+from hwdash.daemon.requirement import RequirementBody, Whole
 
 B = TypeVar("B", bound=BaseModel)
+BODY_S = 30.0
+"""Seconds that a whole request body may take."""
 Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 # What pydantic puts in the place of a field for each branch of a union.
 _BRANCH = re.compile(r"str|int|float|constrained-[a-z]+|list\[.*\]")
@@ -34,6 +37,12 @@ class BodyTooLarge(UsageError):
     """The request body is larger than `MAX_REQUEST_BYTES`."""
 
     http_status = 413
+
+
+class BodyTooSlow(UsageError):
+    """The request body did not come within `BODY_S`."""
+
+    http_status = 408
 
 
 class _Body(BaseModel):
@@ -54,10 +63,10 @@ class PromptBody(_Body):
     messages: list[MessageBody] | None = Field(None, min_length=1, max_length=10_000)
     model: Name | None = None
     device: Name = AUTO
-    max_tokens: int = Field(256, ge=1, le=MAX_TOKENS)
+    max_tokens: Whole = Field(256, ge=1, le=MAX_TOKENS)
     temperature: float = Field(0.0, ge=0.0, le=MAX_TEMPERATURE)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    seed: Whole | None = Field(None, ge=0, le=MAX_SEED)
     stop: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(default=[], max_length=16)
     template: bool = True
     requirements: RequirementBody = RequirementBody()
@@ -112,21 +121,27 @@ class ReplayBody(_Body):
 async def read_body(request: Request, kind: type[B]) -> B:
     """The JSON body of *request* as a *kind*, whatever its content type says.
 
-    Raises `BodyTooLarge` without reading on, and `UsageError` that names the first field at fault.
+    Raises `BodyTooLarge` and `BodyTooSlow` without reading on, and `UsageError` that names the first field at fault.
     """
     return parse_body(await read_bytes(request), kind)
 
 
 async def read_bytes(request: Request) -> bytes:
-    """The body of *request* as it came. Raises `BodyTooLarge` without reading on."""
+    """The body of *request* as it came. Raises `BodyTooLarge` and `BodyTooSlow` without reading on."""
     data = bytearray()
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_REQUEST_BYTES:
         raise _too_large()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_REQUEST_BYTES:
-            raise _too_large()
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > MAX_REQUEST_BYTES:
+                    raise _too_large()
+    except TimeoutError:
+        raise BodyTooSlow(
+            f"the request body was not complete after {BODY_S:g} s; send it faster", param="body"
+        ) from None
     return bytes(data)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator
 
 from starlette.responses import Response
@@ -28,8 +29,8 @@ def error_response(error: HwdashError) -> Response:
     """*error* in its one shape, with its HTTP status."""
     response = json_response(error_to_wire(error), error.http_status)
     if isinstance(error, Overloaded):
-        response.headers["retry-after"] = "1"
-    if error.http_status == 413:
+        response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    if error.http_status in (408, 413):
         response.headers["connection"] = "close"
     return response
 
