@@ -23,7 +23,7 @@ from hwdash.core.inference import (
 )
 from hwdash.core.replay import ReplayRequest
 from hwdash.core.text import sanitise_line
-from hwdash.daemon.requirement import RequirementBody, Whole
+from hwdash.daemon.requirement import WHOLE, RequirementBody
 
 B = TypeVar("B", bound=BaseModel)
 BODY_S = 30.0
@@ -63,10 +63,10 @@ class PromptBody(_Body):
     messages: list[MessageBody] | None = Field(None, min_length=1, max_length=10_000)
     model: Name | None = None
     device: Name = AUTO
-    max_tokens: Whole = Field(256, ge=1, le=MAX_TOKENS)
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE] = 256
     temperature: float = Field(0.0, ge=0.0, le=MAX_TEMPERATURE)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
-    seed: Whole | None = Field(None, ge=0, le=MAX_SEED)
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None = None
     stop: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(default=[], max_length=16)
     template: bool = True
     requirements: RequirementBody = RequirementBody()

@@ -36,7 +36,7 @@ _KIND = f"({'|'.join(kind.value for kind in DeviceKind)})"
 
 DURATION: Json = {
     "type": "string",
-    "pattern": r"^[1-9][0-9]{0,2}(\.[0-9]{1,3})?[smhd]?$",
+    "pattern": r"^(0\.[1-9][0-9]{0,8}s?|[1-9][0-9]{0,7}(\.[0-9]{1,9})?s?|[1-9][0-9]{0,2}(\.[0-9]{1,9})?[mhd])$",
     "examples": ["90s", "5m", "1h", "7d"],
 }
 """A stretch of time in the forms that everyone uses; `hwdash.core.duration` takes a few more."""

@@ -20,7 +20,7 @@ from hwdash.core.inference import (
 )
 from hwdash.core.text import sanitise_line
 from hwdash.daemon.body import Name, usage_error
-from hwdash.daemon.requirement import RequirementBody
+from hwdash.daemon.requirement import WHOLE, RequirementBody
 
 CHAT_TOKENS = 1024
 """The longest answer to a chat that does not say how long. (OpenAI: as long as the context; here that holds a device.)"""
@@ -53,9 +53,9 @@ _Content = Annotated[
     Discriminator(lambda value: "list[part]" if isinstance(value, list) else "str"),
 ]
 _Nothing = Annotated[list[Any], Field(max_length=0)] | None
-_Zero = Annotated[int, Field(ge=0, le=0)] | None
+_Zero = Annotated[int, Field(ge=0, le=0), WHOLE] | None
 _NoPenalty = Annotated[float, Field(ge=0.0, le=0.0)] | None
-_One = Annotated[int, Field(ge=1, le=1)] | None
+_One = Annotated[int, Field(ge=1, le=1), WHOLE] | None
 _ONE_PROMPT = Field(min_length=1, max_length=1)
 _StopText = Annotated[str, Field(min_length=1, max_length=1024)]
 _Stop = _StopText | Annotated[list[_StopText], Field(max_length=16)] | None
@@ -96,10 +96,10 @@ class _GenerationBody(_Body):
     """What a chat and a completion have in common."""
 
     model: Name | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE] | None = None
     temperature: Annotated[float, Field(ge=0.0, le=MAX_TEMPERATURE)] | None = None
     top_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=MAX_SEED)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=MAX_SEED), WHOLE] | None = None
     stop: _Stop = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -154,7 +154,7 @@ class ChatBody(_GenerationBody):
     """``POST /v1/chat/completions``."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES)]
-    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE] | None = None
     parallel_tool_calls: bool | None = None
     logprobs: Literal[False] | None = None
     top_logprobs: _Zero = None

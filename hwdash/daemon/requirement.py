@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from hwdash.core.requirement import (
     MAX_CONTEXT,
@@ -17,8 +17,16 @@ from hwdash.core.requirement import (
 )
 from hwdash.core.size import MAX_BYTES, parse_size
 
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 5.0 is the whole number 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Makes a field of type int take whole numbers that a client writes with a point."""
 _Word = Annotated[str, Field(min_length=1, max_length=64)]
-_Bytes = Annotated[int, Field(ge=1, le=MAX_BYTES)]
+_Bytes = Annotated[int, Field(ge=1, le=MAX_BYTES), WHOLE]
 _Words = Annotated[list[_Word], Field(max_length=32)]
 
 
@@ -37,7 +45,7 @@ class RequirementBody(BaseModel):
     kind: _Words | Annotated[str, Field(max_length=512)] | None = None
     prefer_low_power: bool = False
     policy: Annotated[Policy, Field(strict=False)] = Policy.BALANCED
-    context: Annotated[int, Field(ge=1, le=MAX_CONTEXT)] | None = None
+    context: Annotated[int, Field(ge=1, le=MAX_CONTEXT), WHOLE] | None = None
 
     def to_requirements(self, model: str | None = None) -> Requirements:
         """The requirements, with what *model* needs where one is given. Raises `UsageError` that names the field at fault."""
