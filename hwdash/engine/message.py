@@ -15,7 +15,8 @@ from hwdash.core.inference import FinishReason, Message
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """The first message: which checkpoint to load where. ``threads`` None: as many as the process may use.
 
-    ``module`` is imported first: it makes the device known to torch.
+    ``module`` is imported first: it makes the device known to torch. Where ``dtype`` does not fit, ``smaller`` are
+    tried in turn. ``architecture`` is what code for the device is built for (``sm_90``, ``gfx942``), empty where unknown.
     """
 
     directory: str
@@ -24,6 +25,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     dtype: str
     threads: int | None = None
     module: str | None = None
+    smaller: tuple[str, ...] = ()
+    architecture: str = ""
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):

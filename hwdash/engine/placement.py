@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hwdash.core.device import Device, DeviceKind
 from hwdash.core.errors import EngineError
-from hwdash.core.precision import choose_dtype
+from hwdash.core.precision import choose_dtype, smaller_dtypes
 
 # libgomp's threads spin for milliseconds at each barrier, of which a token has hundreds. Whenever anything else runs,
 # that waits for a thread that has no core: on two busy cores tokens came at half the speed. Brief spinning costs nothing.
@@ -21,6 +22,8 @@ class Placement:
 
     In a process with *environment* the device is the only accelerator there is, and torch calls it *torch_device*.
     *threads* None: as many as the process may use. *module* is what must be imported for torch to know the device.
+    *smaller* are the precisions to fall back to where *dtype* does not fit, *architecture* is what code for the device
+    is built for, as its maker's compiler names it (``sm_90``, ``gfx942``); empty where it does not tell.
     """
 
     torch_device: str
@@ -28,6 +31,8 @@ class Placement:
     environment: Mapping[str, str]
     threads: int | None = None
     module: str | None = None
+    smaller: tuple[str, ...] = ()
+    architecture: str = ""
 
 
 def placement_of(device: Device) -> Placement:
@@ -35,20 +40,37 @@ def placement_of(device: Device) -> Placement:
 
     Raises `EngineError` for a device that the embedded engine cannot drive.
     """
-    dtype = choose_dtype(device)
+    dtype, smaller = choose_dtype(device), smaller_dtypes(device)
     runtime = device.runtime
     if runtime is not None and runtime.torch_device is not None:
         pinned = {}
         if runtime.visible_variable is not None and device.visible_as is not None:
             pinned = {runtime.visible_variable: device.visible_as}
-        return Placement(runtime.torch_device, dtype, pinned, module=runtime.module)
+        return Placement(runtime.torch_device, dtype, pinned, module=runtime.module, smaller=smaller)
     if device.kind is DeviceKind.CPU:
-        return Placement("cpu", dtype, {**_PATIENT, "CUDA_VISIBLE_DEVICES": ""}, device.capabilities.compute_units)
-    if device.kind is DeviceKind.GPU and device.vendor.upper() == "NVIDIA" and device.visible_as:
-        return Placement("cuda:0", dtype, {"CUDA_VISIBLE_DEVICES": device.visible_as})
-    if device.kind is DeviceKind.GPU and device.vendor.upper() == "AMD" and device.visible_as:
-        return Placement("cuda:0", dtype, _rocm(device.visible_as))
-    raise EngineError(f"{device.id} ({device.name}) cannot run models in this version; choose another device")
+        units = device.capabilities.compute_units
+        return Placement("cpu", dtype, {**_PATIENT, "CUDA_VISIBLE_DEVICES": ""}, units, smaller=smaller)
+    if (only := _pinned(device)) is None:
+        raise EngineError(f"{device.id} ({device.name}) cannot run models in this version; choose another device")
+    return Placement("cuda:0", dtype, only, smaller=smaller, architecture=_architecture(device))
+
+
+def _pinned(device: Device) -> Mapping[str, str] | None:
+    """What leaves a process this one GPU; None for a device that torch does not call ``cuda``, or that has no identity."""
+    if device.kind is not DeviceKind.GPU or not device.visible_as:
+        return None
+    match device.vendor.upper():
+        case "NVIDIA":
+            return {"CUDA_VISIBLE_DEVICES": device.visible_as}
+        case "AMD":
+            return _rocm(device.visible_as)
+        case _:
+            return None
+
+
+def _architecture(device: Device) -> str:
+    told = device.capabilities.compute_capability or ""
+    return f"sm_{told.replace('.', '')}" if re.fullmatch(r"\d+\.\d", told) else told
 
 
 def _rocm(visible_as: str) -> dict[str, str]:

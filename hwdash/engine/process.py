@@ -18,6 +18,7 @@ from hwdash.engine.frame import FrameError, encode, supervisor_decoder
 from hwdash.engine.message import FromWorker, ToWorker
 
 _LOG_BYTES = 1_000_000
+_DEATH_PATIENCE_S = 5.0
 _log = logging.getLogger(__name__)
 
 _QUIET = {
@@ -116,7 +117,11 @@ class WorkerProcess(asyncio.Protocol):
         """How the process ended, in words: the signal or the exit code with the last line of the log."""
         if self._process is None:
             return "did not start"
-        code = await self._process.wait()
+        try:
+            code = await asyncio.wait_for(self._process.wait(), _DEATH_PATIENCE_S)
+        except TimeoutError:
+            self.kill()
+            return "closed its connection and did not end"
         if code < 0:
             hint = ", perhaps by the kernel for want of memory" if code == -signal.SIGKILL else ""
             return f"was killed by {_signal_name(-code)}{hint}"

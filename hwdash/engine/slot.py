@@ -29,6 +29,9 @@ CANCEL_PATIENCE_S = 5.0
 
 _END_PATIENCE_S = 0.15
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.5, 30.0
+_FORGIVEN_DEATHS = 2
+"""Deaths in a row after which those who wait are kept waiting for the next worker; after more they are let go."""
+_SHORTEST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -56,6 +59,7 @@ class Slot:
         self._failures = 0
         self._not_before = 0.0
         self._cold_from = self._ready_at = 0.0
+        self._took_s = _SHORTEST_RETRY_S
         self._closed = False
 
     @property
@@ -71,12 +75,15 @@ class Slot:
         if before >= self._config.max_queue:
             raise Overloaded(
                 f"{before} requests already wait for {self.model} on {self.device.id}; try again later "
-                "or raise engine.max_queue"
+                "or raise engine.max_queue",
+                retry_after_s=min(max(self._took_s, _SHORTEST_RETRY_S), _LONGEST_RETRY_S),
             )
         job = Job(number, request, arrived)
         if before := before + (self._running is not None):
             job.stage(queued_stage(self.device.id, before))
         self._waiting.append(job)
+        if self._state is WorkerState.BACKING_OFF:
+            job.stage(self._back_off_stage())
         self._go()
         return job
 
@@ -111,7 +118,7 @@ class Slot:
         )
 
     def standing(self) -> Standing:
-        """How this place stands now."""
+        """How this place stands now: before and between workers nothing runs, and all who came wait."""
         loaded = self._ready is not None and self._process is not None and not self._process.ended.is_set()
         return Standing(loaded=loaded, running=int(self._running is not None), waiting=len(self._waiting))
 
@@ -149,6 +156,7 @@ class Slot:
                     self._settle_warmers(error)
                     if self._waiting:
                         self._waiting.popleft().fail(error)
+                    self._let_go()
                 except HwdashError as error:
                     self._problem = error.message
                     self._fail_waiting(error)
@@ -206,6 +214,8 @@ class Slot:
                     placement.dtype,
                     placement.threads,
                     placement.module,
+                    placement.smaller,
+                    placement.architecture,
                 )
             )
             self._ready = await asyncio.wait_for(loaded, self._config.load_timeout_s)
@@ -225,8 +235,15 @@ class Slot:
     async def _back_off(self) -> None:
         delay = self._not_before - time.monotonic()
         if delay > 0:
-            self._enter(WorkerState.BACKING_OFF, Stage.STARTING, f"{self._problem}; next try in {delay:.1f} s")
+            self._state = WorkerState.BACKING_OFF
+            for job in self._waiting:
+                job.stage(self._back_off_stage())
             await asyncio.sleep(delay)
+
+    def _back_off_stage(self) -> StageEvent:
+        delay = max(0.0, self._not_before - time.monotonic())
+        detail = sanitise_line(f"{self._problem}; next try in {delay:.1f} s", 300)
+        return StageEvent(Stage.STARTING, self.device.id, detail)
 
     async def _serve(self, job: Job) -> None:
         assert self._process is not None
@@ -240,10 +257,13 @@ class Slot:
             job.fail(PromptTooLong(f"the prompt cannot be sent: {error}", param="messages"))
         if process.ended.is_set():
             job.finished.set()
+        began = time.monotonic()
         await job.finished.wait()
         self._running = None
+        self._took_s = time.monotonic() - began
         if process.ended.is_set():
             job.fail(await self._bury(process))
+            self._let_go()
 
     async def _bury(self, process: WorkerProcess) -> WorkerDied:
         """The worker is dead: remember why, and when the next may start. The error for whoever needed it."""
@@ -256,6 +276,11 @@ class Slot:
         self._process = self._ready = None
         self._state = WorkerState.STOPPED
         return WorkerDied(self._problem)
+
+    def _let_go(self) -> None:
+        """Fail those who wait once workers die again and again: another device may answer them."""
+        if self._failures > _FORGIVEN_DEATHS:
+            self._fail_waiting(WorkerDied(f"{self._problem}; {self._failures} died in a row"))
 
     async def _end_worker(self) -> None:
         process, self._process, self._ready = self._process, None, None

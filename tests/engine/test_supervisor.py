@@ -34,10 +34,11 @@ from hwdash.core.inference import (
     StageEvent,
     TokenEvent,
 )
+from hwdash.core.precision import choose_dtype
 from hwdash.core.status import WorkerState
 from hwdash.core.text import sanitise
 from hwdash.engine import slot
-from hwdash.core.precision import choose_dtype
+from hwdash.engine.engine import Standing
 from hwdash.engine.supervisor import WorkerEngine
 from tests.engine.conftest import CPU, MakeEngine
 from tests.tiny_model import CONTEXT, GREEDY_PROMPT, GREEDY_TOKENS
@@ -145,14 +146,17 @@ async def test_cancel_frees_the_worker_for_the_next(make_engine: MakeEngine, tin
         assert engine.workers()[0].state is WorkerState.BUSY
         second = asyncio.create_task(answered(engine, asking(tiny_model)))
         await eventually(lambda: engine.workers()[0].queued == 1)
-        with pytest.raises(Overloaded, match="1 requests"):
+        assert engine.standing(str(tiny_model), CPU) == Standing(loaded=True, running=1, waiting=1)
+        with pytest.raises(Overloaded, match="1 requests") as caught:
             await answered(engine, asking(tiny_model))
+        assert 1.0 <= caught.value.retry_after_s <= 60.0
     _, made, events = await second
     assert isinstance(events[0], StageEvent)
     assert events[0].stage is Stage.QUEUED
     assert made.timing.queue_s is not None
     assert made.timing.queue_s > 0
     assert pid_of(engine) == pid
+    assert engine.standing(str(tiny_model), CPU) == Standing(loaded=True)
 
     # A request that leaves the queue is never run; a task that is cancelled counts like a closed iterator.
     running = asyncio.create_task(answered(engine, asking(tiny_model, max_tokens=ENDLESS)))
@@ -219,6 +223,7 @@ async def test_idle_workers_end_and_come_back(make_engine: MakeEngine, tiny_mode
     engine = make_engine(keep_alive_s=0.05)
     await answered(engine, asking(tiny_model))
     await eventually(lambda: engine.workers()[0].state is WorkerState.STOPPED)
+    assert engine.standing(str(tiny_model), CPU) == Standing()
     await answered(engine, asking(tiny_model))
 
 

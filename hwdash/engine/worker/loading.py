@@ -17,12 +17,14 @@ import torch
 from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from hwdash.core.errors import DeviceFull, EngineError, ModelError, UsageError
-from hwdash.core.format import bytes_text
+from hwdash.core.errors import DeviceFull, EngineError, HwdashError, ModelError, NoKernels, UsageError
 from hwdash.core.inference import Message
 from hwdash.core.text import sanitise_line
-from hwdash.engine.checkpoint import read_checkpoint
+from hwdash.engine.checkpoint import read_checkpoint, read_object
 from hwdash.engine.message import Load
+from hwdash.engine.shape import shape_of
+from hwdash.engine.worker.kernel import has_kernels, no_kernels_text, tells_of_missing_kernels
+from hwdash.engine.worker.memory import Need, is_out_of_memory, out_of_memory_text, release_memory
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _NO_LIMIT = 10**9  # tokenizers without a limit of their own say 1e30
@@ -109,7 +111,8 @@ def _register(module: str) -> None:
 def load_model(load: Load, report: Report) -> LoadedModel:
     """Load the checkpoint of *load* onto its device and run it once, so that the first prompt finds it warm.
 
-    Raises `ModelError` for files that cannot be used, `DeviceFull` and `EngineError`.
+    The precision is the first of *load* that fits. Raises `ModelError` for files that cannot be used, `DeviceFull`,
+    `NoKernels` and `EngineError`.
     """
     if load.module is not None:
         _register(load.module)
@@ -121,46 +124,56 @@ def load_model(load: Load, report: Report) -> LoadedModel:
         torch.set_num_threads(max(1, load.threads))
     directory = Path(load.directory)
     checkpoint = read_checkpoint(directory)
+    shape = shape_of(read_object(directory / "config.json"), checkpoint.parameters)
     report("checking the device", None)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    _check_device(device, load.architecture)
+    need = Need(load.model, checkpoint.parameters, shape)
+    failure = ""
+    for dtype, remark in need.fitting((load.dtype, *load.smaller), device):
+        if failure or remark:
+            report(f"{dtype} instead of {load.dtype}: {failure}" if failure else remark, None)
+        try:
+            return _load_in(dtype, load, need.weight_bytes(dtype), device, report)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            _log.exception("no room for %s in %s", load.model, dtype)
+            failure = out_of_memory_text(error, device)
+        release_memory()
+    raise DeviceFull(failure)
+
+
+def _check_device(device: torch.device, architecture: str) -> None:
+    """Raise `NoKernels` where this torch was not built for the device, and `EngineError` where it does not see it."""
+    if device.type != "cuda":
+        return
+    cuda, rocm = torch.version.cuda is not None, torch.version.hip is not None
+    if not {"sm": cuda, "gf": rocm}.get(architecture[:2], cuda or rocm):
+        raise NoKernels(no_kernels_text(torch.__version__, architecture))
+    if not torch.cuda.is_available():
         raise EngineError("CUDA does not see the device; run nvidia-smi and check that torch was built for its driver")
-    dtype = DTYPES[load.dtype]
-    needed = checkpoint.parameters * dtype.itemsize
-    _check_memory(load.model, load.dtype, needed, device)
+    if cuda:
+        built_for, (major, minor) = torch.cuda.get_arch_list(), torch.cuda.get_device_capability(device)
+        if not has_kernels(built_for, (major, minor)):
+            raise NoKernels(no_kernels_text(torch.__version__, f"sm_{major}{minor}", built_for))
+
+
+def _load_in(dtype: str, load: Load, weight_bytes: int, device: torch.device, report: Report) -> LoadedModel:
+    directory = Path(load.directory)
     report("reading the tokenizer", None)
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        with _progress(device, needed, lambda share: report("reading the weights", share)):
-            network = _read_network(directory, dtype, device)
-    except (torch.OutOfMemoryError, EngineError, ModelError):
-        raise
+        with _progress(device, weight_bytes, lambda share: report("reading the weights", share)):
+            network = _read_network(directory, DTYPES[dtype], device)
     except Exception as error:
+        if isinstance(error, HwdashError) or is_out_of_memory(error) or tells_of_missing_kernels(error):
+            raise
         _log.exception("cannot load %s", directory)
         raise ModelError(f"cannot load {directory}: {sanitise_line(str(error)) or type(error).__name__}") from error
     report("warming up", None)
-    loaded = _describe(load, network, tokenizer, device)
+    loaded = _describe(load.model, dtype, network, tokenizer, device)
     _run_once(loaded)
     return loaded
-
-
-def available_bytes(device: torch.device) -> int | None:
-    """Memory that can still be allocated on *device*; None where the system does not tell."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    with contextlib.suppress(OSError), Path("/proc/meminfo").open() as lines:
-        for line in lines:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
-def _check_memory(model: str, dtype: str, needed: int, device: torch.device) -> None:
-    free = available_bytes(device)
-    if free is not None and needed > free:
-        raise DeviceFull(
-            f"{model} needs {bytes_text(needed)} in {dtype} and the device has {bytes_text(free)} free; "
-            "end what uses it or choose another device"
-        )
 
 
 def _read_network(directory: Path, dtype: torch.dtype, device: torch.device) -> Any:
@@ -201,7 +214,7 @@ def _progress(device: torch.device, needed: int, report: Callable[[float | None]
             thread.join()
 
 
-def _describe(load: Load, network: Any, tokenizer: Any, device: torch.device) -> LoadedModel:
+def _describe(name: str, dtype: str, network: Any, tokenizer: Any, device: torch.device) -> LoadedModel:
     config = network.config.get_text_config(decoder=True)
     context = getattr(config, "max_position_embeddings", None)
     if context is None and tokenizer.model_max_length < _NO_LIMIT:
@@ -211,11 +224,11 @@ def _describe(load: Load, network: Any, tokenizer: Any, device: torch.device) ->
         ends |= set(end) if isinstance(end, list) else {end} if end is not None else set()
     takes = inspect.signature(network.forward).parameters
     return LoadedModel(
-        name=load.model,
+        name=name,
         network=network,
         tokenizer=tokenizer,
         device=device,
-        dtype=load.dtype,
+        dtype=dtype,
         context_length=int(context) if context else None,
         ends=frozenset(ends),
         forward_arguments={"use_cache": True} | ({"logits_to_keep": 1} if "logits_to_keep" in takes else {}),

@@ -45,7 +45,7 @@ class Session:
             model = load_model(load, lambda detail, progress: self._send(Loading(detail, progress)))
         except Exception as error:  # noqa: BLE001 - whatever the libraries raise must reach the supervisor
             _log.exception("loading failed")
-            self._send(failure_of(error, None, None))
+            self._send(failure_of(error, None, None, load.architecture))
             return
         self._send(
             Ready(
@@ -60,7 +60,7 @@ class Session:
         while True:
             request = self._inbox.get()
             if isinstance(request, Generate):
-                self._serve(model, request)
+                self._serve(model, request, load.architecture)
 
     def _receive(self) -> None:
         decoder = worker_decoder()
@@ -81,9 +81,10 @@ class Session:
         with self._sending:
             self._socket.sendall(data)
 
-    def _serve(self, model: LoadedModel, request: Generate) -> None:
-        from hwdash.engine.worker.failure import failure_of, is_beyond_repair, release_memory
+    def _serve(self, model: LoadedModel, request: Generate, architecture: str) -> None:
+        from hwdash.engine.worker.failure import failure_of, is_beyond_repair
         from hwdash.engine.worker.generation import answer
+        from hwdash.engine.worker.memory import release_memory
 
         broken = False
         outcome: Done | Failed
@@ -91,7 +92,7 @@ class Session:
             outcome = answer(model, request, lambda: self._cancelled == request.id, self._send)
         except Exception as error:  # noqa: BLE001 - likewise
             _log.exception("request %d failed", request.id)
-            outcome = failure_of(error, model.device, request.id)
+            outcome = failure_of(error, model.device, request.id, architecture)
             broken = is_beyond_repair(error)
         if isinstance(outcome, Failed) and not broken:
             release_memory()

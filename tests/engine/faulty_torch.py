@@ -1,0 +1,63 @@
+"""What a worker of the tests imports in place of a chip's module: it makes loading or computing fail as it is told.
+
+``FAULT_VISIBLE_DEVICES`` is a JSON object: ``free`` (bytes that the device is said to have), ``full_in`` (a precision in
+which loading runs out of memory, after all of it was loaded), ``load`` and ``forward`` (words of an error there).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import weakref
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from hwdash.engine.worker import memory
+
+_fault: dict[str, Any] = json.loads(os.environ["FAULT_VISIBLE_DEVICES"])
+_load = AutoModelForCausalLM.from_pretrained
+_lost: list[weakref.ref[Any]] = []
+
+
+def _faulty_load(*arguments: Any, **options: Any) -> Any:
+    if "load" in _fault:
+        raise RuntimeError(_fault["load"])
+    if any(lost() is not None for lost in _lost):
+        raise RuntimeError("what was loaded first is still in memory")
+    loaded = _load(*arguments, **options)
+    if options["dtype"] == getattr(torch, _fault.get("full_in", ""), None):
+        _lost.append(weakref.ref(loaded[0]))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB")
+    return loaded
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    return int(_fault["free"])
+
+
+class _Faulty:
+    """The network's computation, which fails from its third run on: the first two warm it up."""
+
+    def __init__(self) -> None:
+        self._runs = 0
+        self._forward = LlamaForCausalLM.forward
+
+    def patch(self) -> None:
+        """Stand in for the computation."""
+
+        def forward(network: Any, *arguments: Any, logits_to_keep: int = 0, **options: Any) -> Any:
+            self._runs += 1
+            if self._runs > 2:
+                raise RuntimeError(_fault["forward"])
+            return self._forward(network, *arguments, logits_to_keep=logits_to_keep, **options)
+
+        LlamaForCausalLM.forward = forward
+
+
+AutoModelForCausalLM.from_pretrained = _faulty_load
+if "free" in _fault:
+    memory.available_bytes = _free_bytes
+if "forward" in _fault:
+    _Faulty().patch()
