@@ -14,7 +14,7 @@ from hwdash.cli.playback import add_playback, playback_of
 from hwdash.cli.settings import load_config, with_client
 from hwdash.client.client import Client
 from hwdash.core.config import Config, check_interval
-from hwdash.core.errors import HwdashError
+from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.format import duration_text
 from hwdash.core.paths import paths_from
 from hwdash.core.status import AdmissionStatus, WorkerStatus
@@ -33,6 +33,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
         help="seconds between two samples, 0.1 to 60",
     )
     add_playback(parser, argparse.SUPPRESS)
+    _add_listening(parser)
     parser.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=_run_daemon)
     parser = command("status", "the daemon's pid, uptime, interval, addresses, workers and queues")
@@ -42,6 +43,29 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     )
     parser = command("stop", "end the running daemon")
     parser.set_defaults(run=lambda parsed: with_client(parsed, _stop, launch=False))
+
+
+def _add_listening(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("TCP", "besides its socket; requests over TCP need a token (hwdash token create)")
+    group.add_argument(
+        "--listen", metavar="HOST:PORT", help="listen there too: 127.0.0.1:8080, [::1]:8080; port 0: any"
+    )
+    group.add_argument("--insecure", action="store_true", help="ask for no token: whoever reaches the address gets in")
+    group.add_argument("--certificate", metavar="FILE", help="TLS: certificate and its chain, PEM")
+    group.add_argument("--key", metavar="FILE", help="TLS: the certificate's key, PEM, without a passphrase")
+
+
+def with_listening(config: Config, parsed: argparse.Namespace) -> Config:
+    """*config* with the daemon's TCP flags laid over it. Raises `UsageError` for flags that mean nothing together."""
+    names = [
+        name for name in ("listen", "insecure", "certificate", "key") if getattr(parsed, name) not in (None, False)
+    ]
+    http = replace(config.http, **{name: getattr(parsed, name) for name in names})
+    if names and http.listen is None:
+        raise UsageError(f"--{names[0]} means nothing without an address: add --listen HOST:PORT", param="listen")
+    if names and parsed.owned:
+        raise UsageError("--owned is of a daemon that a command starts for itself: it does not listen over TCP")
+    return replace(config, http=http)
 
 
 def with_interval(config: Config, interval_s: float | None) -> Config:
@@ -57,7 +81,7 @@ def _run_daemon(parsed: argparse.Namespace) -> int:
 
     playback = playback_of(parsed)
     paths = paths_from(os.environ)
-    config = with_interval(load_config(parsed.config, paths), parsed.interval)
+    config = with_listening(with_interval(load_config(parsed.config, paths), parsed.interval), parsed)
     socket = Path(parsed.socket).absolute() if parsed.socket else None
     parts = Parts(playback=playback)
     return run_daemon(config, paths, socket=socket, owned=parsed.owned, verbose=parsed.verbose, parts=parts)

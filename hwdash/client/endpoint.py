@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
+import re
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +15,7 @@ from hwdash.core.errors import DaemonUnreachable, UsageError
 from hwdash.core.paths import why_not_own_socket, why_not_private
 
 _CONNECT_S = 10.0
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class NotRunning(DaemonUnreachable):
@@ -31,6 +35,8 @@ class Endpoint:
             raise UsageError("a daemon is reached by either a socket or a URL")
         if self.url is not None:
             self._address()
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
+            raise UsageError("HWDASH_TOKEN is empty or has characters that no token has; set it as it was printed")
 
     def __str__(self) -> str:
         return self.url or str(self.socket)
@@ -39,6 +45,18 @@ class Endpoint:
     def host(self) -> str:
         """The value of the ``Host`` header."""
         return urlsplit(self.url).netloc.rpartition("@")[2] if self.url else "localhost"
+
+    @property
+    def exposed(self) -> bool:
+        """The token would travel in clear text to another machine."""
+        if self.url is None or self.token is None:
+            return False
+        host, _, secure = self._address()
+        try:
+            local = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            local = host == "localhost"
+        return not secure and not local
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A fresh connection. Raises `NotRunning` when nobody listens, `DaemonUnreachable` when the place is unsafe."""
@@ -54,6 +72,15 @@ class Endpoint:
             raise NotRunning(f"no daemon runs at {self}{hint}") from None
         except TimeoutError:
             raise DaemonUnreachable(f"the daemon at {self} does not answer") from None
+        except ssl.SSLCertVerificationError as error:
+            raise DaemonUnreachable(
+                f"the certificate of {self} is not trusted: {error.verify_message.rstrip('.')}; "
+                "for a certificate authority of your own set SSL_CERT_FILE to its PEM file"
+            ) from None
+        except ssl.SSLError as error:
+            raise DaemonUnreachable(
+                f"{self} does not speak TLS as expected ({error.reason or error}); is it http:// there?"
+            ) from None
         except OSError as error:
             raise DaemonUnreachable(f"the daemon at {self} cannot be reached: {error.strerror or error}") from None
 

@@ -9,7 +9,7 @@ from typing import Any
 import h11
 
 from hwdash.client.endpoint import Endpoint, NotRunning
-from hwdash.core.errors import DaemonUnreachable, HwdashError, error_from_wire
+from hwdash.core.errors import DaemonUnreachable, HwdashError, Unauthorised, error_from_wire
 from hwdash.core.wire import loads
 
 _READ_BYTES = 65_536
@@ -126,10 +126,19 @@ class Exchange:
     async def _error(self) -> HwdashError:
         data = await self.body()
         try:
-            error = loads(data)["error"]
-            return error_from_wire(str(error["code"]), str(error["message"]), error.get("param"))
+            told = loads(data)["error"]
+            error = error_from_wire(str(told["code"]), str(told["message"]), told.get("param"))
+            return self._unauthorised() if isinstance(error, Unauthorised) else error
         except (ValueError, TypeError, LookupError):
             return DaemonUnreachable(f"{self._endpoint} answers with HTTP status {self.status}, not as a hwdash daemon")
+
+    def _unauthorised(self) -> Unauthorised:
+        """What the daemon says to a hand-made request, in the words of who has a command before them."""
+        problem = "asks for a token" if self._endpoint.token is None else "does not know the token in HWDASH_TOKEN"
+        return Unauthorised(
+            f"the daemon at {self._endpoint} {problem}; set HWDASH_TOKEN to one that "
+            "`hwdash token create` printed on its machine"
+        )
 
     def _broken(self) -> DaemonUnreachable:
         kind = DaemonUnreachable if self._heard else NotRunning

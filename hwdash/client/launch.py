@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ from hwdash.core.text import sanitise_line
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 _START_S = 15.0
 _POLL_S = 0.015
 _END_S = 1.0
@@ -53,7 +56,10 @@ def connect(
     `Client.close` ends it. Without, such a call raises `DaemonUnreachable`.
     """
     if url is not None:
-        return HttpClient(Endpoint(url=url, token=token))
+        endpoint = Endpoint(url=url, token=token or None)
+        if endpoint.exposed:
+            log.warning("the token travels in clear text to %s; use https:// there", endpoint)
+        return HttpClient(endpoint)
     place = socket or paths.socket
     client = HttpClient(Endpoint(socket=place))
     if not launch:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from socket import socket as Socket  # noqa: N812 - a class with a lower-case name
 from typing import TYPE_CHECKING, Any
@@ -22,14 +23,13 @@ from hwdash import __version__
 from hwdash.core.config import Config
 from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.paths import Paths
+from hwdash.daemon.listen import Door, opened, plan
 from hwdash.daemon.lock import held_lock
 from hwdash.daemon.logfile import start_logging
 from hwdash.daemon.parts import Parts
 from hwdash.daemon.socket import listening
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from hwdash.daemon.server import SocketServer
     from hwdash.daemon.service import Service
 
@@ -55,11 +55,14 @@ def run_daemon(
     """Run the daemon until a signal, a client's stop, or (*owned*) the end of stdin; gives the exit code.
 
     An *owned* daemon waits two seconds for one that is just ending to release its lock. One that plays a recording
-    has a state directory and, without *socket*, a socket of its own. Raises `DaemonUnreachable`
-    when another daemon runs or a place cannot be used, `UsageError` when an owned daemon has no pipe on stdin.
+    has a state directory and, without *socket*, a socket of its own. Over TCP it listens where ``config.http`` says,
+    unless it is *owned*: what a command starts for itself is for nobody else. Raises `DaemonUnreachable`
+    when another daemon runs or a place cannot be used, `UsageError` when an owned daemon has no pipe on stdin and for what
+    cannot be listened at.
     """
     if owned and not stat.S_ISFIFO(os.fstat(0).st_mode) and not stat.S_ISSOCK(os.fstat(0).st_mode):
         raise UsageError("--owned needs a pipe on stdin; to keep a daemon running use: hwdash daemon")
+    wanted = None if owned else plan(config.http, paths.tokens)
     if parts.playback is not None:
         from hwdash.daemon.replay import private_home
 
@@ -67,20 +70,38 @@ def run_daemon(
     else:
         home = contextlib.nullcontext(paths)
     with home as paths:
-        code = _serve(config, paths, socket or paths.socket, owned, verbose, parts)
+        path = socket or paths.socket
+        with (
+            held_lock(paths.lock, path, _OWNED_LOCK_WAIT_S if owned else 0.0),
+            listening(path) as listener,
+            opened(wanted) as door,
+        ):
+            problem = start_logging(paths.log, verbose=verbose, foreground=not owned)
+            code = _serve(_Daemon(config, paths, Doors(path, listener, door), owned, problem, parts))
     _leave(code)
     return code
 
 
-def _serve(config: Config, paths: Paths, path: Path, owned: bool, verbose: bool, parts: Parts) -> int:
-    """Hold the lock and the socket *path* and run the daemon; gives the exit code."""
-    with held_lock(paths.lock, path, _OWNED_LOCK_WAIT_S if owned else 0.0), listening(path) as listener:
-        problem = start_logging(paths.log, verbose=verbose, foreground=not owned)
-        log.info("hwdash %s starts, pid %d, socket %s", __version__, os.getpid(), path)
-        daemon = _Daemon(config, paths, path, listener, owned, problem, parts)
-        code = _run(daemon)
-        log.info("ended with code %d", code)
-        return code
+def _serve(daemon: _Daemon) -> int:
+    """Run *daemon*, with a word in the log at its start and its end; gives the exit code."""
+    log.info("hwdash %s starts, pid %d, at %s", __version__, os.getpid(), daemon.doors)
+    if daemon.doors.tcp is not None and daemon.doors.tcp.warning:
+        log.warning("%s", daemon.doors.tcp.warning)
+    code = _run(daemon)
+    log.info("ended with code %d", code)
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where the daemon is reached: the Unix socket at *path*, and over TCP where that is asked for."""
+
+    path: Path
+    socket: Socket
+    tcp: Door | None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.tcp is None else f"{self.path} and {self.tcp.url}"
 
 
 class _Daemon:
@@ -90,16 +111,14 @@ class _Daemon:
         self,
         config: Config,
         paths: Paths,
-        path: Path,
-        listener: Socket,
+        doors: Doors,
         owned: bool,
         problem: str,
         parts: Parts,
     ) -> None:
+        self.doors = doors
         self._config = config
         self._paths = paths
-        self._path = path
-        self._listener = listener
         self._owned = owned
         self._problem = problem
         self._parts = parts
@@ -116,24 +135,25 @@ class _Daemon:
             loop.add_reader(0, self._read_owner)
         async with self._service() as service:
             # fastapi takes a third of a second to import; meanwhile the first samples are taken.
-            server = await asyncio.to_thread(_make_server, service, self._stop)
-            serving = asyncio.create_task(server.serve(sockets=[self._listener]))
+            servers = await asyncio.to_thread(_make_servers, service, self._stop, self.doors)
+            serving = [asyncio.create_task(server.serve(sockets=sockets)) for server, sockets in servers]
             stopping = asyncio.create_task(self._stop.wait())
             # What is loaded now stays for good: no later collection needs to look through it.
             gc.collect()
             gc.freeze()
             if not self._owned:
-                sys.stderr.write(f"hwdash {__version__} serves on {self._path}; Ctrl-C ends it\n")
-            ends: tuple[asyncio.Future[Any], ...] = (serving, service.failure, stopping)
+                sys.stderr.write(f"hwdash {__version__} serves on {self.doors}; Ctrl-C ends it\n")
+            ends: tuple[asyncio.Future[Any], ...] = (*serving, service.failure, stopping)
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._end_surely()
-            crashed = next((end for end in ends[:2] if end.done()), None)
+            crashed = next((end for end in ends[:-1] if end.done()), None)
             if crashed is not None:
                 log.critical("a background task has ended: the daemon ends", exc_info=crashed.exception())
             stopping.cancel()
             service.stopping.set()
-            server.end()
-            await asyncio.wait({serving})
+            for server, _ in servers:
+                server.end()
+            await asyncio.wait(serving)
             return 0 if crashed is None else 1
 
     @contextlib.asynccontextmanager
@@ -141,8 +161,11 @@ class _Daemon:
         from hwdash.daemon.compose import compose
         from hwdash.daemon.service import Identity
 
-        identity = Identity(str(self._path), self._owned, self._problem)
+        tcp = self.doors.tcp
+        problems = (self._problem, tcp.warning if tcp is not None else "")
+        identity = Identity(str(self.doors.path), self._owned, "; ".join(filter(None, problems)))
         service = await compose(self._config, self._paths, identity, self._parts)
+        service.listen = None if tcp is None else str(tcp.address)
         try:
             await service.start()
             yield service
@@ -169,12 +192,19 @@ class _Daemon:
         timer.start()
 
 
-def _make_server(service: Service, stop: asyncio.Event) -> SocketServer:
+def _make_servers(service: Service, stop: asyncio.Event, doors: Doors) -> list[tuple[SocketServer, list[Socket]]]:
+    """A server for each kind of door, with its sockets. They share the places for clients."""
     from hwdash.daemon.app import create_app
-    from hwdash.daemon.server import SocketServer
+    from hwdash.daemon.guard import guarded
+    from hwdash.daemon.server import Places, SocketServer
 
-    app: FastAPI = create_app(service, stop.set)
-    return SocketServer(app)
+    app = create_app(service, stop.set)
+    places = Places()
+    servers = [(SocketServer(app, places), [doors.socket])]
+    if doors.tcp is not None:
+        guard = guarded(app, doors.tcp)
+        servers.append((SocketServer(guard, places, doors.tcp.tls), list(doors.tcp.sockets)))
+    return servers
 
 
 def _run(daemon: _Daemon) -> int:

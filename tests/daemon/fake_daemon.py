@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from hwdash.core.config import Config, MonitorConfig
+from hwdash.core.config import Config, MonitorConfig, override_from_environment
 from hwdash.core.device import Device
 from hwdash.core.errors import HwdashError
 from hwdash.core.paths import paths_from
@@ -47,7 +47,7 @@ def main() -> int:
         source.hanging.add(fake_gpu(1).key)
     try:
         return run_daemon(
-            Config(monitor=MonitorConfig(interval_s=0.1, deadline_s=0.2)),
+            override_from_environment(Config(monitor=MonitorConfig(interval_s=0.1, deadline_s=0.2)), os.environ),
             paths_from(os.environ),
             socket=parsed.socket,
             owned=parsed.owned,
