@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hwdash.core.format import bytes_text
 from hwdash.core.model import ModelShape
@@ -27,11 +27,10 @@ class Need:
     runtime_bytes: int
     tokens: int
     smaller: bool = False
+    total_bytes: int = field(init=False)
 
-    @property
-    def total_bytes(self) -> int:
-        """All of it."""
-        return self.weight_bytes + self.cache_bytes + self.runtime_bytes
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total_bytes", self.weight_bytes + self.cache_bytes + self.runtime_bytes)
 
     @property
     def words(self) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from operator import itemgetter
+from typing import TypeAlias
 
 from hwdash.core.order import natural_key
 from hwdash.core.ranking import ExcludedDevice, RankedDevice, Ranking
 from hwdash.core.requirement import NO_REQUIREMENTS, Requirements, requirements_to_wire
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.routing.estimate import Case, draw_w
-from hwdash.routing.knowledge import NOTHING_KNOWN, Knowledge
+from hwdash.routing.knowledge import NO_CIRCUMSTANCE, NOTHING_KNOWN, Knowledge
 from hwdash.routing.requirement import unmet_in
-from hwdash.routing.score import Scale
+from hwdash.routing.score import PARTS, Parts, Scale
 from hwdash.routing.trait import trait_of
 from hwdash.routing.words import why
 
@@ -32,49 +34,41 @@ def rank(
     entries, excluded = order(snapshot, case)
     count = len(entries) if explained is None else explained
     ranked = [explain(case, entry) for entry in entries[:count]]
-    ranked += [RankedDevice(entry.status.device.id, entry.score, {}, ()) for entry in entries[count:]]
+    ranked += [RankedDevice(entry[3].device.id, -entry[0], {}, ()) for entry in entries[count:]]
     return Ranking(requirements.policy.value, requirements_to_wire(requirements), tuple(ranked), excluded)
 
 
-@dataclass(slots=True)
-class Entry:
-    """A suitable device with its score and what that is made of."""
-
-    status: DeviceStatus
-    score: float
-    parts: dict[str, float]
+Entry: TypeAlias = tuple[float, float, str, DeviceStatus, Parts]
+"""A suitable device as it is sorted: the score negated, watts (0 but where low power is preferred), the place among
+equals; then its status and what the score is made of."""
 
 
 def order(snapshot: Snapshot, case: Case) -> tuple[list[Entry], tuple[ExcludedDevice, ...]]:
     """The suitable devices, best first, without words, and the excluded ones with theirs."""
-    scale = Scale(case)
-    of = case.knowledge.of
+    weigh = Scale(case).weigh
+    of, need_of = case.knowledge.circumstances.get, case.need
     low_power = case.requirements.prefer_low_power
-    keyed: list[tuple[float, float, tuple[int, object], Entry]] = []
+    entries: list[Entry] = []
     excluded: list[ExcludedDevice] = []
     for status in snapshot.devices:
         device = status.device
         trait = trait_of(device)
-        circumstance = of(device.key)
-        if reasons := unmet_in(case, status, trait, circumstance):
+        circumstance = of(device.key, NO_CIRCUMSTANCE)
+        need = need_of(status, trait, circumstance)
+        if reasons := unmet_in(case, status, trait, circumstance, need):
             excluded.append(ExcludedDevice(device.id, reasons))
             continue
-        parts = scale.parts(status, trait, circumstance)
-        score = scale.score(parts)
-        draw = draw_w(status) if low_power else 0.0
-        keyed.append((-score, float("inf") if draw is None else draw, trait.place, Entry(status, score, parts)))
-    keyed.sort(key=lambda item: item[:3])
+        score, parts = weigh(status, trait, circumstance, need)
+        watts = draw_w(status) if low_power else 0.0
+        entries.append((-score, math.inf if watts is None else watts, trait.place, status, parts))
+    entries.sort(key=itemgetter(0, 1, 2))
     excluded.sort(key=lambda item: natural_key(item.device))
-    return [item[3] for item in keyed], tuple(excluded)
+    return entries, tuple(excluded)
 
 
 def explain(case: Case, entry: Entry) -> RankedDevice:
     """*entry* with its parts, its words and what to expect of it."""
-    expected = case.expect(entry.status)
-    return RankedDevice(
-        entry.status.device.id,
-        entry.score,
-        {name: round(part, 3) for name, part in entry.parts.items()},
-        why(case, entry.status, expected),
-        expected,
-    )
+    score, _watts, _place, status, parts = entry
+    expected = case.expect(status)
+    named = {name: round(part, 3) for name, part in zip(PARTS, parts, strict=False)}
+    return RankedDevice(status.device.id, -score, named, why(case, status, expected), expected)

@@ -10,10 +10,12 @@ from hwdash.core.precision import ITEM_BYTES
 from hwdash.core.reading import Absent
 from hwdash.core.requirement import Requirements, compute_capability
 from hwdash.core.snapshot import DeviceStatus
-from hwdash.routing.estimate import Case, draw_w, free_bytes
+from hwdash.routing.estimate import Case, ahead, draw_w, free_bytes
 from hwdash.routing.knowledge import Circumstance, Knowledge
 from hwdash.routing.need import Need
 from hwdash.routing.trait import Trait, trait_of
+
+_LOST, _STALE, _TIMED_OUT = HealthState.LOST, HealthState.STALE, Absent.TIMED_OUT
 
 
 def unmet(status: DeviceStatus, requirements: Requirements, knowledge: Knowledge) -> tuple[str, ...]:
@@ -22,40 +24,32 @@ def unmet(status: DeviceStatus, requirements: Requirements, knowledge: Knowledge
     What is asked for and not known counts as not met. Only the model's own need does not: a device that does not tell
     its free memory may have enough.
     """
-    trait = trait_of(status.device)
-    return unmet_in(Case(requirements, knowledge), status, trait, knowledge.of(status.device.key))
+    case, trait, circumstance = Case(requirements, knowledge), trait_of(status.device), knowledge.of(status.device.key)
+    return unmet_in(case, status, trait, circumstance, case.need(status, trait, circumstance))
 
 
-def unmet_in(case: Case, status: DeviceStatus, trait: Trait, circumstance: Circumstance) -> tuple[str, ...]:
+def unmet_in(
+    case: Case, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None
+) -> tuple[str, ...]:
     """The same for one of many devices that are held against the same *case*."""
     if why := _unusable(status, trait, circumstance):
         return why
-    requirements = case.requirements
-    if requirements.min_memory_bytes is None and case.knowledge.shape is None and _is_open(requirements):
-        return ()
-    why = tuple(_memory(status, requirements.min_memory_bytes, case.need(status, trait, circumstance)))
-    if _is_open(requirements):
+    least = case.requirements.min_memory_bytes
+    why = () if least is None and need is None else _memory(status, least, need)
+    if case.asks_little:
         return why
-    return (*_hardware(status, requirements), *why, *_power(status, requirements), *_latency(status, case))
-
-
-def _is_open(requirements: Requirements) -> bool:
-    """Nothing but memory is asked for."""
-    return (
-        requirements.max_latency_s is None
-        and requirements.max_power_w is None
-        and not requirements.features
-        and not requirements.kinds
-    )
+    requirements = case.requirements
+    late = _latency(case, status, trait, circumstance, need)
+    return (*_hardware(status, requirements), *why, *_power(status, requirements), *late)
 
 
 def _unusable(status: DeviceStatus, trait: Trait, circumstance: Circumstance) -> tuple[str, ...]:
     state = status.health.state
-    if state is HealthState.LOST or state is HealthState.STALE:
+    if state is _LOST or state is _STALE:
         return status.health.reasons or (state.value,)
     readings = status.readings
     for reading in readings.values():
-        if reading is not Absent.TIMED_OUT:
+        if reading is not _TIMED_OUT:
             break
     else:
         if readings:
@@ -88,16 +82,16 @@ def _hardware(status: DeviceStatus, requirements: Requirements) -> Iterator[str]
             yield f"needs compute capability {feature[2:]}, has {text}"
 
 
-def _memory(status: DeviceStatus, least: int | None, need: Need | None) -> Iterator[str]:
+def _memory(status: DeviceStatus, least: int | None, need: Need | None) -> tuple[str, ...]:
     free = free_bytes(status)
     if free is None:
-        if least is not None:
-            yield f"needs {bytes_text(least)}, its free memory is not known"
-        return
-    if least is not None and free < least:
-        yield f"needs {bytes_text(least)}, {bytes_text(free)} free"
-    if need is not None and free < need.total_bytes:
-        yield f"the model needs {need.words}, {bytes_text(free)} free"
+        return () if least is None else (f"needs {bytes_text(least)}, its free memory is not known",)
+    few = least is not None and free < least
+    small = need is not None and free < need.total_bytes
+    if not few and not small:
+        return ()
+    why = (f"needs {bytes_text(least)}, {bytes_text(free)} free",) if few and least is not None else ()
+    return (*why, f"the model needs {need.words}, {bytes_text(free)} free") if small and need is not None else why
 
 
 def _power(status: DeviceStatus, requirements: Requirements) -> Iterator[str]:
@@ -112,24 +106,19 @@ def _power(status: DeviceStatus, requirements: Requirements) -> Iterator[str]:
         yield f"may draw {reading_text('power_w', most)} at most, {drawn} {reading_text('power_w', watts)}"
 
 
-def _latency(status: DeviceStatus, case: Case) -> Iterator[str]:
+def _latency(
+    case: Case, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None
+) -> Iterator[str]:
     most = case.requirements.max_latency_s
     if most is None:
         return
-    first_s = first_token_s(case, status)
-    asked = f"the first token is due in {seconds_text(most)}"
-    if first_s is None:
-        yield f"{asked}, its time to first token is not known yet"
-    elif first_s > most:
-        expected = case.expect(status)
-        causes = [f"{seconds_text(expected.wait_s)} of waiting"] if expected.wait_s else []
-        causes += [f"{seconds_text(expected.cold_start_s)} of cold start"] if expected.cold_start_s else []
-        yield f"{asked}, {seconds_text(first_s)} expected{' with ' + ' and '.join(causes) if causes else ''}"
-
-
-def first_token_s(case: Case, status: DeviceStatus) -> float | None:
-    """Seconds until the first token with the wait and the cold start before it; None where one of them is not known."""
-    expected = case.expect(status)
-    if expected.ttft_s is None or (expected.answer_s is None and case.queued(status)):
-        return None
-    return expected.wait_s + expected.cold_start_s + expected.ttft_s
+    ttft_s, _rate, answer_s, wait_s, cold_s, *_ = case.figures(status, trait, circumstance, need)
+    if ttft_s is None or (answer_s is None and ahead(circumstance) > 0):
+        yield f"the first token is due in {seconds_text(most)}, its time to first token is not known yet"
+    elif ttft_s + wait_s + cold_s > most:
+        causes = [f"{seconds_text(wait_s)} of waiting"] if wait_s else []
+        causes += [f"{seconds_text(cold_s)} of cold start"] if cold_s else []
+        expected = (
+            f"{seconds_text(ttft_s + wait_s + cold_s)} expected{' with ' + ' and '.join(causes) if causes else ''}"
+        )
+        yield f"the first token is due in {seconds_text(most)}, {expected}"

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TypeAlias
 
-from hwdash.core.ranking import Expectation
-from hwdash.core.reading import Absent
+from hwdash.core.reading import present
 from hwdash.core.requirement import Policy, Requirements
 from hwdash.core.snapshot import DeviceStatus
-from hwdash.routing.estimate import Case, draw_w, free_bytes
-from hwdash.routing.knowledge import NO_CIRCUMSTANCE, Circumstance
+from hwdash.routing.estimate import Case, Figures, draw_w, free_bytes
+from hwdash.routing.knowledge import Circumstance
 from hwdash.routing.need import Need
 from hwdash.routing.throttling import STEP, throttled_share
 from hwdash.routing.trait import Trait
@@ -77,6 +77,7 @@ _COOL_C = 30.0
 _MOST_W = 1000.0
 _STEPS = 1.0 / STEP
 _GIB = 2.0**30
+_log10, _log1p = math.log10, math.log1p
 _LOG_ENOUGH = math.log1p(_ENOUGH_BYTES / _GIB)
 
 
@@ -88,109 +89,134 @@ def weights_of(requirements: Requirements) -> Mapping[str, float]:
     return {"power": POWER_WEIGHT, **{name: weight * (1.0 - POWER_WEIGHT) for name, weight in weights.items()}}
 
 
+PARTS = ("latency", "throughput", "throttle", "headroom", "load", "energy", "memory", "power")
+"""The order of the parts in what `Scale.weigh` gives; ``power`` is there only where low power is preferred."""
+Parts: TypeAlias = tuple[float, ...]
+
+
 class Scale:
     """Scores devices for one `Case`."""
 
-    __slots__ = ("_case", "_low_power", "_plain", "_weights")
+    __slots__ = ("_case", "_low_power", "_weights")
 
     def __init__(self, case: Case) -> None:
+        weights = weights_of(case.requirements)
         self._case = case
         self._low_power = case.requirements.prefer_low_power
-        self._weights = tuple(weights_of(case.requirements).items())
-        self._plain: dict[tuple[int, str], tuple[float, float, float]] = {}
+        self._weights = tuple(weights.get(name, 0.0) for name in PARTS)
 
-    def parts(self, status: DeviceStatus, trait: Trait, circumstance: Circumstance) -> dict[str, float]:
-        """Each part, 0 to 1."""
-        need = self._case.need(status, trait, circumstance)
-        throttled = throttled_share(status)
-        latency, throughput, energy = self._speed(status, trait, circumstance, need, throttled > 0)
-        parts = {
-            "latency": latency,
-            "throughput": throughput,
-            "throttle": 1.0 - throttled,
-            "headroom": self._headroom(status, trait),
-            "load": _load(status, circumstance),
-            "energy": energy,
-            "memory": _memory(status, need),
-        }
-        if self._low_power:
-            parts["power"] = _power(status)
-        return parts
-
-    def score(self, parts: Mapping[str, float]) -> float:
-        """Their weighted sum, 0 to 1, to three digits."""
-        total = 0.0
-        for name, weight in self._weights:
-            total += weight * parts[name]
-        return round(min(total, 1.0), 3)
-
-    def _speed(
-        self, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None, throttled: bool
-    ) -> tuple[float, float, float]:
-        if circumstance is NO_CIRCUMSTANCE and not throttled and need is not None and trait.build.power_w is not None:
-            if self._case.last(status) is not None:
-                return _speed_parts(self._case.expect(status), trait.build.host)
-            # Nothing but the build tells these devices apart.
-            place = (id(trait.build), need.dtype)
-            found = self._plain.get(place)
-            if found is None:
-                found = self._plain[place] = _speed_parts(self._case.expect(status), trait.build.host)
-            return found
-        return _speed_parts(self._case.expect(status), trait.build.host)
-
-    def _headroom(self, status: DeviceStatus, trait: Trait) -> float:
-        """The smaller of what is left to the slowdown temperature and to the power limit; only heat where power is a part."""
+    def weigh(
+        self, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None
+    ) -> tuple[float, Parts]:
+        """The score, 0 to 1, to three digits, and the parts that it is the weighted sum of, as in `PARTS`."""
         readings = status.readings
+        throttle = 1.0 - throttled_share(status)
+        latency, throughput, energy = self._speed(status, trait, circumstance, need, throttle)
+        headroom = UNKNOWN
         margin = readings.get("temperature_margin_c")
-        part = UNKNOWN
-        known = margin is not None and not isinstance(margin, Absent)
-        if margin is not None and not isinstance(margin, Absent):
-            part = _stepped(margin / _COOL_C)
+        if not isinstance(margin, float):
+            margin = present(margin)
+        if margin is not None:
+            headroom = _stepped(margin / _COOL_C)
         limit = trait.build.power_w
         if limit and not self._low_power:
             watts = readings.get("power_w")
-            if watts is not None and not isinstance(watts, Absent):
+            if not isinstance(watts, float):
+                watts = present(watts)
+            if watts is not None:
                 left = _stepped(1.0 - watts / limit)
-                part = min(part, left) if known else left
-        return part
+                headroom = left if margin is None or left < headroom else headroom
+        load = _load(status, circumstance)
+        memory = _memory(status, need)
+        weights = self._weights
+        score = (
+            weights[0] * latency
+            + weights[1] * throughput
+            + weights[2] * throttle
+            + weights[3] * headroom
+            + weights[4] * load
+            + weights[5] * energy
+            + weights[6] * memory
+        )
+        if self._low_power:
+            power = _power(status)
+            score += weights[7] * power
+            return int(score * 1000.0 + 0.5) / 1000.0, (
+                latency,
+                throughput,
+                throttle,
+                headroom,
+                load,
+                energy,
+                memory,
+                power,
+            )
+        return int(score * 1000.0 + 0.5) / 1000.0, (latency, throughput, throttle, headroom, load, energy, memory)
+
+    def _speed(
+        self, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None, throttle: float
+    ) -> tuple[float, float, float]:
+        """The parts ``latency``, ``throughput`` and ``energy``."""
+        case = self._case
+        if (
+            need is None
+            or circumstance.pace is not None
+            or throttle < 1.0
+            or circumstance.running
+            or circumstance.waiting
+            or trait.build.power_w is None
+            or ((last := status.last_request) is not None and case.knowledge.model in (None, last.model))
+        ):
+            return _speed_parts(case.figures(status, trait, circumstance, need), trait.build.host)
+        # Nothing but their build tells these devices apart.
+        plain = case.make(trait.build).plain
+        found = plain.get((need.dtype, circumstance.loaded))
+        if found is None:
+            found = _speed_parts(case.figures(status, trait, circumstance, need), trait.build.host)
+            plain[need.dtype, circumstance.loaded] = found
+        return found
 
 
-def _speed_parts(expected: Expectation, host: bool) -> tuple[float, float, float]:
-    """The parts ``latency``, ``throughput`` and ``energy``, on logarithmic scales.
+def _speed_parts(figures: Figures, host: bool) -> tuple[float, float, float]:
+    """The parts for what is expected, on logarithmic scales.
 
     1 is an answer in 50 ms, 1000 tokens/s and 0.1 J a token; 0 one in 500 s, 1 token/s and 1 kJ a token.
     """
-    if host and not expected.measured:
+    ttft_s, tokens_per_s, answer_s, _wait_s, _cold_s, joules, measured, _samples, spread = figures
+    if host and not measured:
         return UNMEASURED_CPU, UNMEASURED_CPU, UNMEASURED_CPU
     latency = throughput = energy = UNKNOWN
-    doubt = UNCERTAINTY if not expected.measured else min(1.0, expected.spread or 0.0)
-    if expected.answer_s is not None and expected.answer_s > 0:
-        latency = _bounded(1.0 - math.log10(expected.answer_s * (1.0 + doubt) / _SHORTEST_S) / _ANSWER_DECADES)
-    elif expected.ttft_s is not None:
-        latency = _bounded(1.0 - math.log10(max(expected.ttft_s, 1e-6) * (1.0 + doubt) / _SHORTEST_S) / _ANSWER_DECADES)
-    if expected.tokens_per_s is not None:
-        throughput = _bounded(math.log10(expected.tokens_per_s / (1.0 + doubt)) / _RATE_DECADES)
-    if expected.joules_per_token is not None:
-        energy = _bounded(1.0 - math.log10(max(expected.joules_per_token, 1e-6) / _LEAST_J) / _ENERGY_DECADES)
+    doubt = 1.0 + UNCERTAINTY if not measured else 1.0 + min(1.0, spread or 0.0)
+    if answer_s is None:
+        answer_s = ttft_s
+    if answer_s is not None:
+        latency = _bounded(1.0 - _log10(max(answer_s, 1e-6) * doubt / _SHORTEST_S) / _ANSWER_DECADES)
+    if tokens_per_s is not None:
+        throughput = _bounded(_log10(tokens_per_s / doubt) / _RATE_DECADES)
+    if joules is not None:
+        energy = _bounded(1.0 - _log10(max(joules, 1e-6) / _LEAST_J) / _ENERGY_DECADES)
     return latency, throughput, energy
 
 
 def _load(status: DeviceStatus, circumstance: Circumstance) -> float:
     """What is free of the device and of its places, whichever is less."""
     busy = status.readings.get("utilization")
-    part = UNKNOWN if busy is None or isinstance(busy, Absent) else _stepped(1.0 - busy)
-    if circumstance is NO_CIRCUMSTANCE:
-        return part
-    return min(part, _bounded(1.0 - (circumstance.running + circumstance.waiting) / max(1, circumstance.limit)))
+    if not isinstance(busy, float):
+        busy = present(busy)
+    part = UNKNOWN if busy is None else _stepped(1.0 - busy)
+    if circumstance.running or circumstance.waiting:
+        return min(part, _bounded(1.0 - (circumstance.running + circumstance.waiting) / max(1, circumstance.limit)))
+    return part
 
 
 def _memory(status: DeviceStatus, need: Need | None) -> float:
     """What is free once the model is there, on a logarithmic scale that ends at 64 GiB: more makes no difference."""
-    free = free_bytes(status)
+    pools = status.pools
+    free = pools[0].free_bytes if len(pools) == 1 else free_bytes(status)
     if free is None:
         return UNKNOWN
     left = free if need is None else free - need.total_bytes
-    return _stepped(math.log1p(left / _GIB) / _LOG_ENOUGH) if left > 0 else 0.0
+    return 1.0 if left >= _ENOUGH_BYTES else _stepped(_log1p(left / _GIB) / _LOG_ENOUGH) if left > 0 else 0.0
 
 
 def _power(status: DeviceStatus) -> float:

@@ -12,6 +12,7 @@ STEP = 0.05
 """What jitters from second to second counts in steps of this size, so that it does not turn an order around."""
 _BY_LIMIT = frozenset({ThrottleClass.THERMAL, ThrottleClass.POWER, ThrottleClass.CURRENT})
 _HALF = 0.5
+_THROTTLED = HealthState.THROTTLED
 
 
 def throttled_share(status: DeviceStatus) -> float:
@@ -20,16 +21,16 @@ def throttled_share(status: DeviceStatus) -> float:
     A reason without a duty, and a margin of 0 °C or less, count in full; a device that is called throttled counts as
     half at least, also where that is only suspected.
     """
+    margin = status.readings.get("temperature_margin_c")
+    if isinstance(margin, float) and margin <= 0:
+        return 1.0
     worst = 0.0
     for activity in status.throttle:
         if (activity.active or activity.duty) and activity.reason not in HARMLESS:
             duty = activity.duty
             worst = max(worst, 1.0 if duty is None else max(duty, STEP))
-    if status.health.state is HealthState.THROTTLED:
+    if status.health.state is _THROTTLED:
         worst = max(worst, _HALF)
-    margin = status.number("temperature_margin_c")
-    if margin is not None and margin <= 0:
-        return 1.0
     return min(1.0, math.ceil(worst / STEP - 1e-9) * STEP) if worst else 0.0
 
 
