@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hwdash.sources.amdgpu import AmdgpuSource
 from hwdash.core.server import ServerConfig
+from hwdash.sources.amdgpu import AmdgpuSource
 from hwdash.sources.chips.source import ChipSource
 from hwdash.sources.host import HostSource
 from hwdash.sources.intel import IntelGpuSource
 from hwdash.sources.nvml import NvmlSource
-from hwdash.sources.server import ServerSource
 from hwdash.sources.source import Source
 
 
@@ -29,5 +28,11 @@ def builtin_sources(
         IntelGpuSource(sysroot),
         ChipSource(sysroot, user_folder=chip_folder),
         HostSource(sysroot),
-        *([ServerSource(apart)] if apart else []),
+        *([_server_source(apart)] if apart else []),
     ]
+
+
+def _server_source(servers: Sequence[ServerConfig]) -> Source:
+    from hwdash.sources.server import ServerSource  # its HTTP takes longer to load than all other sources
+
+    return ServerSource(servers)
