@@ -176,9 +176,14 @@ TOKENS = Family(
 )
 INFERENCE_ENERGY = Family(
     "hwdash_inference_energy_joules_total",
-    "Energy that answers took, by the device's own counter; scope says what it covers.",
+    "Energy that the device took during answers, by its own counter; scope says what that covers.",
     ("device", "model", "scope"),
     "joules",
+)
+ENERGY_TOKENS = Family(
+    "hwdash_inference_energy_tokens_total",
+    "Tokens made by answers that had the device to themselves, and so an energy of their own.",
+    ("device", "model", "scope"),
 )
 QUEUE = Family("hwdash_engine_queue_depth", "Requests that wait for the device.")
 RUNNING = Family("hwdash_engine_running_requests", "Requests that the device answers now.")

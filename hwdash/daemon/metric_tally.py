@@ -21,7 +21,7 @@ BOUNDS = (
 )
 """Upper bounds of the buckets in seconds, 1 ms to 300 s: no bucket ends at more than twice where it begins."""
 
-MOST_MODELS = 256
+MOST_MODELS = 128
 """Pairs of a device and a model that are counted apart. Servers can rename their models for ever."""
 OTHER = "other"
 """The model of every answer beyond them."""
@@ -61,6 +61,7 @@ class _Answers:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     joules: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    energy_tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 class Tally:
@@ -85,6 +86,8 @@ class Tally:
             answers.duration.add(record.timing.total_s)
         if record.energy is not None:
             answers.joules[record.energy.scope] += record.energy.joules
+            if record.energy.joules_per_token is not None:
+                answers.energy_tokens[record.energy.scope] += record.tokens.completion
         if record.route.fallback_from is not None and record.finish_reason is not FinishReason.ERROR:
             self._of(self._key_of(record.route.fallback_from), record.model).fallbacks += 1
 
@@ -123,6 +126,8 @@ class Tally:
             page.add(families.TOKENS, (*pair, "completion"), answers.completion_tokens)
             for scope, joules in answers.joules.items():
                 page.add(families.INFERENCE_ENERGY, (*pair, scope), joules)
+            for scope, count in answers.energy_tokens.items():
+                page.add(families.ENERGY_TOKENS, (*pair, scope), count)
 
     def _of(self, device_key: str, model: str) -> _Answers:
         pair = (device_key, model)

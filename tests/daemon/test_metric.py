@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hwdash.core.device import Device, DeviceKind, Limits, MemoryPool
 from hwdash.core.health import Health, HealthState
-from hwdash.core.inference import FinishReason, Route, Timing, TokenCounts, TokenEvent
+from hwdash.core.inference import Energy, FinishReason, Route, Timing, TokenCounts, TokenEvent
 from hwdash.core.metric import METRICS
 from hwdash.core.ranking import RankedDevice, Ranking
 from hwdash.core.reading import Absent
@@ -226,7 +226,9 @@ def test_gaps_between_tokens_are_counted_one_by_one() -> None:
 def test_answers_are_counted_by_how_they_ended() -> None:
     tally, page = Tally({"gpu1": GPU1}.__getitem__), Page()
     tally.add(record())
-    tally.add(record(finish_reason=FinishReason.LENGTH, timing=Timing(total_s=400.0), energy=None))
+    tally.add(
+        record(finish_reason=FinishReason.LENGTH, timing=Timing(total_s=400.0), energy=Energy(99.0, "device, shared"))
+    )
     tally.add(record(device_key=GPU1, finish_reason=FinishReason.ERROR, tokens=TokenCounts(None, 0), timing=Timing()))
     tally.add(record(route=Route("auto", ("gpu1: the worker died",), "gpu1")))
     tally.fill(page)
@@ -241,6 +243,9 @@ def test_answers_are_counted_by_how_they_ended() -> None:
     assert of(found, "hwdash_inference_tokens_total", direction="prompt", **here) == 36
     assert of(found, "hwdash_inference_tokens_total", direction="completion", **here) == 9
     assert of(found, "hwdash_inference_energy_joules_total", scope="device", **here) == 60
+    assert of(found, "hwdash_inference_energy_joules_total", scope="device, shared", **here) == 99
+    assert of(found, "hwdash_inference_energy_tokens_total", scope="device", **here) == 6
+    assert of(found, "hwdash_inference_energy_tokens_total", scope="device, shared", **here) is None
     assert of(found, "hwdash_inference_ttft_seconds_bucket", le="0.02", **here) == 2
     assert of(found, "hwdash_inference_duration_seconds_bucket", le="300.0", **here) == 2
     assert of(found, "hwdash_inference_duration_seconds_count", **here) == 3
