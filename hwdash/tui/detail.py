@@ -3,76 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
-
-from textual.binding import Binding, BindingType
 
 from hwdash.core.format import duration_text, reading_text
 from hwdash.core.metric import METRICS
 from hwdash.tui.canvas import Canvas
-from hwdash.tui.cursor import arrows
 from hwdash.tui.fact import fact_lines
 from hwdash.tui.line import Line, Span, fit, joined
+from hwdash.tui.pane import ScrollPane
 from hwdash.tui.row import Row
 from hwdash.tui.trace import METRICS as TRACED
 from hwdash.tui.trace import TraceHistory, TracePoint, ceiling, draw_trace, scale
 
 
-class FactPane(Canvas, can_focus=True):
-    """Identity, limits, health, throttling, ranking and absent metrics of one device; scrolls when it is too long."""
+class FactPane(ScrollPane):
+    """Identity, limits, health, throttling, ranking and absent metrics of one device."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", tooltip="One line up", show=False, id="facts.up"),
-        Binding("down,j", "move(1)", "Down", tooltip="One line down", show=False, id="facts.down"),
-        Binding("pageup", "move(-10)", "Page up", tooltip="Ten lines up", show=False, id="facts.page_up"),
-        Binding("pagedown", "move(10)", "Page down", tooltip="Ten lines down", show=False, id="facts.page_down"),
-        Binding("home,g", "move(-1000)", "Top", tooltip="To the top", show=False, id="facts.first"),
-        Binding("end,G", "move(1000)", "Bottom", tooltip="To the bottom", show=False, id="facts.last"),
-    ]
+    def heading(self, row: Row) -> str:
+        """The device's name."""
+        return row.status.device.name
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._row: Row | None = None
-        self._top = 0
-
-    def show(self, row: Row | None) -> None:
-        """Show the device of *row*; another device starts at the top."""
-        if row is None or self._row is None or row.key != self._row.key:
-            self._top = 0
-        self._row = row
-        self.redraw()
-
-    def draw(self, width: int, height: int) -> Sequence[Line]:
-        """A title, then as many facts as fit; the title says how many lines are out of sight."""
-        if self._row is None:
-            return []
-        glyphs = self.glyphs
-        device = self._row.status.device
-        lines = fact_lines(self._row, width - 1, glyphs)
-        room = max(1, height - 1)
-        self._top = max(0, min(self._top, len(lines) - room))
-        below = len(lines) - self._top - room
-        title = [Span(f" {device.id} ", "title"), Span(f" {device.name}", "strong")]
-        if self._top or below > 0:
-            more = f" {below} more " if below > 0 else " end "
-            words = f"{more}{arrows(self._top, below, glyphs)}"
-            used = len(device.id) + 2 + len(words) + 1
-            name = fit(f" {device.name}", max(0, width - used - 1), ellipsis=glyphs.ellipsis)
-            title = [title[0], Span(name, "strong"), Span(words, "title" if self.has_focus else "label")]
-        return [tuple(title), *lines[self._top : self._top + room]]
-
-    def action_move(self, lines: int) -> None:
-        """Scroll by *lines*."""
-        self._top = max(0, self._top + lines)
-        self.redraw()
-
-    def on_mouse_scroll_down(self) -> None:
-        """Scroll down."""
-        self.action_move(2)
-
-    def on_mouse_scroll_up(self) -> None:
-        """Scroll up."""
-        self.action_move(-2)
+    def content(self, row: Row, width: int) -> Sequence[Line]:
+        """The facts."""
+        return fact_lines(row, width, self.glyphs)
 
 
 _FEW_ROWS = 5

@@ -32,6 +32,7 @@ _WORDS = (
     ("TOK/S, TTFT", "decode speed and time to first token of the last request"),
     ("n/a", "not available; the detail says why, and it is never drawn as 0"),
     ("BW, TC", "memory bandwidth and tensor cores, share in use"),
+    ("Why (w)", "bars from 0 to 1 that make up the score; a full one is the best, whatever it measures"),
     ("n new", "warnings and worse since Events was open last"),
     ("traces", "two points a cell, newest right; a gap is a time without readings"),
 )

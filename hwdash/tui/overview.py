@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
 
+from textual import work
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.geometry import Size
+from textual.worker import Worker
 
+from hwdash.core.errors import HwdashError
+from hwdash.core.ranking import Ranking
+from hwdash.core.requirement import Policy, Requirements
+from hwdash.core.snapshot import Snapshot
+from hwdash.core.text import sanitise_line
 from hwdash.tui.canvas import Canvas
+from hwdash.tui.cycle import after
 from hwdash.tui.detail import FactPane, TracePane
 from hwdash.tui.feed import Feed
 from hwdash.tui.line import Line, Span
@@ -19,6 +29,7 @@ from hwdash.tui.row import rows_of
 from hwdash.tui.screen import FrameScreen
 from hwdash.tui.table import DeviceTable
 from hwdash.tui.trace import TraceHistory
+from hwdash.tui.why import WhyPane
 
 _DETAIL_ROWS = 8
 """The table gives up rows until the detail has as many."""
@@ -26,6 +37,10 @@ _SIDE_WIDTH = 140
 """From this width on the detail can stand beside a long table."""
 _FACTS_WIDTH = 62
 _NARROW = 64
+_WHY_WIDTH = 120
+"""From this width on the facts stay beside the explanation."""
+_WHY_ROWS = 6
+"""The explanation gets as many rows, where the table can keep three."""
 
 
 class Waiting(Canvas):
@@ -44,6 +59,10 @@ class OverviewScreen(FrameScreen):
 
     MODE = "overview"
     AUTO_FOCUS = "DeviceTable"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("w", "why", "Why", tooltip="Why the device stands where it does, and back", id="overview.why"),
+        Binding("P", "policy", "Policy", tooltip="While Why is open: rank for the next policy", id="overview.policy"),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,6 +70,12 @@ class OverviewScreen(FrameScreen):
         self._table = DeviceTable()
         self._facts = FactPane()
         self._traces = TracePane(self._history)
+        self._why = WhyPane()
+        self._explains = False
+        self._policy = Policy.BALANCED
+        self._ranking: Ranking | None = None
+        self._problem = ""
+        self._asking: Worker[None] | None = None
 
     def compose_body(self) -> ComposeResult:
         """Table above, detail below."""
@@ -60,6 +85,7 @@ class OverviewScreen(FrameScreen):
             with Container(id="detail"):
                 yield self._facts
                 yield self._traces
+                yield self._why
 
     def on_mount(self) -> None:
         """Follow the feed also while hidden, for the traces."""
@@ -73,14 +99,37 @@ class OverviewScreen(FrameScreen):
         """Show the newest snapshot."""
         if feed.snapshot is None:
             return
-        rows = rows_of(feed.snapshot, self._table.order)
+        snapshot = self._as_ranked(feed.snapshot)
+        if self._policy is not Policy.BALANCED and not feed.is_old and (not self._asking or self._asking.is_finished):
+            self._asking = self._ask()
+        rows = rows_of(snapshot, self._table.order)
         is_first = not self.has_class("-ready")
         count_before = self._table.wanted_height
-        self._table.show(rows, old=feed.is_old)
+        policy = snapshot.ranking.policy if snapshot.ranking is not None else ""
+        self._table.show(rows, old=feed.is_old, policy=policy if self._policy is not Policy.BALANCED else "")
         if is_first or count_before != self._table.wanted_height:
             self.add_class("-ready")
             self._arrange(self.size)
+        self._why.tell(self._table.selected, policy, sum(row.rank is not None for row in rows), self._problem)
         self._show_detail()
+
+    def _as_ranked(self, snapshot: Snapshot) -> Snapshot:
+        """*snapshot* with the newest ranking under the policy that was asked for, its own until that came in."""
+        if self._policy is Policy.BALANCED or self._ranking is None:
+            return snapshot
+        return replace(snapshot, ranking=self._ranking)
+
+    @work(group="rank", exclusive=True, exit_on_error=False)
+    async def _ask(self) -> None:
+        """Ask the daemon for the ranking under the chosen policy."""
+        try:
+            self._ranking = await self.dashboard.client.rank(Requirements(policy=self._policy))
+            self._problem = ""
+        except HwdashError as error:
+            self._ranking = None
+            self._problem = f"no ranking for {self._policy}: {sanitise_line(error.message, 200)}"
+        if self.is_current:
+            self.show_feed(self.dashboard.feed)
 
     def on_device_selected(self, message: DeviceSelected) -> None:
         """Show the detail of the device under the cursor."""
@@ -94,14 +143,44 @@ class OverviewScreen(FrameScreen):
         row = self._table.selected
         self._facts.show(row)
         self._traces.show(row)
+        self._why.show(row)
 
     def frame_resized(self) -> None:
         """Share the new size out."""
         self._arrange(self.size)
 
     def key_groups(self) -> Sequence[tuple[str, Sequence[BindingType]]]:
-        """The keys of the table and of the facts."""
-        return (("Device table", DeviceTable.BINDINGS), ("Detail", FactPane.BINDINGS))
+        """The keys of the table and of the panes below it."""
+        return (
+            ("Device table", DeviceTable.BINDINGS),
+            ("Ranking", OverviewScreen.BINDINGS),
+            ("Detail", FactPane.BINDINGS),
+        )
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Policies are gone through while the explanation is open."""
+        return action != "policy" or self._explains
+
+    def action_why(self) -> None:
+        """Open the explanation, or close it; closed, the ranking is the daemon's own again."""
+        self._explains = not self._explains
+        if not self._explains:
+            self._choose(Policy.BALANCED)
+        self._arrange(self.size)
+        self.refresh_bindings()
+        self.show_feed(self.dashboard.feed)
+
+    def action_policy(self) -> None:
+        """Rank for the next policy."""
+        self._choose(after(list(Policy), self._policy))
+        self.show_feed(self.dashboard.feed)
+
+    def _choose(self, policy: Policy) -> None:
+        """Rank for *policy*; what was asked for another one does not count any more."""
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        self._policy, self._ranking, self._problem = policy, None, ""
 
     def select(self, key: str) -> None:
         """Put the cursor on the device with this stable key."""
@@ -115,11 +194,21 @@ class OverviewScreen(FrameScreen):
             return
         room = self.body_height
         wanted = self._table.wanted_height
+        least = _WHY_ROWS if self._explains else _DETAIL_ROWS
         beside = size.width >= _SIDE_WIDTH and room - wanted < _DETAIL_ROWS
-        with_detail = beside or room >= _DETAIL_ROWS + 3
+        with_detail = beside or room >= least + 3
         body.set_class(beside, "-beside")
         body.set_class(not with_detail, "-alone")
-        self._table.styles.height = "1fr" if beside or not with_detail else min(wanted, room - _DETAIL_ROWS)
+        self._table.styles.height = "1fr" if beside or not with_detail else min(wanted, max(3, room - _DETAIL_ROWS))
+        detail = self.query_one("#detail")
         alone = not beside and size.width < _NARROW
-        self.query_one("#detail").set_class(alone, "-stacked")
+        detail.set_class(alone, "-stacked")
+        detail.set_class(self._explains, "-why")
+        detail.set_class(self._explains and size.width < _WHY_WIDTH, "-why-alone")
         self._facts.styles.width = "1fr" if beside or alone else min(_FACTS_WIDTH, size.width // 2)
+        self._keep_focus()
+
+    def _keep_focus(self) -> None:
+        """The keys go back to the table when the pane that had them is not shown any more."""
+        if self.focused is not None and not self.focused.display:
+            self._table.focus()

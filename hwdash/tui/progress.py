@@ -81,8 +81,9 @@ def record_notes(record: InferenceRecord, glyphs: Glyphs) -> list[tuple[Kind, st
         words = ", ".join(dict.fromkeys(map(reason_words, record.conditions.throttle)))
         notes.append((Kind.PROBLEM, f"throttled while it ran: {words}"))
     if record.route.fallback_from:
-        notes.append((Kind.PROBLEM, f"{record.route.fallback_from} failed first; {record.device} took over"))
-    if record.route.why:
+        words = "; ".join(record.route.why)
+        notes.append((Kind.PROBLEM, f"fell back from {record.route.fallback_from}: {words or 'it failed first'}"))
+    elif record.route.why:
         notes.append((Kind.NOTE, f"why {record.device}: {'; '.join(record.route.why)}"))
     return notes
 

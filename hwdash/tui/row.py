@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from hwdash.core.format import duration_text
 from hwdash.core.health import HealthState, SuspicionKind
+from hwdash.core.ranking import RankedDevice
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.throttle import ThrottleActivity
 from hwdash.tui.cycle import after
@@ -32,6 +33,7 @@ class SortOrder(StrEnum):
 class Row:
     """One device. ``rank`` counts from 1; None when the device is excluded or nothing was ranked. ``why`` explains it.
 
+    ``ranked`` is all that the ranking says of it, None likewise.
     ``parent`` is the id of the device that it is a partition of, empty for a whole one; ``partitions`` are the ids of
     its own parts.
     """
@@ -41,6 +43,7 @@ class Row:
     score: float | None = None
     excluded: bool = False
     why: tuple[str, ...] = ()
+    ranked: RankedDevice | None = None
     parent: str = ""
     partitions: tuple[str, ...] = ()
 
@@ -74,7 +77,7 @@ def rows_of(snapshot: Snapshot, order: SortOrder = SortOrder.RANK) -> tuple[Row,
     if snapshot.ranking is not None:
         for rank, item in enumerate(snapshot.ranking.ranked, start=1):
             if item.device in by_id:
-                ranked[item.device] = Row(by_id[item.device], rank, item.score, False, item.why)
+                ranked[item.device] = Row(by_id[item.device], rank, item.score, False, item.why, item)
         for left_out in snapshot.ranking.excluded:
             if left_out.device in by_id:
                 ranked[left_out.device] = Row(by_id[left_out.device], excluded=True, why=left_out.why)

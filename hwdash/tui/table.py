@@ -39,6 +39,7 @@ class DeviceTable(Canvas, can_focus=True):
         self.order = SortOrder.RANK
         self._rows: tuple[Row, ...] = ()
         self._old = False
+        self._policy = ""
         self._selected = ""
         self._top = 0
 
@@ -52,10 +53,10 @@ class DeviceTable(Canvas, can_focus=True):
         """Lines that show everything: heading, rows, closing rule."""
         return max(1, len(self._rows)) + 2
 
-    def show(self, rows: tuple[Row, ...], *, old: bool = False) -> None:
-        """Show *rows*; the cursor stays on its device."""
+    def show(self, rows: tuple[Row, ...], *, old: bool = False, policy: str = "") -> None:
+        """Show *rows*; the cursor stays on its device. *policy* is what they are ranked for, empty where that goes without saying."""
         place = self._cursor
-        self._rows, self._old = rows, old
+        self._rows, self._old, self._policy = rows, old, policy
         if rows and self.selected is None:
             self._select(min(place, len(rows) - 1))
         self.redraw()
@@ -102,6 +103,8 @@ class DeviceTable(Canvas, can_focus=True):
     def _rule(self, width: int, page: int) -> Line:
         glyphs, count = self.glyphs, len(self._rows)
         words = f" sorted by {self.order} " if count else " no devices "
+        if count and self._policy:
+            words = f" ranked for {self._policy}{glyphs.dot.center(3)}{words[1:]}"
         if place := place_words(self._top, page, count, glyphs):
             words = f" {place} devices{glyphs.dot.center(3)}{words[1:]}"
         if self._old:

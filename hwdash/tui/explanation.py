@@ -1,0 +1,118 @@
+"""Why a device stands where it does in the ranking: bars of the parts of its score, what is expected of it, reasons. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from types import MappingProxyType
+
+from rich.cells import cell_len
+
+from hwdash.core.format import expectation_basis, joules_per_token_text, rate_text, seconds_text
+from hwdash.core.ranking import Expectation, RankedDevice
+from hwdash.tui.cell import bar
+from hwdash.tui.fact import laid_out
+from hwdash.tui.gauge import Fact
+from hwdash.tui.glyphs import Glyphs
+from hwdash.tui.line import Line, Span, fit, line_width, sized
+from hwdash.tui.row import Row
+
+_MEANINGS = MappingProxyType(
+    {
+        "latency": "how soon the answer comes",
+        "throughput": "tokens a second",
+        "headroom": "room to its limits of heat and power",
+        "throttle": "how little it is slowed down",
+        "load": "how little it has to do",
+        "memory": "free memory",
+        "energy": "joules a token",
+        "power": "watts under load",
+    }
+)
+"""What a full bar of a part means. A part of another name stands for itself."""
+
+_TWO_COLUMNS = 70
+"""From this width on the bars stand beside the words."""
+_WITH_MEANINGS = 110
+_BAR = 14
+_LABEL = 10
+_MEANING = 37
+
+
+def explanation_lines(row: Row, width: int, glyphs: Glyphs) -> list[Line]:
+    """The explanation in lines of at most *width* cells: bars beside words where there is room, else above them."""
+    item = row.ranked
+    if item is None:
+        return laid_out(_left_out(row), width, glyphs)
+    if width < _TWO_COLUMNS:
+        return [*_bars(item, width, glyphs), *laid_out(_reasons(item), width, glyphs)]
+    column = _LABEL + 1 + _BAR + 6 + (_MEANING if width >= _WITH_MEANINGS else 0)
+    left = _bars(item, column, glyphs)
+    right = laid_out(_reasons(item), width - column - 1, glyphs)
+    return [
+        (*sized(first, column, glyphs.ellipsis), Span(" "), *second)
+        for first, second in zip_longest(left, right, fillvalue=())
+    ]
+
+
+def _left_out(row: Row) -> Iterator[Fact]:
+    if not row.excluded:
+        yield Fact("", "the daemon has not ranked it", "muted")
+    for number, reason in enumerate(row.why):
+        yield Fact("" if number else "excluded", reason, "warm")
+
+
+def _reasons(item: RankedDevice) -> Iterator[Fact]:
+    if item.expected is not None:
+        yield from _expected(item.expected)
+    for number, reason in enumerate(item.why):
+        yield Fact("" if number else "because", reason)
+
+
+def _expected(expected: Expectation) -> Iterator[Fact]:
+    figures = []
+    if expected.ttft_s is not None:
+        figures.append(f"TTFT {seconds_text(expected.ttft_s)}")
+    if expected.tokens_per_s is not None:
+        figures.append(rate_text(expected.tokens_per_s))
+    if expected.joules_per_token is not None:
+        figures.append(joules_per_token_text(expected.joules_per_token))
+    if figures:
+        yield Fact("expected", ", ".join(figures), "strong")
+    if basis := expectation_basis(expected):
+        sources = "" if expected.measured else " from memory bandwidth and model size"
+        yield Fact("", f"{basis}{sources}", "muted")
+    before = []
+    if expected.wait_s > 0:
+        before.append(f"{seconds_text(expected.wait_s)} behind others")
+    if expected.cold_start_s > 0:
+        before.append(f"{seconds_text(expected.cold_start_s)} cold start")
+    if expected.answer_s is not None:
+        before.append(f"{seconds_text(expected.answer_s)} to the end of the answer")
+    if before:
+        yield Fact("", ", ".join(before))
+
+
+def _bars(item: RankedDevice, width: int, glyphs: Glyphs) -> list[Line]:
+    """The score, then each part, as a bar with its number, and what it means where there is room for that."""
+    parts = _worded(item.parts)
+    label = min(max((cell_len(name) for name in (*parts, "score")), default=5), max(_LABEL, width // 3))
+    room = max(0, min(_BAR, width - label - 7))
+    sizes = (label, room, width)
+    lines = [_bar("score", item.score, "", "bar", sizes, glyphs)]
+    lines += [_bar(name, part, meaning, "memory", sizes, glyphs) for name, (part, meaning) in parts.items()]
+    return [sized(line, width, glyphs.ellipsis) for line in lines]
+
+
+def _worded(parts: Mapping[str, float]) -> dict[str, tuple[float, str]]:
+    return {name.replace("_", " "): (part, _MEANINGS.get(name, "")) for name, part in parts.items()}
+
+
+def _bar(name: str, part: float, meaning: str, style: str, sizes: tuple[int, int, int], glyphs: Glyphs) -> Line:
+    label, room, width = sizes
+    line = (
+        Span(f"{fit(name, label, right=True, ellipsis=glyphs.ellipsis)} ", "label"),
+        *(bar(part, room, style, glyphs) if room else ()),
+        Span(f" {part:4.2f}", "strong" if name == "score" else "text"),
+    )
+    return (*line, Span(f" {meaning}", "muted")) if line_width(line) + 1 + len(meaning) <= width else line

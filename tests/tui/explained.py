@@ -1,0 +1,50 @@
+"""A ranking with everything that can be said of a device, under two policies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hwdash.core.ranking import ExcludedDevice, Expectation, RankedDevice, Ranking
+from hwdash.core.requirement import Policy
+from hwdash.core.snapshot import Snapshot
+from tests.tui.sample import mixed_snapshot, ranking
+
+MEASURED = Expectation(0.0182, 312.4, 0.412, wait_s=0.2, joules_per_token=0.192, measured=True, samples=12, spread=0.08)
+ESTIMATED = Expectation(0.0671, 87.2, 4.3, cold_start_s=3.2)
+PARTS = {
+    "latency": 0.94,
+    "throughput": 1.0,
+    "headroom": 0.81,
+    "throttle": 1.0,
+    "load": 0.55,
+    "memory": 0.8,
+    "energy": 0.37,
+    "power": 0.08,
+}
+REASONS = (
+    "TTFT 18.2 ms, 312 tok/s, measured from 12 answers",
+    "41 °C left to the slowdown temperature, 389 W to the power limit",
+    "113 GiB free in hbm, the model needs 0.41 GiB",
+    "1 request runs, 0 wait",
+    "the model is loaded",
+)
+
+
+def explained(policy: Policy = Policy.BALANCED) -> Ranking:
+    """The order of `sample.ranking`, told in full; for throughput gpu3 is the first."""
+    order = [
+        RankedDevice(item.device, item.score, {name: part * item.score for name, part in PARTS.items()}, REASONS, expected)
+        for item, expected in zip(ranking().ranked, (MEASURED, *[ESTIMATED] * 4, None), strict=True)
+    ]  # fmt: skip
+    if policy is Policy.THROUGHPUT:
+        order.insert(0, order.pop(3))
+    left_out = (
+        ExcludedDevice("gpu5", ("stale: no sample for 12 s",)),
+        ExcludedDevice("gpu6", ("lost: the device is gone", "needs 40.0 GiB, 21.3 GiB free in its largest pool")),
+    )
+    return Ranking(policy.value, {}, tuple(order), left_out)
+
+
+def explained_snapshot(sequence: int = 1) -> Snapshot:
+    """The eight devices with that ranking."""
+    return replace(mixed_snapshot(sequence), ranking=explained())
