@@ -42,14 +42,17 @@ Figures: TypeAlias = tuple[
 
 
 class Make:
-    """What one `Case` comes to on devices of one build: the model's needs, and rooflines by precision."""
+    """What one `Case` comes to on devices of one build: the model's needs, and rooflines by precision.
+
+    ``plain`` is room for the parts of a score that follow from a need alone, by its object.
+    """
 
     __slots__ = ("build", "fresh", "lines", "loaded", "plain")
 
     def __init__(self, build: Build, requirements: Requirements, knowledge: Knowledge) -> None:
         self.build = build
         self.lines: dict[str, Roofline] = {}
-        self.plain: dict[tuple[str, bool], tuple[float, float, float]] = {}
+        self.plain: dict[int, tuple[float, float, float]] = {}
         shape = knowledge.shape
         self.fresh: tuple[Need, ...] = ()
         self.loaded: tuple[Need, ...] = ()

@@ -34,7 +34,7 @@ def rank(
     entries, excluded = order(snapshot, case)
     count = len(entries) if explained is None else explained
     ranked = [explain(case, entry) for entry in entries[:count]]
-    ranked += [RankedDevice(entry[3].device.id, -entry[0], {}, ()) for entry in entries[count:]]
+    ranked += [RankedDevice(status.device.id, -score, {}, ()) for score, _, _, status, _ in entries[count:]]
     return Ranking(requirements.policy.value, requirements_to_wire(requirements), tuple(ranked), excluded)
 
 

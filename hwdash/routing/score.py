@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
-from hwdash.core.reading import present
+from hwdash.core.reading import Reading, present
 from hwdash.core.requirement import Policy, Requirements
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.routing.estimate import Case, Figures, draw_w, free_bytes
@@ -76,6 +76,7 @@ _ENOUGH_BYTES = 64 * 2**30
 _COOL_C = 30.0
 _MOST_W = 1000.0
 _STEPS = 1.0 / STEP
+_COOL_STEPS = _STEPS / _COOL_C
 _GIB = 2.0**30
 _log10, _log1p = math.log10, math.log1p
 _LOG_ENOUGH = math.log1p(_ENOUGH_BYTES / _GIB)
@@ -97,11 +98,12 @@ Parts: TypeAlias = tuple[float, ...]
 class Scale:
     """Scores devices for one `Case`."""
 
-    __slots__ = ("_case", "_low_power", "_weights")
+    __slots__ = ("_case", "_low_power", "_model", "_weights")
 
     def __init__(self, case: Case) -> None:
         weights = weights_of(case.requirements)
         self._case = case
+        self._model = case.knowledge.model
         self._low_power = case.requirements.prefer_low_power
         self._weights = tuple(weights.get(name, 0.0) for name in PARTS)
 
@@ -109,71 +111,63 @@ class Scale:
         self, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None
     ) -> tuple[float, Parts]:
         """The score, 0 to 1, to three digits, and the parts that it is the weighted sum of, as in `PARTS`."""
-        readings = status.readings
         throttle = 1.0 - throttled_share(status)
         latency, throughput, energy = self._speed(status, trait, circumstance, need, throttle)
-        headroom = UNKNOWN
+        headroom = self._headroom(status.readings, trait.build.power_w)
+        load = _load(status, circumstance)
+        memory = _memory(status, need)
+        of_latency, of_throughput, of_throttle, of_headroom, of_load, of_energy, of_memory, of_power = self._weights
+        score = (
+            of_latency * latency
+            + of_throughput * throughput
+            + of_throttle * throttle
+            + of_headroom * headroom
+            + of_load * load
+            + of_energy * energy
+            + of_memory * memory
+        )
+        parts = (latency, throughput, throttle, headroom, load, energy, memory)
+        if self._low_power:
+            power = _power(status)
+            return int((score + of_power * power) * 1000.0 + 0.5) / 1000.0, (*parts, power)
+        return int(score * 1000.0 + 0.5) / 1000.0, parts
+
+    def _headroom(self, readings: Mapping[str, Reading], limit_w: float | None) -> float:
+        """The smaller of what is left to the slowdown temperature and to the power limit; only heat where power is a part."""
         margin = readings.get("temperature_margin_c")
         if not isinstance(margin, float):
             margin = present(margin)
+        part = UNKNOWN
         if margin is not None:
-            headroom = _stepped(margin / _COOL_C)
-        limit = trait.build.power_w
-        if limit and not self._low_power:
+            part = 1.0 if margin >= _COOL_C else 0.0 if margin <= 0.0 else int(margin * _COOL_STEPS + 0.5) / _STEPS
+        if limit_w and not self._low_power:
             watts = readings.get("power_w")
             if not isinstance(watts, float):
                 watts = present(watts)
             if watts is not None:
-                left = _stepped(1.0 - watts / limit)
-                headroom = left if margin is None or left < headroom else headroom
-        load = _load(status, circumstance)
-        memory = _memory(status, need)
-        weights = self._weights
-        score = (
-            weights[0] * latency
-            + weights[1] * throughput
-            + weights[2] * throttle
-            + weights[3] * headroom
-            + weights[4] * load
-            + weights[5] * energy
-            + weights[6] * memory
-        )
-        if self._low_power:
-            power = _power(status)
-            score += weights[7] * power
-            return int(score * 1000.0 + 0.5) / 1000.0, (
-                latency,
-                throughput,
-                throttle,
-                headroom,
-                load,
-                energy,
-                memory,
-                power,
-            )
-        return int(score * 1000.0 + 0.5) / 1000.0, (latency, throughput, throttle, headroom, load, energy, memory)
+                left = 0.0 if watts >= limit_w else int((1.0 - watts / limit_w) * _STEPS + 0.5) / _STEPS
+                return left if margin is None or left < part else part
+        return part
 
     def _speed(
         self, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None, throttle: float
     ) -> tuple[float, float, float]:
         """The parts ``latency``, ``throughput`` and ``energy``."""
-        case = self._case
-        if (
-            need is None
-            or circumstance.pace is not None
-            or throttle < 1.0
-            or circumstance.running
-            or circumstance.waiting
-            or trait.build.power_w is None
-            or ((last := status.last_request) is not None and case.knowledge.model in (None, last.model))
-        ):
-            return _speed_parts(case.figures(status, trait, circumstance, need), trait.build.host)
+        build = trait.build
+        last = status.last_request
+        if circumstance.pace is not None or (last is not None and (self._model is None or last.model == self._model)):
+            return _speed_parts(self._case.figures(status, trait, circumstance, need), build.host)
+        if build.host:
+            return UNMEASURED_CPU, UNMEASURED_CPU, UNMEASURED_CPU
+        if need is None:
+            return UNKNOWN, UNKNOWN, UNKNOWN
+        if throttle < 1.0 or circumstance.running or circumstance.waiting or build.power_w is None:
+            return _speed_parts(self._case.figures(status, trait, circumstance, need), host=False)
         # Nothing but their build tells these devices apart.
-        plain = case.make(trait.build).plain
-        found = plain.get((need.dtype, circumstance.loaded))
+        plain = self._case.make(build).plain
+        found = plain.get(id(need))
         if found is None:
-            found = _speed_parts(case.figures(status, trait, circumstance, need), trait.build.host)
-            plain[need.dtype, circumstance.loaded] = found
+            found = plain[id(need)] = _speed_parts(self._case.figures(status, trait, circumstance, need), host=False)
         return found
 
 

@@ -13,6 +13,9 @@ STEP = 0.05
 _BY_LIMIT = frozenset({ThrottleClass.THERMAL, ThrottleClass.POWER, ThrottleClass.CURRENT})
 _HALF = 0.5
 _THROTTLED = HealthState.THROTTLED
+_REMEMBERED = 4096
+_calm: dict[int, tuple[ThrottleActivity, ...]] = {}
+"""Reasons none of which limits its device. A monitor hands on the same ones for as long as nothing changes."""
 
 
 def throttled_share(status: DeviceStatus) -> float:
@@ -24,14 +27,24 @@ def throttled_share(status: DeviceStatus) -> float:
     margin = status.readings.get("temperature_margin_c")
     if isinstance(margin, float) and margin <= 0:
         return 1.0
+    throttle = status.throttle
+    worst = 0.0 if not throttle or _calm.get(id(throttle)) is throttle else _worst(throttle)
+    if status.health.state is _THROTTLED and worst < _HALF:
+        return _HALF
+    return min(1.0, math.ceil(worst / STEP - 1e-9) * STEP) if worst else 0.0
+
+
+def _worst(throttle: tuple[ThrottleActivity, ...]) -> float:
     worst = 0.0
-    for activity in status.throttle:
+    for activity in throttle:
         if (activity.active or activity.duty) and activity.reason not in HARMLESS:
             duty = activity.duty
             worst = max(worst, 1.0 if duty is None else max(duty, STEP))
-    if status.health.state is _THROTTLED:
-        worst = max(worst, _HALF)
-    return min(1.0, math.ceil(worst / STEP - 1e-9) * STEP) if worst else 0.0
+    if not worst:
+        if len(_calm) >= _REMEMBERED:
+            _calm.clear()
+        _calm[id(throttle)] = throttle
+    return worst
 
 
 def limited_by(status: DeviceStatus) -> ThrottleActivity | None:
