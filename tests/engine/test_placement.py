@@ -41,6 +41,18 @@ def test_an_amd_gpu_is_pinned_by_its_number_and_no_other_vendors_gpu_stands_in()
     }
 
 
+@pytest.mark.parametrize(
+    ("vendor", "told", "expected"),
+    [("NVIDIA", "9.0", "sm_90"), ("NVIDIA", "12.1", "sm_121"), ("NVIDIA", None, ""), ("AMD", "gfx942", "gfx942")],
+)
+def test_what_code_for_a_gpu_is_built_for(vendor: str, told: str | None, expected: str) -> None:
+    capabilities = Capabilities(compute_capability=told, dtypes=("fp32",))
+    placement = placement_of(replace(gpu(vendor, "GPU-1"), capabilities=capabilities))
+    assert placement.architecture == expected
+    assert (placement.dtype, placement.smaller) == ("fp32", ("bf16",))
+    assert placement_of(gpu(vendor, "GPU-1")).smaller == ()
+
+
 @pytest.mark.parametrize("device", [gpu("AMD", None), gpu("NVIDIA", None), gpu("Intel", "0000:03:00.0")])
 def test_what_cannot_be_pinned_is_refused(device: Device) -> None:
     with pytest.raises(EngineError, match="gpu3"):

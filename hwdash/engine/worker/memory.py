@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -15,6 +13,7 @@ from hwdash.core.errors import DeviceFull
 from hwdash.core.format import bytes_text
 from hwdash.core.model import ModelShape
 from hwdash.core.precision import ITEM_BYTES
+from hwdash.engine.worker.host_memory import host_bytes
 
 _MINIMAL_CONTEXT = 512
 """Tokens of context without which loading a model is of no use."""
@@ -73,7 +72,7 @@ def available_bytes(device: torch.device) -> int | None:
     has what the kernel calls available, or less where a control group bounds this process.
     """
     if device.type == "cpu":
-        return _host_bytes()
+        return host_bytes()
     ask = getattr(getattr(torch, device.type, None), "mem_get_info", None)
     if ask is None:
         return None
@@ -108,27 +107,3 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def _host_bytes() -> int | None:
-    rooms = list(_group_rooms())
-    with contextlib.suppress(OSError, ValueError), Path("/proc/meminfo").open() as lines:
-        rooms += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return max(0, min(rooms)) if rooms else None
-
-
-def _group_rooms(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """What each control group around this process still allows it (kernel document "cgroup-v2"); none where unbounded.
-
-    Cached file pages that are not in use can be reclaimed and do not count as taken.
-    """
-    with contextlib.suppress(OSError):
-        names = [line.split("::", 1)[1] for line in own.read_text().splitlines() if line.startswith("0::")]
-        for folder in [root / name.lstrip("/") for name in names]:
-            for group in (folder, *folder.parents):
-                if not group.is_relative_to(root):
-                    break
-                with contextlib.suppress(OSError, ValueError):
-                    room = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-                    cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
-                    yield room + (int(cached[1]) if cached else 0)
