@@ -12,11 +12,13 @@ from fastapi.openapi.utils import get_openapi
 
 from hwdash import __version__
 from hwdash.core.wire import Json
-from hwdash.daemon.document_schema import DURATION, METRIC, ref, schemas
+from hwdash.daemon.document_schema import DURATION, FEATURES, KINDS, METRIC, SIZE, ref, schemas
 from hwdash.daemon.stream import EVENT_STREAM, JSON_LINES
 
 _JSON = "application/json"
 _TEXT: Json = {"type": "string"}
+_EVENTS: Json = {}
+"""A stream of events has no schema as a whole; docs/api.md tells what each one holds."""
 _ERRORS: Mapping[int, str] = MappingProxyType(
     {
         400: "A field or parameter is wrong; the message names it.",
@@ -35,13 +37,17 @@ _ERRORS: Mapping[int, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a path takes and answers: the content of the answer by media type, and the errors besides 401 and 500."""
+    """What a path takes and answers: the content of the answer by media type, and the errors besides 401 and 500.
+
+    ``grammars`` are those of parameters that are texts with a form of their own.
+    """
 
     content: Mapping[str, Json]
     body: str | None = None
     errors: tuple[int, ...] = ()
     status: int = 200
     also: Mapping[int, Json] = field(default_factory=dict)
+    grammars: Mapping[str, Json] = field(default_factory=dict)
 
 
 def _object(**properties: Json) -> Json:
@@ -58,6 +64,7 @@ def _json(name: str) -> Mapping[str, Json]:
 
 _ASKING = (400, 404, 409, 413, 422, 429, 503)
 _LOOKING_BACK = (400, 404)
+_SINCE: Mapping[str, Json] = MappingProxyType({"since": DURATION})
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = MappingProxyType(
     {
@@ -68,22 +75,26 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = MappingProxyType(
         ("GET", "/v1/models"): Operation(_json("ModelList")),
         ("GET", "/v1/models/{name}"): Operation(_json("ModelCard"), errors=(404,)),
         ("POST", "/v1/chat/completions"): Operation(
-            {_JSON: ref("ChatCompletion"), EVENT_STREAM: _TEXT}, "ChatBody", (*_ASKING, 415)
+            {_JSON: ref("ChatCompletion"), EVENT_STREAM: _EVENTS}, "ChatBody", (*_ASKING, 415)
         ),
         ("POST", "/v1/completions"): Operation(
-            {_JSON: ref("Completion"), EVENT_STREAM: _TEXT}, "CompletionBody", (*_ASKING, 415)
+            {_JSON: ref("Completion"), EVENT_STREAM: _EVENTS}, "CompletionBody", (*_ASKING, 415)
         ),
         ("GET", "/api/v1/status"): Operation(_json("DaemonStatus"), errors=(400,)),
         ("GET", "/api/v1/devices"): Operation(
             {_JSON: _object(devices={"type": "array", "items": ref("Device")})}, errors=(400,)
         ),
-        ("GET", "/api/v1/rank"): Operation(_json("Ranking"), errors=(400, 404, 409, 422)),
-        ("GET", "/api/v1/stream"): Operation({EVENT_STREAM: _TEXT}, errors=(400, 503)),
+        ("GET", "/api/v1/rank"): Operation(
+            _json("Ranking"), errors=(400, 404, 409), grammars={"min_memory": SIZE, "require": FEATURES, "kind": KINDS}
+        ),
+        ("GET", "/api/v1/stream"): Operation({EVENT_STREAM: _EVENTS}, errors=(400, 503)),
         ("POST", "/api/v1/stop"): Operation({_JSON: _state("stopping")}, errors=(400,), status=202),
         ("POST", "/api/v1/prompt"): Operation({JSON_LINES: _TEXT}, "PromptBody", _ASKING),
-        ("GET", "/api/v1/history/latency"): Operation(_json("LatencyHistory"), errors=_LOOKING_BACK),
-        ("GET", "/api/v1/history/metrics"): Operation(_json("MetricHistory"), errors=_LOOKING_BACK),
-        ("GET", "/api/v1/events"): Operation(_json("EventHistory"), errors=_LOOKING_BACK),
+        ("GET", "/api/v1/history/latency"): Operation(_json("LatencyHistory"), errors=_LOOKING_BACK, grammars=_SINCE),
+        ("GET", "/api/v1/history/metrics"): Operation(
+            _json("MetricHistory"), errors=_LOOKING_BACK, grammars={**_SINCE, "metric": METRIC}
+        ),
+        ("GET", "/api/v1/events"): Operation(_json("EventHistory"), errors=_LOOKING_BACK, grammars=_SINCE),
         ("GET", "/api/v1/models"): Operation(
             {_JSON: _object(models={"type": "array", "items": ref("ModelInfo")})}, errors=(400,)
         ),
@@ -93,9 +104,6 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = MappingProxyType(
     }
 )
 """By method and path. A path that is served and not here is a mistake that a test finds."""
-
-_PARAMETERS: Mapping[str, Json] = MappingProxyType({"since": DURATION, "metric": METRIC})
-"""Parameters that are texts with a grammar of their own."""
 
 
 def document(app: FastAPI) -> Json:
@@ -120,10 +128,8 @@ def document(app: FastAPI) -> Json:
 def _complete(found: Json, operation: Operation) -> None:
     """Write what *operation* takes and answers into *found*, which has the parameters from the code already."""
     for parameter in found.get("parameters", ()):
-        if (schema := _PARAMETERS.get(parameter["name"])) is not None:
-            parameter["schema"] = schema | {
-                name: value for name, value in parameter["schema"].items() if name == "default"
-            }
+        schema = _in_query(parameter["schema"])
+        parameter["schema"] = schema | operation.grammars.get(parameter["name"], {})
     if operation.body is not None:
         found["requestBody"] = {"required": True, "content": _content({_JSON: ref(operation.body)})}
     responses: Json = {str(operation.status): {"description": "Done.", "content": _content(operation.content)}}
@@ -136,5 +142,11 @@ def _complete(found: Json, operation: Operation) -> None:
     found["responses"] = responses
 
 
+def _in_query(schema: Json) -> Json:
+    """*schema* without null: a parameter that is not there has no text."""
+    present = [branch for branch in schema.get("anyOf", ()) if branch != {"type": "null"}]
+    return present[0] if len(present) == 1 else schema
+
+
 def _content(schemas_by_type: Mapping[str, Json]) -> dict[str, Any]:
-    return {media: {"schema": schema} for media, schema in schemas_by_type.items()}
+    return {media: {"schema": schema} if schema else {} for media, schema in schemas_by_type.items()}

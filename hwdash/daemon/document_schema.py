@@ -40,6 +40,14 @@ DURATION: Json = {
     "examples": ["90s", "5m", "1h", "7d"],
 }
 """A stretch of time in the forms that everyone uses; `hwdash.core.duration` takes a few more."""
+SIZE: Json = {
+    "type": "string",
+    "pattern": r"^([1-9][0-9]{0,17}(\.[0-9]{1,20})?|[1-9][0-9]{0,2}(\.[0-9]{1,3})?([kMGT]i?)?B?)$",
+    "examples": ["40GiB", "512MiB", "80GB"],
+}
+"""A size of memory in the forms that everyone uses; `hwdash.core.size` takes a few more."""
+FEATURES: Json = {"type": "string", "pattern": f"^({_WORD}(,{_WORD}){{0,9}})?$", "examples": ["bf16,cc8.9"]}
+KINDS: Json = {"type": "string", "pattern": f"^({_KIND}(,{_KIND}){{0,9}})?$", "examples": ["gpu,npu"]}
 METRIC: Json = {"type": "string", "enum": sorted(METRICS)}
 
 
@@ -63,8 +71,10 @@ def schemas() -> Json:
     found["Device"] = _device(found)
     for name in ("ChatCompletion", "Completion"):
         found[name]["properties"]["hwdash"] = ref("InferenceRecord")
-    # The text is not in it, and keys with nothing to tell are null there.
-    found["PromptBody"]["anyOf"] = [{"required": ["prompt"]}, {"required": ["messages"]}]
+    found["PromptBody"]["oneOf"] = [
+        {"required": [given], "properties": {given: {"not": {"type": "null"}}, other: {"type": "null"}}}
+        for given, other in (("prompt", "messages"), ("messages", "prompt"))
+    ]
     found["PromptBody"]["properties"]["prompt"]["anyOf"][0]["pattern"] = r"\S"
     return found
 
@@ -100,14 +110,12 @@ def _error() -> Json:
 
 def _describe_requirements(found: Json) -> None:
     """The grammar of the options that are texts, which is checked where they are read (`hwdash.core.requirement`)."""
-    size = r"^[1-9][0-9]{0,3}(\.[0-9]{1,3})?([kMGT]i?)?B?$"
     for name in ("HwdashBody", "RequirementBody"):
         options = found[name]["properties"]
-        for option, word in (("require", _WORD), ("kind", _KIND)):
-            words, text, _ = options[option]["anyOf"]
-            words["items"] = {"type": "string", "pattern": f"^{word}$"}
-            text["pattern"] = f"^{word}(,{word}){{0,9}}$"
-        options["min_memory"]["anyOf"][1] = {"type": "string", "pattern": size, "examples": ["40GiB", "80GB"]}
+        options["min_memory"]["anyOf"][1] = SIZE
+        for option, word, texts in (("require", _WORD, FEATURES), ("kind", _KIND, KINDS)):
+            options[option]["anyOf"][0]["items"] = {"type": "string", "pattern": f"^{word}$"}
+            options[option]["anyOf"][1] = texts
 
 
 def _device(found: Json) -> Json:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, WithJsonSchema
 
 from hwdash.core.errors import UsageError
 from hwdash.core.inference import (
@@ -48,6 +48,13 @@ class TextPart(_Body):
     text: str
 
 
+def _is_false(value: bool) -> bool:
+    # Literal[False] would take 0 as well.
+    if value:
+        raise ValueError("must be false")
+    return value
+
+
 _Content = Annotated[
     Annotated[str, Tag("str")] | Annotated[list[TextPart], Field(max_length=_MAX_MESSAGES), Tag("list[part]")],
     Discriminator(lambda value: "list[part]" if isinstance(value, list) else "str"),
@@ -57,6 +64,7 @@ _Zero = Annotated[int, Field(ge=0, le=0), WHOLE] | None
 _NoPenalty = Annotated[float, Field(ge=0.0, le=0.0)] | None
 _One = Annotated[int, Field(ge=1, le=1), WHOLE] | None
 _ONE_PROMPT = Field(min_length=1, max_length=1)
+_No = Annotated[bool, AfterValidator(_is_false), WithJsonSchema({"type": "boolean", "const": False})]
 _StopText = Annotated[str, Field(min_length=1, max_length=1024)]
 _Stop = _StopText | Annotated[list[_StopText], Field(max_length=16)] | None
 
@@ -156,7 +164,7 @@ class ChatBody(_GenerationBody):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE] | None = None
     parallel_tool_calls: bool | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: _No | None = None
     top_logprobs: _Zero = None
     tools: _Nothing = None
     tool_choice: Literal["none"] | None = None
@@ -186,7 +194,7 @@ class CompletionBody(_GenerationBody):
     prompt: Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], _ONE_PROMPT]
     logprobs: _Zero = None
     best_of: _One = None
-    echo: Literal[False] | None = None
+    echo: _No | None = None
     suffix: Annotated[str, Field(max_length=0)] | None = None
 
     def to_request(self, default_model: str) -> PromptRequest:
