@@ -20,6 +20,7 @@ from hwdash.daemon.events import EventLog
 from hwdash.daemon.server import SocketServer
 from hwdash.daemon.service import Identity, Service
 from hwdash.daemon.socket import listening
+from hwdash.engine.engine import Engine
 from hwdash.engine.fake import FakeEngine
 from hwdash.monitor.monitor import Monitor
 from hwdash.sources.fake import FakeSource, fake_gpu
@@ -75,7 +76,7 @@ async def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
 @asynccontextmanager
 async def living(
     source: FakeSource | None = None,
-    engine: FakeEngine | None = None,
+    engine: Engine | None = None,
     *,
     interval_s: float = 0.1,
     config: Config | None = None,

@@ -1,0 +1,314 @@
+"""Prompts that go on to another device, and those that do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import pytest
+
+from hwdash.core.config import Config, EngineConfig
+from hwdash.core.device import Device
+from hwdash.core.errors import (
+    DeviceFull,
+    EngineError,
+    HwdashError,
+    NoKernels,
+    NoSuitableDevice,
+    Overloaded,
+    PromptTooLong,
+    ServerDown,
+    UnknownModel,
+    WorkerDied,
+)
+from hwdash.core.inference import (
+    EngineEvent,
+    FinishedEvent,
+    FinishReason,
+    InferenceRecord,
+    PromptEvent,
+    PromptRequest,
+    Stage,
+    StageEvent,
+    TokenEvent,
+)
+from hwdash.core.requirement import Requirements
+from hwdash.core.status import AdmissionStatus, BreakerState
+from hwdash.engine.engine import Standing
+from hwdash.engine.fake import FakeEngine
+from hwdash.sources.fake import GIB, FakeSource, fake_gpu, fake_readings
+from tests.daemon.living import Living, ask_for, living, until
+
+FIRST, SECOND, THIRD = (fake_gpu(number).key for number in range(3))
+
+
+class HeldEngine(FakeEngine):
+    """Answers on a device of ``held`` only once that is let go; tells which devices were asked and are held."""
+
+    def __init__(self, *held: str) -> None:
+        super().__init__()
+        self.held = {key: asyncio.Event() for key in held}
+
+    async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
+        async with aclosing(super().generate(request, device)) as events:
+            async for event in events:
+                yield event
+                if isinstance(event, StageEvent) and device.key in self.held:
+                    await self.held[device.key].wait()
+
+
+def gpus(count: int = 2) -> FakeSource:
+    return FakeSource([fake_gpu(number) for number in range(count)])
+
+
+async def answer(daemon: Living, request: PromptRequest | None = None) -> tuple[list[PromptEvent], InferenceRecord]:
+    async with aclosing(daemon.service.prompt(request or ask_for())) as events:
+        told = [event async for event in events]
+    assert isinstance(told[-1], FinishedEvent)
+    return told, told[-1].record
+
+
+def admission(daemon: Living, device: str = "gpu0") -> AdmissionStatus:
+    states = {item.device: item for item in daemon.service.status().admission}
+    return states.get(device, AdmissionStatus(device))
+
+
+async def told_of(daemon: Living, start: str) -> None:
+    """Wait for an event whose words begin with *start*."""
+    await until(
+        lambda: (
+            (latest := daemon.service.snapshots.latest) is not None
+            and any(event.words.startswith(start) for event in latest.events)
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WorkerDied("gpu0: the worker was killed by signal 9"),
+        DeviceFull("gpu0: out of memory, 20 GiB wanted"),
+        NoKernels("gpu0: this torch build has no kernels for sm_12"),
+        ServerDown("gpu0: the server does not answer"),
+        Overloaded("gpu0: the server is busy"),
+        EngineError("gpu0: not loaded within 600 s"),
+    ],
+)
+async def test_a_device_that_fails_before_its_first_token_hands_the_request_on(error: HwdashError) -> None:
+    engine = FakeEngine()
+    engine.failures[FIRST] = error
+    seen: list[InferenceRecord] = []
+    async with living(gpus(), engine) as daemon:
+        daemon.service.observers.append(seen.append)
+        told, record = await answer(daemon)
+        assert engine.asked == [FIRST, SECOND]
+        assert [event.text for event in told if isinstance(event, TokenEvent)] == ["one", " two", " three"]
+        reason = error.message.removeprefix("gpu0: ")
+        assert StageEvent(Stage.STARTING, "gpu1", f"{error.message}; trying gpu1") in told
+        assert record.device == "gpu1"
+        assert record.route.requested == "auto"
+        assert record.route.fallback_from == (None if isinstance(error, Overloaded) else "gpu0")
+        assert any(reason in why and "handed to gpu1" in why for why in record.route.why)
+        assert [(item.device, item.finish_reason) for item in seen] == [
+            ("gpu0", FinishReason.ERROR),
+            ("gpu1", FinishReason.STOP),
+        ]
+        assert seen[0].error == error.message
+        assert seen[0].started_at == seen[1].started_at
+
+
+async def test_a_named_device_is_the_only_one_that_is_tried() -> None:
+    engine = FakeEngine()
+    engine.failures[FIRST] = WorkerDied("gpu0: dead")
+    async with living(gpus(), engine) as daemon:
+        with pytest.raises(WorkerDied, match=r"^gpu0: dead$"):
+            await answer(daemon, ask_for(device="gpu0"))
+        assert engine.asked == [FIRST]
+
+
+async def test_after_the_first_token_the_error_is_told_as_it_is() -> None:
+    engine = FakeEngine(failure=WorkerDied("gpu0: dead"), fail_after=1)
+    async with living(gpus(), engine) as daemon:
+        with pytest.raises(WorkerDied, match=r"^gpu0: dead$"):
+            await answer(daemon)
+        assert engine.asked == [FIRST]
+
+
+async def test_what_would_fail_anywhere_is_not_handed_on() -> None:
+    engine = FakeEngine(failure=PromptTooLong("4097 tokens, at most 4096"))
+    async with living(gpus(), engine) as daemon:
+        with pytest.raises(PromptTooLong, match=r"^4097 tokens"):
+            await answer(daemon)
+        assert engine.asked == [FIRST]
+
+
+async def test_when_all_fail_the_first_error_tells_of_each_and_none_is_tried_twice() -> None:
+    engine = FakeEngine()
+    engine.failures = {
+        FIRST: DeviceFull("gpu0: out of memory"),
+        SECOND: WorkerDied("gpu1: dead"),
+        THIRD: EngineError("gpu2: odd"),
+    }
+    async with living(gpus(3), engine) as daemon:
+        with pytest.raises(DeviceFull) as caught:
+            await answer(daemon)
+        assert caught.value.message == "gpu0: out of memory; no other device answered (gpu1: dead; gpu2: odd)"
+        assert engine.asked == [FIRST, SECOND, THIRD]
+
+
+async def test_a_model_that_only_a_server_has_is_found_there() -> None:
+    class Mixed(FakeEngine):
+        async def check(self, model: str, device: Device) -> None:
+            self.checked.append(device.id)
+            if device.key != THIRD:
+                raise UnknownModel(f"no model {model!r}", param="model")
+
+        checked: list[str]
+
+    engine = Mixed()
+    engine.checked = []
+    engine.standings[THIRD] = Standing(server="rack", slots=4)
+    async with living(gpus(3), engine) as daemon:
+        _, record = await answer(daemon)
+        assert record.device == "gpu2"
+        assert record.route.fallback_from is None
+        # The second device has the same models as the first.
+        assert engine.checked in (["gpu0", "gpu2"], ["gpu2"])
+
+
+async def test_a_device_that_fails_again_and_again_is_left_alone_but_for_who_names_it() -> None:
+    engine = FakeEngine()
+    engine.failures[FIRST] = WorkerDied("gpu0: dead")
+    async with living(gpus(), engine) as daemon:
+        # A model that was answered by the other device is better off there.
+        for number in range(3):
+            await answer(daemon, ask_for(model=f"model {number}"))
+        state = admission(daemon)
+        assert state.breaker is BreakerState.OPEN
+        assert "3 failures in a row, last: gpu0: dead" in state.problem
+        engine.asked.clear()
+        _, record = await answer(daemon)
+        assert engine.asked == [SECOND]
+        assert record.route.fallback_from is None
+        ranking = await daemon.service.rank()
+        assert [(item.device, "failures in a row" in item.why[0]) for item in ranking.excluded] == [("gpu0", True)]
+
+        del engine.failures[FIRST]
+        await answer(daemon, ask_for(device="gpu0"))
+        assert admission(daemon).breaker is BreakerState.CLOSED
+        await told_of(daemon, "no prompts go to it for now: 3 failures")
+        await told_of(daemon, "it answers again")
+
+
+async def test_a_full_device_comes_back_when_it_has_memory() -> None:
+    source, engine = gpus(), FakeEngine()
+    engine.failures[FIRST] = DeviceFull("gpu0: out of memory")
+    async with living(source, engine) as daemon:
+        await answer(daemon)
+        assert admission(daemon).verdicts == ("echo: gpu0: out of memory",)
+        del engine.failures[FIRST]
+        engine.asked.clear()
+        await answer(daemon)
+        await answer(daemon, ask_for(model="other"))
+        assert engine.asked == [SECOND, FIRST]
+        ranking = await daemon.service.rank(Requirements(model="echo"))
+        assert [(item.device, item.why) for item in ranking.excluded] == [("gpu0", ("gpu0: out of memory",))]
+
+        source.readings[FIRST] = fake_readings(memory_used_bytes=10.0 * GIB)
+        await until(lambda: admission(daemon).verdicts == ())
+        assert [item.device for item in (await daemon.service.rank(Requirements(model="echo"))).excluded] == []
+        await told_of(daemon, "memory is free again")
+
+
+async def test_a_device_without_kernels_is_remembered_for_every_model() -> None:
+    engine = FakeEngine()
+    engine.failures[FIRST] = NoKernels("this torch build has no kernels for sm_12")
+    async with living(gpus(), engine) as daemon:
+        await answer(daemon)
+        _, record = await answer(daemon, ask_for(model="other"))
+        assert record.device == "gpu1"
+        assert engine.asked == [FIRST, SECOND, SECOND]
+        assert admission(daemon).verdicts == ("this torch build has no kernels for sm_12",)
+        with pytest.raises(NoSuitableDevice, match="no kernels for sm_12"):
+            await answer(daemon, ask_for(device="gpu0"))
+
+
+async def test_a_device_lost_before_its_first_token_hands_the_request_on() -> None:
+    source, engine = gpus(), HeldEngine(FIRST)
+    async with living(source, engine) as daemon:
+        asking = asyncio.create_task(answer(daemon))
+        await until(lambda: engine.asked == [FIRST])
+        source.lost.add(FIRST)
+        _, record = await asking
+        assert record.device == "gpu1"
+        assert "gpu0 failed: gpu0 was lost" in record.route.why[0]
+        assert engine.cancelled == 1
+        assert admission(daemon).running == 0
+
+
+async def test_a_request_that_waits_for_a_device_that_is_lost_goes_elsewhere() -> None:
+    source, engine = gpus(1), HeldEngine(FIRST)
+    async with living(source, engine, config=Config(engine=EngineConfig(max_concurrent=1))) as daemon:
+        await daemon.service.snapshot()
+        running, waiting = (asyncio.create_task(answer(daemon)) for _ in range(2))
+        await until(lambda: admission(daemon).waiting == 1)
+        source.lost.add(FIRST)
+        for task in (running, waiting):
+            with pytest.raises(EngineError, match="gpu0 was lost"):
+                await task
+        assert admission(daemon).running == admission(daemon).waiting == 0
+
+
+async def test_leaving_while_the_second_device_is_tried_cancels_it() -> None:
+    engine = HeldEngine(SECOND)
+    engine.failures[FIRST] = WorkerDied("gpu0: dead")
+    seen: list[InferenceRecord] = []
+    async with living(gpus(), engine) as daemon:
+        daemon.service.observers.append(seen.append)
+        asking = asyncio.create_task(answer(daemon))
+        await until(lambda: engine.asked == [FIRST, SECOND])
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await until(lambda: len(seen) == 2)
+        assert seen[1].finish_reason is FinishReason.CANCELLED
+        assert seen[1].route.fallback_from == "gpu0"
+        assert admission(daemon, "gpu1").running == 0
+
+
+async def test_times_count_from_the_arrival_and_paces_only_what_the_device_took() -> None:
+    engine = HeldEngine(FIRST)
+    async with living(gpus(1), engine, config=Config(engine=EngineConfig(max_concurrent=1))) as daemon:
+        await daemon.service.snapshot()
+        first, second = (asyncio.create_task(answer(daemon)) for _ in range(2))
+        await until(lambda: admission(daemon).waiting == 1)
+        started = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.2)
+        engine.held[FIRST].set()
+        await first
+        events, record = await second
+        waited = asyncio.get_running_loop().time() - started
+        timing = record.timing
+        assert timing.queue_s is not None
+        assert timing.ttft_s is not None
+        assert timing.total_s is not None
+        assert 0.2 <= timing.queue_s <= timing.ttft_s <= timing.total_s
+        assert next(event for event in events if isinstance(event, TokenEvent)).elapsed_s == pytest.approx(
+            timing.ttft_s
+        )
+        ranking = await daemon.service.rank(Requirements(model="echo"))
+        expected = ranking.ranked[0].expected
+        assert expected is not None
+        assert expected.samples == 2
+        # One of the two was held for all of the time, the other one only waited.
+        assert expected.ttft_s is not None
+        assert expected.ttft_s < waited + 0.2
+
+
+async def test_an_observer_that_fails_keeps_nobody_from_the_answer() -> None:
+    seen: list[InferenceRecord] = []
+    async with living() as daemon:
+        daemon.service.observers += [lambda record: 1 / 0, seen.append]  # type: ignore[list-item]
+        _, record = await answer(daemon)
+        assert seen == [record]
