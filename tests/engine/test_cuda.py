@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from hwdash.core.config import EngineConfig
 from hwdash.core.device import Capabilities, Device, DeviceKind
+from hwdash.core.errors import DeviceFull
 from hwdash.core.inference import Generation, Message, PromptRequest, TokenEvent
 from hwdash.core.text import sanitise
 from hwdash.engine.models import ModelStore
@@ -59,6 +64,49 @@ async def test_the_named_device_answers_and_is_let_go(tiny_model: Path, tmp_path
     async with asyncio.timeout(10):
         while used_mib(gpu) > before + 50:
             await asyncio.sleep(0.1)
+
+
+FILLER = """
+import sys, torch
+left = int(sys.argv[1])
+kept = torch.empty(torch.cuda.mem_get_info()[0] - left, dtype=torch.uint8, device="cuda")
+print("full", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def filled(gpu: Device, left_bytes: int) -> Iterator[None]:
+    """Another program holds all but *left_bytes* of the device."""
+    assert gpu.visible_as is not None
+    with subprocess.Popen(
+        [sys.executable, "-c", FILLER, str(left_bytes)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": gpu.visible_as},
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "full\n"
+        try:
+            yield
+        finally:
+            program.kill()
+
+
+async def test_a_full_device_says_so_and_answers_once_there_is_room(tiny_model: Path, tmp_path: Path) -> None:
+    engine = WorkerEngine(ModelStore(tmp_path), EngineConfig(), tmp_path)
+    gpu = device("fp32")
+    request = PromptRequest((Message("user", GREEDY_PROMPT),), str(tiny_model), max_tokens=4)
+    try:
+        for left in (2**20, 400 * 2**20):  # no room for a CUDA context; room for one at most
+            with filled(gpu, left), pytest.raises(DeviceFull, match=r"memory|free"):
+                async for _ in engine.generate(request, gpu):
+                    pass
+        events = [event async for event in engine.generate(request, gpu)]
+        assert isinstance(events[-1], Generation)
+    finally:
+        await engine.close()
 
 
 async def test_bf16_where_the_device_has_it(tiny_model: Path, tmp_path: Path) -> None:
