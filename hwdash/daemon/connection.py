@@ -31,13 +31,14 @@ class Patience:
     ``head_s``: from the connection, or the first byte of a further request, to the end of its headers. ``body_s``: from
     there to the end of the body; more than `hwdash.daemon.body.read_body` waits, so that its answer comes first.
     ``idle_s``: between two requests. ``stalled_s``: to read on when 64 KiB wait for it, and for each part of the rest
-    once nothing more is to come.
+    once nothing more is to come. All are looked at every ``look_s``.
     """
 
     head_s: float = 10.0
     body_s: float = 35.0
     idle_s: float = 30.0
     stalled_s: float = 35.0
+    look_s: float = 1.0
 
 
 class Phase(StrEnum):
@@ -107,7 +108,7 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def overdue(self, now_s: float) -> bool:
-        """The client has taken longer than it may, at the event loop's time *now_s*. Asked about once a second."""
+        """The client has taken longer than it may, at the event loop's time *now_s*. Asked about every ``look_s``."""
         if self._full_since_s is not None and now_s - self._full_since_s > self._patience.stalled_s:
             return True
         stage = self._at()

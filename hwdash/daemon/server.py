@@ -28,7 +28,7 @@ MAX_TCP_CONNECTIONS = 128
 _TOLD_CONNECTIONS = 16
 _GRACE_S = 0.3
 _FLUSH_S = 0.02
-_SWEEP_S = 1.0
+_EXHAUSTED_S = 1.0
 _RETRY_AFTER_S = 5
 _FULL = "all places for clients are taken; try again in some seconds"
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -177,7 +177,7 @@ class SocketServer(Server):
                 if error.errno not in _EXHAUSTED:
                     raise
                 log.warning("no further client can be let in: %s", error.strerror)
-                await asyncio.sleep(_SWEEP_S)
+                await asyncio.sleep(_EXHAUSTED_S)
                 continue
             if (place := self._places.take(tcp)) is not None:
                 greeting = asyncio.create_task(self._greet(client, place))
@@ -205,7 +205,7 @@ class SocketServer(Server):
                 client.close()
                 self._places.free(place)
             elif self._sweep_handle is None:
-                self._sweep_handle = loop.call_later(_SWEEP_S, self._sweep)
+                self._sweep_handle = loop.call_later(self._patience.look_s, self._sweep)
 
     def _refuse(self, client: Socket) -> None:
         with contextlib.suppress(OSError), client:
@@ -215,7 +215,7 @@ class SocketServer(Server):
                 client.shutdown(SHUT_WR)
 
     def _sweep(self) -> None:
-        """Drop all clients that take too long; once more in a second, as long as there are any."""
+        """Drop all clients that take too long; again and again, as long as there are any."""
         loop = asyncio.get_running_loop()
         self._sweep_handle = None
         now_s = loop.time()
@@ -223,7 +223,7 @@ class SocketServer(Server):
             if isinstance(connection, Connection) and connection.overdue(now_s):
                 connection.hang_up()
         if self.server_state.connections:
-            self._sweep_handle = loop.call_later(_SWEEP_S, self._sweep)
+            self._sweep_handle = loop.call_later(self._patience.look_s, self._sweep)
 
 
 async def _full(scope: Scope, receive: Receive, send: Send) -> None:

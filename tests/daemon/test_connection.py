@@ -1,0 +1,247 @@
+"""Clients that do not behave, against a server in this process: nothing of them is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from hwdash.daemon.app import create_app
+from hwdash.daemon.connection import MAX_HEAD_BYTES, Patience
+from hwdash.daemon.server import Place, Places, SocketServer
+from hwdash.engine.fake import FakeEngine
+from tests.daemon.living import Living, living, until
+
+LASTING = Patience(look_s=0.02)
+SHORT = Patience(head_s=0.1, body_s=0.1, idle_s=0.1, stalled_s=0.1, look_s=0.02)
+HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+OK = b'{"status":"ok"}'
+
+
+@dataclass
+class Open:
+    """A server that listens at a port of the loopback address."""
+
+    daemon: Living
+    port: int
+    places: Places
+    before: set[asyncio.Task[object]]
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def say(self, data: bytes, *, eof: bool = False) -> bytes:
+        """All that is answered to *data* until the server hangs up."""
+        reader, writer = await self.connect()
+        writer.write(data)
+        if eof:
+            writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        return answer
+
+    async def nothing_is_left(self) -> None:
+        await until(lambda: self.places.taken == 0)
+        mine = asyncio.current_task()
+        await until(lambda: not {task for task in asyncio.all_tasks() if task is not mine} - self.before)
+        assert self.daemon.service.watchers == 0
+
+
+@asynccontextmanager
+async def serving(patience: Patience = LASTING, engine: FakeEngine | None = None, **limits: int) -> AsyncIterator[Open]:
+    async with living(engine=engine) as daemon:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        listener.setblocking(False)
+        places = Places(**limits)
+        server = SocketServer(create_app(daemon.service, daemon.stop.set), places, patience=patience)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        await until(lambda: server.started)
+        await daemon.service.snapshot()
+        await asyncio.sleep(0)
+        before: set[asyncio.Task[object]] = set(asyncio.all_tasks())
+        try:
+            yield Open(daemon, listener.getsockname()[1], places, before)
+        finally:
+            server.end()
+            await task
+        assert places.taken == 0
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_two_hundred_that_open_a_stream_and_vanish() -> None:
+    async with serving(engine=FakeEngine(0.05), total=256, tcp=256) as server:
+        before = descriptors()
+        body = b'{"prompt": "' + b"word " * 500 + b'", "model": "fake"}'
+        prompt = b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        stream = b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n"
+        clients = [await server.connect() for _ in range(200)]
+        for number, (_, writer) in enumerate(clients):
+            writer.write(prompt if number % 8 == 0 else stream)
+        for number, (reader, _) in enumerate(clients):
+            if number % 8:
+                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        for _, writer in clients:
+            writer.transport.abort()
+        await server.nothing_is_left()
+        await until(lambda: descriptors() <= before)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /hea",
+        HEAD[:-2] + b"X: ",
+        b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+        b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+        b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
+        HEAD,
+        HEAD + b"G",
+        HEAD * 3 + b"GET",
+    ],
+)
+async def test_slow_clients_are_dropped_wherever_they_stop(sent: bytes) -> None:
+    async with serving(SHORT) as server:
+        reader, writer = await server.connect()
+        writer.write(sent)
+        with contextlib.suppress(ConnectionError):
+            answer = await asyncio.wait_for(reader.read(), 20)
+            assert answer.count(OK) == sent.count(HEAD)
+        writer.close()
+        await server.nothing_is_left()
+
+
+async def test_fifty_that_send_a_byte_now_and_then() -> None:
+    async with serving(replace(SHORT, head_s=0.5)) as server:
+        clients = [await server.connect() for _ in range(50)]
+
+        async def drip(writer: asyncio.StreamWriter) -> None:
+            for byte in b"GET /api/v1/devices HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 10_000:
+                writer.write(bytes((byte,)))
+                await asyncio.sleep(0.02)
+
+        drips = [asyncio.create_task(drip(writer)) for _, writer in clients]
+        for reader, _ in clients:
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 20) == b""
+        for task in drips:
+            task.cancel()
+        await asyncio.wait(drips)
+        for _, writer in clients:
+            writer.transport.abort()
+        await server.nothing_is_left()
+
+
+async def test_a_reader_that_stops_reading_is_dropped() -> None:
+    async with serving(SHORT) as server:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, ("127.0.0.1", server.port))
+        asking = asyncio.create_task(
+            loop.sock_sendall(client, b"GET /api/v1/devices HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000)
+        )
+        await until(lambda: server.places.taken == 1)
+        await until(lambda: server.places.taken == 0)
+        asking.cancel()
+        await asyncio.wait({asking})
+        client.close()
+        await server.nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"BOGUS\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b""),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 2 * MAX_HEAD_BYTES, b"431"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * MAX_HEAD_BYTES, b"431"),
+        (b"GET /" + b"a" * 2 * MAX_HEAD_BYTES, b"431"),
+        (b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"400"),
+        (b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
+        (b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", b"400"),
+        (b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcdefgh\r\n", b"400"),
+        (
+            b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n",
+            b"400",
+        ),
+        (b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b""),
+    ],
+)
+async def test_nonsense_is_answered_in_the_shape_of_all_errors(
+    sent: bytes, status: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(replace(LASTING, head_s=0.2)) as server:
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            answer = await server.say(sent)
+        if status and answer:
+            assert answer.startswith(b"HTTP/1.1 " + status)
+            assert b'"error":{"message":' in answer
+            assert b"connection: close" in answer
+        assert OK in await server.say(HEAD.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n"))
+        await server.nothing_is_left()
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR", "CRITICAL")] == []
+
+
+async def test_old_pipelined_and_half_closed() -> None:
+    async with serving() as server:
+        assert OK in await server.say(b"GET /health HTTP/1.0\r\n\r\n")
+        last = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        assert (await server.say(HEAD * 100 + last)).count(OK) == 101
+        assert len(await server.say(HEAD * 10, eof=True)) >= 0
+        assert len(await server.say(b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n", eof=True)) >= 0
+        await server.nothing_is_left()
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as server:
+        reader, writer = await server.connect()
+        writer.write(b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        writer.write(b"{")
+        writer.transport.abort()
+        await server.nothing_is_left()
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
+async def test_no_place_is_left() -> None:
+    async with serving(total=3, tcp=2, waiting=1) as server:
+        held = [await server.connect() for _ in range(2)]
+        await until(lambda: server.places.taken == 2)
+        answer = await server.say(HEAD)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"retry-after:" in answer
+        lobby = await server.connect()
+        await until(lambda: server.places.taken == 3)
+        with contextlib.suppress(ConnectionError):
+            assert (await server.say(b"")).startswith(b"HTTP/1.1 503")
+        for _, writer in (*held, lobby):
+            writer.transport.abort()
+        await server.nothing_is_left()
+        assert OK in await server.say(HEAD.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n"))
+
+
+def test_places_are_counted_by_their_kind() -> None:
+    places = Places(total=3, tcp=2, waiting=1)
+    taken = [places.take(tcp=True) for _ in range(4)]
+    assert taken == [Place(True, True), Place(True, True), Place(True, False), None]
+    assert [places.take(tcp=False) for _ in range(3)] == [Place(False, True), Place(False, False), None]
+    for place in taken[:2]:
+        assert place is not None
+        places.free(place)
+    assert places.take(tcp=True) == Place(True, True)
+    assert places.taken == 4
