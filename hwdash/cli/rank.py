@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from hwdash.cli.devices import snapshot_with_rates
@@ -77,7 +77,7 @@ def ranking_text(ranking: Ranking, snapshot: Snapshot, words: str) -> str:
     if ranking.ranked:
         rows = [_row(number, item, snapshot) for number, item in enumerate(ranking.ranked, 1)]
         blocks.append(table_text(_HEADER, rows, right=frozenset({0, 3, 4, 5, 7})))
-        blocks.append("\n".join(line for item in ranking.ranked for line in _reasons(item)))
+        blocks.append("\n".join(line for item in ranking.ranked for line in _reasons(item, ranking.weights)))
     if ranking.excluded:
         lines = [line for item in ranking.excluded for line in (f"{item.device}: excluded", *_points(item.why))]
         blocks.append("\n".join(lines))
@@ -103,9 +103,14 @@ def _row(number: int, item: RankedDevice, snapshot: Snapshot) -> tuple[str, ...]
     )
 
 
-def _reasons(item: RankedDevice) -> list[str]:
-    parts = ", ".join(f"{name.replace('_', ' ')} {part:.2f}" for name, part in item.parts.items())
-    return [f"{item.device}: {parts}" if parts else f"{item.device}:", *_points(item.why)]
+def _reasons(item: RankedDevice, weights: Mapping[str, float]) -> list[str]:
+    """The parts of the score, each with its weight where it has one that is not 0, then the reasons."""
+    parts = [
+        f"{name.replace('_', ' ')} {part:.2f}" + (f" ×{weights[name]:.2f}" if name in weights else "")
+        for name, part in item.parts.items()
+        if weights.get(name) != 0.0
+    ]
+    return [f"{item.device}: {', '.join(parts)}" if parts else f"{item.device}:", *_points(item.why)]
 
 
 def _points(why: tuple[str, ...]) -> list[str]:

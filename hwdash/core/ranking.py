@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,12 @@ class ExcludedDevice:
 class Ranking:
     """The order under a policy. ``ranked`` is best first; every device stands in exactly one of the two lists.
 
-    ``requirements`` are what was asked for, under the names of the command's options.
+    ``requirements`` are what was asked for, under the names of the command's options. ``weights`` are what each part,
+    0 to 1, contributes to a score.
     """
 
     policy: str
     requirements: Mapping[str, object]
     ranked: tuple[RankedDevice, ...]
     excluded: tuple[ExcludedDevice, ...]
+    weights: Mapping[str, float] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.routing.estimate import Case, draw_w
 from hwdash.routing.knowledge import NO_CIRCUMSTANCE, NOTHING_KNOWN, Knowledge
 from hwdash.routing.requirement import unmet_in
-from hwdash.routing.score import PARTS, Parts, Scale
+from hwdash.routing.score import PARTS, Parts, Scale, weights_of
 from hwdash.routing.trait import trait_of
 from hwdash.routing.words import why
 
@@ -35,7 +35,8 @@ def rank(
     count = len(entries) if explained is None else explained
     ranked = [explain(case, entry) for entry in entries[:count]]
     ranked += [RankedDevice(status.device.id, -score, {}, ()) for score, _, _, status, _ in entries[count:]]
-    return Ranking(requirements.policy.value, requirements_to_wire(requirements), tuple(ranked), excluded)
+    wanted = requirements_to_wire(requirements)
+    return Ranking(requirements.policy.value, wanted, tuple(ranked), excluded, weights_of(requirements))
 
 
 Entry: TypeAlias = tuple[float, float, str, DeviceStatus, Parts]

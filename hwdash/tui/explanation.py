@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from types import MappingProxyType
 
-from rich.cells import cell_len
-
 from hwdash.core.format import expectation_basis, joules_per_token_text, rate_text, seconds_text
 from hwdash.core.ranking import Expectation, RankedDevice
 from hwdash.tui.cell import bar
@@ -39,15 +37,18 @@ _LABEL = 10
 _MEANING = 37
 
 
-def explanation_lines(row: Row, width: int, glyphs: Glyphs) -> list[Line]:
-    """The explanation in lines of at most *width* cells: bars beside words where there is room, else above them."""
+def explanation_lines(row: Row, weights: Mapping[str, float], width: int, glyphs: Glyphs) -> list[Line]:
+    """The explanation in lines of at most *width* cells: bars beside words where there is room, else above them.
+
+    *weights* are what each part contributes to the score; one that contributes nothing has no bar.
+    """
     item = row.ranked
     if item is None:
         return laid_out(_left_out(row), width, glyphs)
     if width < _TWO_COLUMNS:
-        return [*_bars(item, width, glyphs), *laid_out(_reasons(item), width, glyphs)]
-    column = _LABEL + 1 + _BAR + 6 + (_MEANING if width >= _WITH_MEANINGS else 0)
-    left = _bars(item, column, glyphs)
+        return [*_bars(item, weights, width, glyphs), *laid_out(_reasons(item), width, glyphs)]
+    column = _LABEL + 1 + _BAR + 5 + (5 if weights else 0) + (_MEANING if width >= _WITH_MEANINGS else 0)
+    left = _bars(item, weights, column, glyphs)
     right = laid_out(_reasons(item), width - column - 1, glyphs)
     return [
         (*sized(first, column, glyphs.ellipsis), Span(" "), *second)
@@ -80,39 +81,29 @@ def _expected(expected: Expectation) -> Iterator[Fact]:
     if figures:
         yield Fact("expected", ", ".join(figures), "strong")
     if basis := expectation_basis(expected):
-        sources = "" if expected.measured else " from memory bandwidth and model size"
-        yield Fact("", f"{basis}{sources}", "muted")
-    before = []
-    if expected.wait_s > 0:
-        before.append(f"{seconds_text(expected.wait_s)} behind others")
-    if expected.cold_start_s > 0:
-        before.append(f"{seconds_text(expected.cold_start_s)} cold start")
-    if expected.answer_s is not None:
-        before.append(f"{seconds_text(expected.answer_s)} to the end of the answer")
-    if before:
-        yield Fact("", ", ".join(before))
+        yield Fact("", basis, "ok" if expected.measured else "muted")
 
 
-def _bars(item: RankedDevice, width: int, glyphs: Glyphs) -> list[Line]:
-    """The score, then each part, as a bar with its number, and what it means where there is room for that."""
-    parts = _worded(item.parts)
-    label = min(max((cell_len(name) for name in (*parts, "score")), default=5), max(_LABEL, width // 3))
-    room = max(0, min(_BAR, width - label - 7))
-    sizes = (label, room, width)
-    lines = [_bar("score", item.score, "", "bar", sizes, glyphs)]
-    lines += [_bar(name, part, meaning, "memory", sizes, glyphs) for name, (part, meaning) in parts.items()]
+def _bars(item: RankedDevice, weights: Mapping[str, float], width: int, glyphs: Glyphs) -> list[Line]:
+    """The score, then each part, as a bar with its number, its weight, and what it means where there is room for that."""
+    parts = {name: part for name, part in item.parts.items() if weights.get(name) != 0.0}
+    label = min(max(len(name) for name in (*parts, "score")), max(_LABEL, width // 3))
+    room = max(0, min(_BAR, width - label - 6 - (5 if weights else 0)))
+    lines = [_bar("score", item.score, "bar", (label, room), glyphs)]
+    for name, part in parts.items():
+        line = _bar(name.replace("_", " "), part, "memory", (label, room), glyphs)
+        if weights:
+            line = (*line, Span(f" {weights[name]:>4.0%}" if name in weights else " " * 5, "muted"))
+        meaning = _MEANINGS.get(name, "")
+        fits = line_width(line) + 1 + len(meaning) <= width
+        lines.append((*line, Span(f" {meaning}", "muted")) if meaning and fits else line)
     return [sized(line, width, glyphs.ellipsis) for line in lines]
 
 
-def _worded(parts: Mapping[str, float]) -> dict[str, tuple[float, str]]:
-    return {name.replace("_", " "): (part, _MEANINGS.get(name, "")) for name, part in parts.items()}
-
-
-def _bar(name: str, part: float, meaning: str, style: str, sizes: tuple[int, int, int], glyphs: Glyphs) -> Line:
-    label, room, width = sizes
-    line = (
+def _bar(name: str, part: float, style: str, sizes: tuple[int, int], glyphs: Glyphs) -> Line:
+    label, room = sizes
+    return (
         Span(f"{fit(name, label, right=True, ellipsis=glyphs.ellipsis)} ", "label"),
         *(bar(part, room, style, glyphs) if room else ()),
         Span(f" {part:4.2f}", "strong" if name == "score" else "text"),
     )
-    return (*line, Span(f" {meaning}", "muted")) if line_width(line) + 1 + len(meaning) <= width else line

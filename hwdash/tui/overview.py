@@ -110,7 +110,7 @@ class OverviewScreen(FrameScreen):
         if is_first or count_before != self._table.wanted_height:
             self.add_class("-ready")
             self._arrange(self.size)
-        self._why.tell(self._table.selected, policy, sum(row.rank is not None for row in rows), self._problem)
+        self._why.tell(self._table.selected, snapshot.ranking, self._problem)
         self._show_detail()
 
     def _as_ranked(self, snapshot: Snapshot) -> Snapshot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hwdash.core.ranking import Ranking
 from hwdash.tui.explanation import explanation_lines
 from hwdash.tui.line import Line
 from hwdash.tui.pane import ScrollPane
@@ -15,23 +16,25 @@ class WhyPane(ScrollPane):
 
     def __init__(self) -> None:
         super().__init__()
-        self._policy = ""
-        self._count = 0
+        self._ranking: Ranking | None = None
         self._note = ""
 
-    def tell(self, row: Row | None, policy: str, count: int, note: str = "") -> None:
-        """Explain *row* of a ranking of *count* devices under *policy*; *note* is what else is to be said of it."""
-        self._policy, self._count, self._note = policy, count, note
+    def tell(self, row: Row | None, ranking: Ranking | None, note: str = "") -> None:
+        """Explain *row* of *ranking*; *note* is what else is to be said of that."""
+        self._ranking, self._note = ranking, note
         self.show(row)
 
     def heading(self, row: Row) -> str:
         """The place, and under which policy."""
-        place = (
-            f"rank {row.rank} of {self._count}" if row.rank is not None else "excluded" if row.excluded else "no rank"
-        )
-        dot = self.glyphs.dot
-        return f" {dot} ".join(part for part in (place, self._policy, self._note) if part)
+        ranking, dot = self._ranking, self.glyphs.dot
+        if ranking is None:
+            return "no ranking"
+        place = "excluded" if row.excluded else "no rank"
+        if row.rank is not None:
+            place = f"rank {row.rank} of {len(ranking.ranked)}"
+        return f" {dot} ".join(part for part in (place, ranking.policy, self._note) if part)
 
     def content(self, row: Row, width: int) -> Sequence[Line]:
         """The explanation."""
-        return explanation_lines(row, width, self.glyphs)
+        weights = {} if self._ranking is None else self._ranking.weights
+        return explanation_lines(row, weights, width, self.glyphs)

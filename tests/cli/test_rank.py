@@ -30,7 +30,7 @@ def test_the_table_says_score_expectation_and_reasons(serve: Serve, capsys: pyte
     assert first == ["1", "gpu1", first[2], "0.912", "18.2 ms", "312", "measured, 12 answers, ±8%", "0.19 J", "ok"]
     second = re.split(r"\s{2,}", lines[4].strip())
     assert second[4:] == ["90.0 ms", "41.0", "estimated", "-", "ok"]
-    assert "gpu1: latency 0.95, room for more 1.00\n  - 140 GiB free\n  - nothing runs" in out.out
+    assert "gpu1: latency 0.95 ×0.35, room for more 1.00\n  - 140 GiB free\n  - nothing runs" in out.out
     assert "gpu2: excluded\n  - lost: off the bus\n  - needs 40.0 GiB, 21.3 GiB free" in out.out
 
 
@@ -41,7 +41,7 @@ def test_the_document_has_the_contracts_keys(serve: Serve, capsys: pytest.Captur
     assert data["policy"] == "latency"
     assert data["requirements"] == {"max_power": 400.0, "policy": "latency", "model": "m"}
     assert [item["device"] for item in data["ranked"]] == ["gpu1", "gpu0"]
-    assert data["ranked"][0]["parts"] == {"latency": 0.95, "room_for_more": 1.0}
+    assert data["ranked"][0]["parts"] == {"latency": 0.95, "room_for_more": 1.0, "idle": 0.5}
     assert data["ranked"][0]["why"] == ["140 GiB free", "nothing runs"]
     assert data["excluded"] == [{"device": "gpu2", "why": ["lost: off the bus", "needs 40.0 GiB, 21.3 GiB free"]}]
     assert world.rank_calls == [Requirements(max_power_w=400.0, policy=Policy.LATENCY, model="m")]

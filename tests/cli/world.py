@@ -33,7 +33,9 @@ from hwdash.sources.fake import fake_gpu, fake_readings
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 MEASURED = Expectation(0.0182, 312.4, 0.4, joules_per_token=0.192, measured=True, samples=12, spread=0.08)
 RANKED = (
-    RankedDevice("gpu1", 0.912, {"latency": 0.95, "room_for_more": 1.0}, ("140 GiB free", "nothing runs"), MEASURED),
+    RankedDevice(
+        "gpu1", 0.912, {"latency": 0.95, "room_for_more": 1.0, "idle": 0.5}, ("140 GiB free", "nothing runs"), MEASURED
+    ),
     RankedDevice("gpu0", 0.5, {"latency": 0.4}, ("throttled: power cap",), Expectation(0.09, 41.0)),
 )
 EXCLUDED = (ExcludedDevice("gpu2", ("lost: off the bus", "needs 40.0 GiB, 21.3 GiB free")),)
@@ -56,7 +58,7 @@ class World(FakeClient):
     """``answers`` are the events of each device, ``failures`` what it fails with after them."""
 
     def __init__(self, default_model: str = "m") -> None:
-        ranking = Ranking("balanced", {}, RANKED, EXCLUDED)
+        ranking = Ranking("balanced", {}, RANKED, EXCLUDED, {"latency": 0.35, "idle": 0.0})
         devices = tuple(status(index) for index in range(3))
         super().__init__([Snapshot(1, NOW, 1.0, devices, (), ranking)])
         self.default_model = default_model
