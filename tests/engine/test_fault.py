@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import time
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -154,7 +153,6 @@ async def test_workers_that_die_again_and_again_keep_nobody_waiting(
     command = [sys.executable, "-c", "raise SystemExit('broken driver')"]
     monkeypatch.setattr(process, "child_command", lambda *_: command)
     engine = make_engine()
-    started = time.monotonic()
     waiting = [asyncio.create_task(answered(engine, asking(tiny_model))) for _ in range(6)]
     await eventually(lambda: any(worker.queued == 6 for worker in engine.workers()))
     waiting[1].cancel()
@@ -164,7 +162,6 @@ async def test_workers_that_die_again_and_again_keep_nobody_waiting(
     assert "3 died in a row" in str(outcomes[-2])
     (status,) = engine.workers()
     assert (status.restarts, status.queued) == (2, 0)
-    assert time.monotonic() - started < 30  # a second and a half of back-off, and three starts
 
     async with aclosing(engine.generate(asking(tiny_model), CPU)) as late:
         async for event in late:
