@@ -53,7 +53,7 @@ _LAST_RECORDS_S = 0.3
 class Dispatcher:
     """Answers prompts. *observers* and *followers* are those of `hwdash.daemon.service.Service`.
 
-    At most *max_queue* requests wait for one device. *first_snapshot* waits for a snapshot where none was made yet.
+    At most *max_queue* requests wait for one device. Once *stopping* is set, no failure is the device's. *first_snapshot* waits for a snapshot where none was made yet.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Dispatcher:
         observers: list[Observer],
         followers: list[Follower],
         max_queue: int,
+        stopping: asyncio.Event,
         clock: Clock,
     ) -> None:
         self._engine = engine
@@ -80,6 +81,7 @@ class Dispatcher:
         self._observers = observers
         self._followers = followers
         self._max_queue = max_queue
+        self._stopping = stopping
         self._clock = clock
         self._brackets: dict[str, set[Bracket]] = {}
         self._conclusions: set[asyncio.Task[InferenceRecord]] = set()
@@ -105,7 +107,7 @@ class Dispatcher:
                 journey.refusals.append(Refusal(device.id, server, error))
                 if len(journey.full) == len(candidates):
                     self._crowd = (wish, journey.full)
-                if not journey.goes_on(error):
+                if self._stopping.is_set() or not journey.goes_on(error):
                     raise
             else:
                 return
@@ -182,7 +184,8 @@ class Dispatcher:
                 await events.aclose()
             finally:
                 place.leave()
-                self._ledger.end(status, request.model, failure or isinstance(outcome, Generation))
+                if not self._stopping.is_set():
+                    self._ledger.end(status, request.model, failure or isinstance(outcome, Generation))
                 # In a task of its own: a client that leaves now must not take the record along.
                 conclusion = asyncio.create_task(self._conclude(account, outcome, failure))
                 self._conclusions.add(conclusion)

@@ -117,7 +117,7 @@ class Ledger:
         now_s = self._clock.monotonic()
         circumstances: Mapping[str, Circumstance] = {
             status.device.key: self._circumstance(
-                model, status, now_s, asked=named in (status.device.id, status.device.key)
+                model, status, now_s, asked=bool(named) and named in (status.device.id, status.device.key)
             )
             for status in snapshot.devices
         }

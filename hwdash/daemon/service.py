@@ -117,6 +117,7 @@ class Service:
             self.observers,
             self.followers,
             config.engine.max_queue,
+            self.stopping,
             clock,
         )
         self._background: set[asyncio.Task[None]] = set()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from hwdash.core.clock import Clock
 from hwdash.core.model import ModelShape
+from hwdash.core.text import sanitise_line
+
+log = logging.getLogger(__name__)
 
 _FRESH_S = 5.0
 _PATIENCE_S = 2.0
@@ -45,7 +49,11 @@ class ShapeBook:
             task.cancel()
 
     async def _refresh(self, model: str) -> None:
-        shape = await self._read(model)
+        try:
+            shape = await self._read(model)
+        except Exception:
+            log.exception("the shape of %s cannot be read", sanitise_line(model, 100))
+            shape = None
         self._known[model] = (self._clock.monotonic(), shape)
         self._known.move_to_end(model)
         while len(self._known) > _MOST:

@@ -182,6 +182,15 @@ async def test_a_body_over_the_limit_is_refused_unread() -> None:
         assert answer.startswith(b"HTTP/1.1 413")
 
 
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwdash.daemon.body.BODY_S", 0.05)
+    async with living() as daemon:
+        status, head, body = await daemon.ask("POST", "/api/v1/prompt", headers="Content-Length: 100\r\n")
+        assert status == 408
+        assert "connection: close" in head
+        assert json.loads(body)["error"]["param"] == "body"
+
+
 def pour_until_refused(path: Path) -> tuple[int, bytes]:
     """Send an endless chunked body: how many bytes were taken, and the answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:

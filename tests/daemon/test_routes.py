@@ -145,7 +145,6 @@ async def test_stop_is_passed_on() -> None:
         ("POST", "/api/v1/models/pull", 400, "body"),
         ("DELETE", "/api/v1/models/none", 404, "none"),
         ("GET", "/docs", 404, ""),
-        ("GET", "/openapi.json", 404, ""),
     ],
 )
 async def test_every_error_has_one_shape(method: str, target: str, status: int, words: str) -> None:
