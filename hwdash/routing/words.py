@@ -32,17 +32,17 @@ def why(case: Case, status: DeviceStatus, expected: Expectation) -> tuple[str, .
     }
     ordered = [texts[name] for name, weight in weights_of(case.requirements).items() if weight and texts.get(name)]
     return (
-        speed_words(case, status, expected, need),
+        speed_words(case, status, expected, need, slower),
         *([_slower_words(status, slower)] if slower > 1.0 else ()),
         *([_answer_words(case, expected)] if expected.answer_s is not None else ()),
         *ordered,
     )
 
 
-def speed_words(case: Case, status: DeviceStatus, expected: Expectation, need: Need | None) -> str:
-    """Time to first token and tokens per second, measured or estimated and from what."""
-    rate = None if expected.tokens_per_s is None else rate_text(expected.tokens_per_s)
-    first = None if expected.ttft_s is None else seconds_text(expected.ttft_s)
+def speed_words(case: Case, status: DeviceStatus, expected: Expectation, need: Need | None, slower: float) -> str:
+    """Time to first token and tokens per second, measured or estimated and from what, before they became *slower*."""
+    rate = None if expected.tokens_per_s is None else rate_text(expected.tokens_per_s * slower)
+    first = None if expected.ttft_s is None else seconds_text(expected.ttft_s / slower)
     if expected.measured:
         figures = ", ".join(text for text in (f"TTFT {first}" if first else "", rate) if text)
         spread = "" if expected.spread is None else f" ±{expected.spread * 100:.0f} %"
@@ -66,7 +66,7 @@ def _bandwidth_text(bytes_per_s: float) -> str:
 
 def _slower_words(status: DeviceStatus, slower: float) -> str:
     now, full = status.number("clock_hz") or 0.0, status.device.limits.clock_hz or 0.0
-    return f"reckoned {slower:.2f} times as slow: clock {now / 1e6:.0f} of {full / 1e6:.0f} MHz"
+    return f"expected {slower:.2f} times as slow now: clock {now / 1e6:.0f} of {full / 1e6:.0f} MHz"
 
 
 def _answer_words(case: Case, expected: Expectation) -> str:
