@@ -41,6 +41,10 @@ Figures: TypeAlias = tuple[
 """The fields of an `Expectation`, in their order: a ranking of many devices needs no objects of them."""
 
 
+_LEAST_RATE = 1e-6
+"""Tokens per second; a slower answer says nothing of the device."""
+
+
 class Make:
     """What one `Case` comes to on devices of one build: the model's needs, and rooflines by precision.
 
@@ -179,9 +183,8 @@ class Case:
         if last is None or self.knowledge.model not in (None, last.model):
             return None, None, 0, None
         rate = last.tokens_per_s
-        if last.ttft_s is None and not rate:
-            return None, None, 0, None
-        return last.ttft_s, 1.0 / rate if rate else None, 1, None
+        itl_s = 1.0 / rate if rate is not None and rate > _LEAST_RATE else None
+        return last.ttft_s, itl_s, 0 if last.ttft_s is None and itl_s is None else 1, None
 
 
 def ahead(circumstance: Circumstance) -> int:

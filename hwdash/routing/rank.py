@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from operator import itemgetter
 from typing import TypeAlias
 
@@ -34,9 +35,15 @@ def rank(
     entries, excluded = order(snapshot, case)
     count = len(entries) if explained is None else explained
     ranked = [explain(case, entry) for entry in entries[:count]]
-    ranked += [RankedDevice(status.device.id, -score, {}, ()) for score, _, _, status, _ in entries[count:]]
+    ranked += [_bare(status.device.id, -score) for score, _, _, status, _ in entries[count:]]
     wanted = requirements_to_wire(requirements)
     return Ranking(requirements.policy.value, wanted, tuple(ranked), excluded, weights_of(requirements))
+
+
+@lru_cache(maxsize=8192)
+def _bare(device: str, score: float) -> RankedDevice:
+    # Scores move in thousandths and slowly: most devices have the one of the tick before.
+    return RankedDevice(device, score, {}, ())
 
 
 Entry: TypeAlias = tuple[float, float, str, DeviceStatus, Parts]

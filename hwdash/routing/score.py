@@ -186,7 +186,7 @@ def _speed_parts(figures: Figures, host: bool) -> tuple[float, float, float]:
     if answer_s is not None:
         latency = _bounded(1.0 - _log10(max(answer_s, 1e-6) * doubt / _SHORTEST_S) / _ANSWER_DECADES)
     if tokens_per_s is not None:
-        throughput = _bounded(_log10(tokens_per_s / doubt) / _RATE_DECADES)
+        throughput = _bounded(_log10(max(tokens_per_s, 1e-6) / doubt) / _RATE_DECADES)
     if joules is not None:
         energy = _bounded(1.0 - _log10(max(joules, 1e-6) / _LEAST_J) / _ENERGY_DECADES)
     return latency, throughput, energy
