@@ -30,7 +30,7 @@ BODY_S = 30.0
 """Seconds that a whole request body may take."""
 Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 # What pydantic puts in the place of a field for each branch of a union.
-_BRANCH = re.compile(r"str|int|float|constrained-[a-z]+|list\[.*\]")
+_BRANCH = re.compile(r"str|int|float|(constrained|function)-.*|list\[.*\]")
 
 
 class BodyTooLarge(UsageError):
