@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from hwdash.core.clock import Clock
+from hwdash.core.device import Device
 from hwdash.core.errors import EngineError, HwdashError, Overloaded
 from hwdash.core.inference import (
     AUTO,
@@ -30,7 +31,7 @@ from hwdash.daemon.bracket import Bracket
 from hwdash.daemon.gate import Gate, Place
 from hwdash.daemon.journey import Journey, Refusal
 from hwdash.daemon.ledger import Ledger
-from hwdash.daemon.loss import LossWatch
+from hwdash.daemon.loss import DeviceLeft, LossWatch
 from hwdash.daemon.shape import ShapeBook
 from hwdash.routing.choose import Candidate, choose
 
@@ -156,7 +157,7 @@ class Dispatcher:
         events = self._engine.generate(request, device)
         tell = [follow(device.key, request.model) for follow in self._followers]
         try:
-            async with aclosing(self._wait(journey, device.id, place, watch)) as stages:
+            async with aclosing(self._wait(journey, device, place, watch)) as stages:
                 async for stage in stages:
                     yield account.follow(stage)
             account.begin(journey.queued_s)
@@ -224,17 +225,22 @@ class Dispatcher:
         return Account(journey.request, device, route, bracket, self._clock, journey.arrival)
 
     async def _wait(
-        self, journey: Journey, device: str, place: Place, watch: LossWatch
+        self, journey: Journey, device: Device, place: Place, watch: LossWatch
     ) -> AsyncGenerator[StageEvent, None]:
-        """Say where the request goes and what it waits for, until it is its turn."""
+        """Say where the request goes and what it waits for, until it is its turn.
+
+        Raises `DeviceLeft` when the device is lost or fails others meanwhile.
+        """
         since_s = self._clock.monotonic()
         try:
-            if handover := journey.handover(device):
-                yield StageEvent(Stage.STARTING, device, handover)
+            if handover := journey.handover(device.id):
+                yield StageEvent(Stage.STARTING, device.id, handover)
             while not place.admitted:
                 words = place.words
-                yield StageEvent(Stage.QUEUED, device, words)
+                yield StageEvent(Stage.QUEUED, device.id, words)
                 await watch.wait(place.moved(words))
+                if journey.request.device == AUTO and (why := self._ledger.held_back(device.key)):
+                    raise DeviceLeft(f"{device.id}: {why}")
         finally:
             journey.queued_s += self._clock.monotonic() - since_s
 

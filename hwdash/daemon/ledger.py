@@ -127,6 +127,12 @@ class Ledger:
         """How many requests may run at once where an engine stands like that. Workers of our own each run one model."""
         return self._most if standing.server is None else max(1, min(self._most, standing.slots))
 
+    def held_back(self, key: str) -> str:
+        """Why the circuit breaker keeps requests away from the device; empty when it does not."""
+        now_s = self._clock.monotonic()
+        breaker = self._breakers.get(key)
+        return "" if breaker is None or breaker.admits(now_s) else breaker.words(now_s)
+
     def admission(self, snapshot: Snapshot) -> tuple[AdmissionStatus, ...]:
         """What goes to each device that a request went to or is kept away from."""
         now_s = self._clock.monotonic()
@@ -153,11 +159,12 @@ class Ledger:
     def _circumstance(self, model: str, status: DeviceStatus, now_s: float, *, asked: bool) -> Circumstance:
         key = status.device.key
         standing = self._engine.standing(model, status.device)
-        barred = standing.problem
+        # A server may be back before the next probe of it: who names it finds out.
+        barred = "" if asked and standing.server is not None else standing.problem
         if not barred and standing.server is None:
             barred = self._verdicts.kernels(key)
         if not barred and not asked:
-            barred = self._held_back(key, now_s) or self._verdicts.memory(key, model, now_s)
+            barred = self.held_back(key) or self._verdicts.memory(key, model, now_s)
         gate = self.gates.get(key)
         limit, why = (gate.limit, gate.why) if gate else limit_of(status, self.slots(standing))
         return Circumstance(
@@ -170,11 +177,6 @@ class Ledger:
             server=standing.server,
             barred=barred,
         )
-
-    def _held_back(self, key: str, now_s: float) -> str:
-        """Why the circuit breaker keeps requests away; empty when it does not."""
-        breaker = self._breakers.get(key)
-        return "" if breaker is None or breaker.admits(now_s) else breaker.words(now_s)
 
     def _note_change(self, device: Device, before: BreakerState, breaker: Breaker, now_s: float) -> None:
         after = breaker.state(now_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,7 @@ from hwdash.core.requirement import Requirements
 from hwdash.core.status import AdmissionStatus, BreakerState
 from hwdash.engine.engine import Standing
 from hwdash.engine.fake import FakeEngine
+from hwdash.routing.choose import Choice, choose
 from hwdash.sources.fake import GIB, FakeSource, fake_gpu, fake_readings
 from tests.daemon.living import Living, ask_for, living, until
 
@@ -312,3 +314,38 @@ async def test_an_observer_that_fails_keeps_nobody_from_the_answer() -> None:
         daemon.service.observers += [lambda record: 1 / 0, seen.append]  # type: ignore[list-item]
         _, record = await answer(daemon)
         assert seen == [record]
+
+
+async def test_who_waits_for_a_device_that_fails_the_others_goes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_name(*asked: Any) -> Choice:
+        return Choice(tuple(sorted(choose(*asked).candidates, key=lambda candidate: candidate.status.device.id)))
+
+    monkeypatch.setattr("hwdash.daemon.dispatch.choose", by_name)
+    engine = HeldEngine(FIRST)
+    engine.failures[FIRST] = WorkerDied("gpu0: dead")
+    async with living(gpus(), engine, config=Config(engine=EngineConfig(max_concurrent=1))) as daemon:
+        await daemon.service.snapshot()
+        named = [asyncio.create_task(answer(daemon, ask_for(device="gpu0"))) for _ in range(3)]
+        await until(lambda: admission(daemon).waiting == 2)
+        free = asyncio.create_task(answer(daemon))
+        await until(lambda: admission(daemon).waiting == 3)
+        engine.held[FIRST].set()
+        _, record = await free
+        assert record.device == "gpu1"
+        assert "3 failures in a row" in record.route.why[0]
+        for task in named:
+            with pytest.raises(WorkerDied):
+                await task
+        assert engine.asked == [FIRST, FIRST, FIRST, SECOND]
+
+
+async def test_requirements_hold_for_a_named_device_too() -> None:
+    async with living(gpus()) as daemon:
+        for device in ("auto", "gpu0"):
+            with pytest.raises(NoSuitableDevice, match="gpu0"):
+                await answer(daemon, ask_for(device=device, requirements=Requirements(max_power_w=1.0)))
+        body = b'{"prompt": "x", "model": "echo", "requirements": {"kind": ["npu"], "min_memory": "40GiB"}}'
+        status, _, text = await daemon.ask("POST", "/api/v1/prompt", body)
+        assert status == 422
+        assert b"gpu0" in text
+        assert b"gpu1" in text

@@ -103,6 +103,14 @@ def test_missing_kernels_are_held_against_the_device_for_good_but_not_against_a_
     assert desk.of("third").barred == ""
 
 
+def test_who_names_a_server_that_is_thought_to_be_down_finds_out() -> None:
+    desk = Desk()
+    for server, named in ((None, "does not answer"), ("rack", "")):
+        desk.engine.standings[KEY] = Standing(server=server, problem="does not answer")
+        assert desk.of().barred == "does not answer"
+        assert desk.of(named="gpu0").barred == named
+
+
 @pytest.mark.parametrize("error", [WorkerDied("dead"), ServerDown("down")])
 def test_a_breaker_opens_tries_one_and_closes(error: HwdashError) -> None:
     desk = Desk()
