@@ -68,7 +68,7 @@ def server_token(server: ServerConfig, environ: Mapping[str, str]) -> str:
 
     Raises `ServerDown` for one that no header can carry; no message ever shows it.
     """
-    token = environ.get(server.token_variable or "", "").strip()
+    token = "" if server.token_variable is None else environ.get(server.token_variable, "").strip()
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         raise ServerDown(
             f"{server_label(server)}: the token in {server.token_variable} must be ASCII without blanks; correct it"

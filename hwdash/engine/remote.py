@@ -161,6 +161,8 @@ class RemoteEngine:
                     piece = await anext(pieces, None)
                 for data in stream.end() if piece is None else stream.feed(piece):
                     if (chunk := read_chunk(data)) is None:
+                        if not answer.complete:
+                            raise ServerDown(f"{server_label(self.server)} ended the answer without a reason: {_CUT}")
                         return
                     if chunk.text:
                         token_at = time.monotonic()
@@ -176,7 +178,13 @@ class RemoteEngine:
             if not answer.ended:
                 raise ServerDown(f"{server_label(self.server)} made no token for {NO_TOKEN_S:g} s") from None
         if not answer.ended:
-            raise ServerDown(f"{server_label(self.server)} broke off the answer before its end")
+            # llama-cpp-python tells nothing else of a prompt that does not fit.
+            what = (
+                "broke off the answer before its end"
+                if answer.begun
+                else "sends nothing: see its log; is the prompt too long?"
+            )
+            raise ServerDown(f"{server_label(self.server)} {what}")
 
     def _refuse(self, chunk: Chunk, model: str) -> None:
         """Raise the error that *chunk* tells of, if it tells of one."""
@@ -188,6 +196,8 @@ class RemoteEngine:
             raise ServerDown(f"{server_label(self.server)} broke off the answer itself ({chunk.finish})")
 
 
+_CUT = "did another request interrupt it?"
+"""What llama-cpp-python does as it comes."""
 _TOLD = (400, 401, 403, 404, 413, 422, 429)
 _BROKEN = ("abort", "error")
 """Words of vLLM and SGLang for an answer that is not complete."""

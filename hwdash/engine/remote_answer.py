@@ -31,6 +31,16 @@ class Answer:
         self._prompt: int | None = None
         self._completion: int | None = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether it may end here: it was told to, or has all tokens that were asked for."""
+        return self.ended or len(self._stamps) >= self._limit
+
+    @property
+    def begun(self) -> bool:
+        """Whether a token came."""
+        return bool(self._stamps)
+
     def take(self, chunk: Chunk) -> TokenEvent | None:
         """What *chunk* brings to whoever reads along; None when it brings nothing."""
         if chunk.prompt_tokens is not None:

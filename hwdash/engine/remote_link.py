@@ -151,7 +151,7 @@ def _new_client() -> httpx.AsyncClient:
         trust_env=False,
         follow_redirects=False,
         timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S, write=_WRITE_S),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=4, keepalive_expiry=15.0),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
         headers={
             "Accept": "text/event-stream, application/json",
             "Accept-Encoding": "identity",
