@@ -40,6 +40,8 @@ from hwdash.engine.engine import Standing
 from hwdash.engine.fake import FakeEngine
 from hwdash.routing.choose import Choice, choose
 from hwdash.sources.fake import GIB, FakeSource, fake_gpu, fake_readings
+from hwdash.store.pace import StoredAnswer
+from hwdash.store.store import Store
 from tests.daemon.living import Living, ask_for, living, until
 
 FIRST, SECOND, THIRD = (fake_gpu(number).key for number in range(3))
@@ -349,3 +351,19 @@ async def test_requirements_hold_for_a_named_device_too() -> None:
         assert status == 422
         assert b"gpu0" in text
         assert b"gpu1" in text
+
+
+async def test_a_fresh_daemon_knows_the_paces_of_earlier_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answers(_: Store) -> tuple[StoredAnswer, ...]:
+        return (StoredAnswer(FIRST, "echo", 0.5, 0.01), StoredAnswer(FIRST, "echo", 0.5, 0.01))
+
+    monkeypatch.setattr(Store, "recent_answers", answers)
+    async with living(gpus(1)) as daemon:
+        async with asyncio.timeout(10):
+            while True:
+                (ranked,) = (await daemon.service.rank(Requirements(model="echo"))).ranked
+                if ranked.expected is not None and ranked.expected.measured:
+                    break
+                await asyncio.sleep(0.01)
+        assert ranked.expected.samples == 2
+        assert ranked.expected.ttft_s == pytest.approx(0.5)
