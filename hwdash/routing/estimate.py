@@ -56,7 +56,7 @@ class Make:
     def __init__(self, build: Build, requirements: Requirements, knowledge: Knowledge) -> None:
         self.build = build
         self.lines: dict[str, Roofline] = {}
-        self.plain: dict[int, tuple[float, float, float]] = {}
+        self.plain: dict[int, tuple[float, float, float, float]] = {}
         shape = knowledge.shape
         self.fresh: tuple[Need, ...] = ()
         self.loaded: tuple[Need, ...] = ()

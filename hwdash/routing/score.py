@@ -65,8 +65,8 @@ POWER_WEIGHT = 0.6
 """What the part ``power`` contributes where low power is preferred; the others share the rest as the policy has it."""
 UNKNOWN = 0.5
 """The part of what is not known: neither for nor against a device."""
-UNMEASURED_CPU = 0.0
-"""The parts for speed and energy of a CPU that was never measured: it takes nothing from an accelerator by a guess."""
+UNMEASURED_CPU = 0.2
+"""The share of its score that a CPU keeps which was never measured: it takes no prompt from an accelerator by a guess."""
 UNCERTAINTY = 0.25
 """How much longer than estimated an answer is reckoned with, as a share; a measured one has its own spread for that."""
 _SHORTEST_S, _ANSWER_DECADES = 0.05, 4.0
@@ -93,6 +93,9 @@ def weights_of(requirements: Requirements) -> Mapping[str, float]:
 PARTS = ("latency", "throughput", "throttle", "headroom", "load", "energy", "memory", "power")
 """The order of the parts in what `Scale.weigh` gives; ``power`` is there only where low power is preferred."""
 Parts: TypeAlias = tuple[float, ...]
+SpeedParts: TypeAlias = tuple[float, float, float, float]
+"""The parts ``latency``, ``throughput`` and ``energy``, and the share of the score that the device keeps."""
+_ALL_UNKNOWN: SpeedParts = (UNKNOWN, UNKNOWN, UNKNOWN, 1.0)
 
 
 class Scale:
@@ -110,9 +113,12 @@ class Scale:
     def weigh(
         self, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None
     ) -> tuple[float, Parts]:
-        """The score, 0 to 1, to three digits, and the parts that it is the weighted sum of, as in `PARTS`."""
+        """The score, 0 to 1, to three digits, and the parts, as in `PARTS`.
+
+        The score is their weighted sum; `UNMEASURED_CPU` of it for a CPU that was never measured.
+        """
         throttle = 1.0 - throttled_share(status)
-        latency, throughput, energy = self._speed(status, trait, circumstance, need, throttle)
+        latency, throughput, energy, keeps = self._speed(status, trait, circumstance, need, throttle)
         headroom = self._headroom(status.readings, trait.build.power_w)
         load = _load(status, circumstance)
         memory = _memory(status, need)
@@ -129,8 +135,8 @@ class Scale:
         parts = (latency, throughput, throttle, headroom, load, energy, memory)
         if self._low_power:
             power = _power(status)
-            return int((score + of_power * power) * 1000.0 + 0.5) / 1000.0, (*parts, power)
-        return int(score * 1000.0 + 0.5) / 1000.0, parts
+            return int((score + of_power * power) * keeps * 1000.0 + 0.5) / 1000.0, (*parts, power)
+        return int(score * keeps * 1000.0 + 0.5) / 1000.0, parts
 
     def _headroom(self, readings: Mapping[str, Reading], limit_w: float | None) -> float:
         """The smaller of what is left to the slowdown temperature and to the power limit; only heat where power is a part."""
@@ -151,34 +157,29 @@ class Scale:
 
     def _speed(
         self, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None, throttle: float
-    ) -> tuple[float, float, float]:
-        """The parts ``latency``, ``throughput`` and ``energy``."""
+    ) -> SpeedParts:
         build = trait.build
         last = status.last_request
         if circumstance.pace is not None or (last is not None and (self._model is None or last.model == self._model)):
             return _speed_parts(self._case.figures(status, trait, circumstance, need), build.host)
-        if build.host:
-            return UNMEASURED_CPU, UNMEASURED_CPU, UNMEASURED_CPU
-        if need is None:
-            return UNKNOWN, UNKNOWN, UNKNOWN
-        if throttle < 1.0 or circumstance.running or circumstance.waiting or build.power_w is None:
-            return _speed_parts(self._case.figures(status, trait, circumstance, need), host=False)
+        if need is None and not build.host:
+            return _ALL_UNKNOWN
+        if need is None or throttle < 1.0 or circumstance.running or circumstance.waiting or build.power_w is None:
+            return _speed_parts(self._case.figures(status, trait, circumstance, need), build.host)
         # Nothing but their build tells these devices apart.
         plain = self._case.make(build).plain
         found = plain.get(id(need))
         if found is None:
-            found = plain[id(need)] = _speed_parts(self._case.figures(status, trait, circumstance, need), host=False)
+            found = plain[id(need)] = _speed_parts(self._case.figures(status, trait, circumstance, need), build.host)
         return found
 
 
-def _speed_parts(figures: Figures, host: bool) -> tuple[float, float, float]:
+def _speed_parts(figures: Figures, host: bool) -> SpeedParts:
     """The parts for what is expected, on logarithmic scales.
 
     1 is an answer in 50 ms, 1000 tokens/s and 0.1 J a token; 0 one in 500 s, 1 token/s and 1 kJ a token.
     """
     ttft_s, tokens_per_s, answer_s, _wait_s, _cold_s, joules, measured, _samples, spread = figures
-    if host and not measured:
-        return UNMEASURED_CPU, UNMEASURED_CPU, UNMEASURED_CPU
     latency = throughput = energy = UNKNOWN
     doubt = 1.0 + UNCERTAINTY if not measured else 1.0 + min(1.0, spread or 0.0)
     if answer_s is None:
@@ -189,7 +190,7 @@ def _speed_parts(figures: Figures, host: bool) -> tuple[float, float, float]:
         throughput = _bounded(_log10(max(tokens_per_s, 1e-6) / doubt) / _RATE_DECADES)
     if joules is not None:
         energy = _bounded(1.0 - _log10(max(joules, 1e-6) / _LEAST_J) / _ENERGY_DECADES)
-    return latency, throughput, energy
+    return latency, throughput, energy, UNMEASURED_CPU if host and not measured else 1.0
 
 
 def _load(status: DeviceStatus, circumstance: Circumstance) -> float:

@@ -33,6 +33,7 @@ def why(case: Case, status: DeviceStatus, expected: Expectation) -> tuple[str, .
     ordered = [texts[name] for name, weight in weights_of(case.requirements).items() if weight and texts.get(name)]
     return (
         speed_words(case, status, expected, need, slower),
+        *(["a CPU counts little until it was measured"] if trait.build.host and not expected.measured else ()),
         *([_slower_words(status, slower)] if slower > 1.0 else ()),
         *([_answer_words(case, expected)] if expected.answer_s is not None else ()),
         *ordered,
