@@ -7,13 +7,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import dashboard, isolation, memory, poll, streaming, tick
+from bench import clients, dashboard, isolation, memory, poll, rank, streaming, tick
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "memory": memory.run,
     "streaming": streaming.run,
     "tick": tick.run,
+    "rank": rank.run,
     "isolation": isolation.run,
+    "clients": clients.run,
     "poll": lambda: poll.run(Path(os.environ.get("RIG", "../shared/rig"))),
     "dashboard": lambda: dashboard.run(Path(os.environ.get("RIG", "../shared/rig"))),
 }
