@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from hwdash.core.clock import Clock
 from hwdash.core.device import Device
-from hwdash.core.errors import EngineError, HwdashError, Overloaded
+from hwdash.core.errors import EngineError, HwdashError, NoKernels, Overloaded, ServerDown
 from hwdash.core.inference import (
     AUTO,
     FinishedEvent,
@@ -32,7 +32,6 @@ from hwdash.daemon.gate import Gate, Place
 from hwdash.daemon.journey import Journey, Refusal
 from hwdash.daemon.ledger import Ledger
 from hwdash.daemon.loss import DeviceLeft, LossWatch
-from hwdash.daemon.shape import ShapeBook
 from hwdash.routing.choose import Candidate, choose
 
 if TYPE_CHECKING:
@@ -64,12 +63,11 @@ class Dispatcher:
         monitor: Monitor,
         snapshots: Broadcast[Snapshot],
         ledger: Ledger,
-        shapes: ShapeBook,
         first_snapshot: Callable[[], Awaitable[Snapshot]],
         observers: list[Observer],
         followers: list[Follower],
-        max_queue: int,
         stopping: asyncio.Event,
+        max_queue: int,
         clock: Clock,
     ) -> None:
         self._engine = engine
@@ -77,7 +75,6 @@ class Dispatcher:
         self._monitor = monitor
         self._snapshots = snapshots
         self._ledger = ledger
-        self._shapes = shapes
         self._first_snapshot = first_snapshot
         self._observers = observers
         self._followers = followers
@@ -118,14 +115,14 @@ class Dispatcher:
         """The device on which a prompt for *model* that asks for *device* would be tried first. Raises as `choose` does."""
         snapshot = await self._first_snapshot()
         named = "" if device == AUTO else device
-        knowledge = self._ledger.knowledge(model, snapshot, await self._shapes.find(model), named=named)
+        knowledge = self._ledger.knowledge(model, snapshot, await self._ledger.shapes.find(model), named=named)
         return choose(snapshot, device, Requirements(model=model), knowledge).candidates[0].status
 
     async def close(self) -> None:
         """Wait a moment for the last records. To be called when the engine has ended and the store has not."""
         if self._conclusions:
             await asyncio.wait(self._conclusions, timeout=_LAST_RECORDS_S)
-        self._shapes.close()
+        self._ledger.shapes.close()
 
     def _refuse_crowd(self, wish: Hashable) -> None:
         """Raise `Overloaded` at once where the same *wish* found every gate full just now, and they still are."""
@@ -139,7 +136,7 @@ class Dispatcher:
         prompt_tokens = max(1, round(sum(len(turn.content) for turn in request.messages) / _LETTERS_PER_TOKEN))
         context = request.requirements.context_tokens or prompt_tokens + request.max_tokens
         requirements = replace(request.requirements, model=request.model, context_tokens=context)
-        shape = await self._shapes.find(request.model)
+        shape = await self._ledger.shapes.find(request.model)
         named = "" if request.device == AUTO else request.device
         knowledge = self._ledger.knowledge(request.model, snapshot, shape, prompt_tokens, request.max_tokens, named)
         return choose(snapshot, request.device, requirements, knowledge).candidates
@@ -155,8 +152,8 @@ class Dispatcher:
         outcome: Generation | FinishReason = FinishReason.CANCELLED
         failure: HwdashError | None = None
         events = self._engine.generate(request, device)
-        tell = [follow(device.key, request.model) for follow in self._followers]
         try:
+            tell = [follow(device.key, request.model) for follow in self._followers]
             async with aclosing(self._wait(journey, device, place, watch)) as stages:
                 async for stage in stages:
                     yield account.follow(stage)
@@ -187,10 +184,7 @@ class Dispatcher:
                 place.leave()
                 if not self._stopping.is_set():
                     self._ledger.end(status, request.model, failure or isinstance(outcome, Generation))
-                # In a task of its own: a client that leaves now must not take the record along.
-                conclusion = asyncio.create_task(self._conclude(account, outcome, failure))
-                self._conclusions.add(conclusion)
-                conclusion.add_done_callback(self._conclusions.discard)
+                conclusion = self._concluding(account, outcome, failure)
         record = await asyncio.shield(conclusion)
         if failure is not None:
             raise failure
@@ -199,7 +193,7 @@ class Dispatcher:
     async def _check(self, model: str, status: DeviceStatus) -> None:
         try:
             await self._engine.check(model, status.device)
-        except EngineError as error:
+        except (NoKernels, ServerDown) as error:
             self._ledger.end(status, model, error)
             raise
 
@@ -243,6 +237,15 @@ class Dispatcher:
                     raise DeviceLeft(f"{device.id}: {why}")
         finally:
             journey.queued_s += self._clock.monotonic() - since_s
+
+    def _concluding(
+        self, account: Account, outcome: Generation | FinishReason, failure: HwdashError | None
+    ) -> asyncio.Task[InferenceRecord]:
+        """A task that stores the record: one of its own, so that a client that leaves does not take the record along."""
+        task = asyncio.create_task(self._conclude(account, outcome, failure))
+        self._conclusions.add(task)
+        task.add_done_callback(self._conclusions.discard)
+        return task
 
     async def _conclude(
         self, account: Account, outcome: Generation | FinishReason, failure: HwdashError | None

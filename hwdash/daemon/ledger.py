@@ -14,6 +14,7 @@ from hwdash.core.model import ModelShape
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.status import AdmissionStatus, BreakerState
 from hwdash.daemon.gate import Gate
+from hwdash.daemon.shape import ShapeBook
 from hwdash.daemon.verdict import Verdicts
 from hwdash.engine.engine import Engine, Standing
 from hwdash.routing.admission import limit_of
@@ -29,11 +30,12 @@ TYPICAL_ANSWER = 256
 class Ledger:
     """Paces, circuit breakers and verdicts of all devices; *tell* gets an event when one of the latter two changes.
 
-    *most* is how many requests one device may run at once.
+    ``gates`` are by the device's key, ``shapes`` those of models. *most* is how many requests one device may run at once.
     """
 
     def __init__(self, engine: Engine, most: int, tell: Callable[[Event], None], clock: Clock) -> None:
         self.gates: dict[str, Gate] = {}
+        self.shapes = ShapeBook(engine.shape, clock)
         self._engine = engine
         self._most = most
         self._tell = tell

@@ -29,7 +29,6 @@ from hwdash.daemon.dispatch import Dispatcher, Follower, Observer
 from hwdash.daemon.events import RECENT_S, EventLog
 from hwdash.daemon.ledger import Ledger
 from hwdash.daemon.parts import Models, Player
-from hwdash.daemon.shape import ShapeBook
 from hwdash.daemon.webhook import Webhook
 from hwdash.engine.catalogue import CATALOGUE
 from hwdash.monitor.broadcast import Broadcast
@@ -104,7 +103,6 @@ class Service:
         self._webhook = None if webhook is None else Webhook(webhook, clock)
         self._started = SYSTEM_CLOCK.monotonic()
         self._prewarm_problems: list[str] = []
-        self._shapes = ShapeBook(engine.shape, clock)
         self._ledger = Ledger(engine, config.engine.max_concurrent, events.add, clock)
         self._dispatcher = Dispatcher(
             engine,
@@ -112,12 +110,11 @@ class Service:
             monitor,
             self.snapshots,
             self._ledger,
-            self._shapes,
             self.snapshot,
             self.observers,
             self.followers,
-            config.engine.max_queue,
             self.stopping,
+            config.engine.max_queue,
             clock,
         )
         self._background: set[asyncio.Task[None]] = set()
@@ -190,7 +187,7 @@ class Service:
         """
         snapshot = await self.snapshot()
         model = requirements.model
-        shape = await self._shapes.find(model or self.default_model)
+        shape = await self._ledger.shapes.find(model or self.default_model)
         if model is not None and shape is None and not await self._knows(model):
             raise UnknownModel(
                 f"model {sanitise_line(model, 100)!r} is not on this machine and not served; see `hwdash models list`",
@@ -291,7 +288,7 @@ class Service:
             recent = self._events.publish(max(RECENT_S, 2.0 * snapshot.interval_s))
             self._ledger.review(snapshot)
             model = self.default_model
-            knowledge = self._ledger.knowledge(model, snapshot, self._shapes.at_hand(model))
+            knowledge = self._ledger.knowledge(model, snapshot, self._ledger.shapes.at_hand(model))
             ranking = settle(rank(snapshot, NO_REQUIREMENTS, knowledge), before)
             ranked = replace(snapshot, ranking=ranking, events=recent)
             self.snapshots.publish(ranked)

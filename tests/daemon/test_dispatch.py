@@ -367,3 +367,20 @@ async def test_a_fresh_daemon_knows_the_paces_of_earlier_days(monkeypatch: pytes
                 await asyncio.sleep(0.01)
         assert ranked.expected.samples == 2
         assert ranked.expected.ttft_s == pytest.approx(0.5)
+
+
+async def test_a_server_that_is_down_is_found_so_before_anything_is_sent() -> None:
+    class Down(FakeEngine):
+        async def check(self, model: str, device: Device) -> None:
+            if device.key == FIRST:
+                raise ServerDown("rack does not answer")
+
+    engine = Down()
+    seen: list[InferenceRecord] = []
+    async with living(gpus(), engine) as daemon:
+        daemon.service.observers.append(seen.append)
+        for number in range(4):
+            _, record = await answer(daemon, ask_for(model=f"m{number}"))
+            assert record.route.fallback_from == ("gpu0" if number < 3 else None)
+        assert admission(daemon).breaker is BreakerState.OPEN
+        assert [item.device for item in seen] == ["gpu1"] * 4
