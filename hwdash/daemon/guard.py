@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hwdash.core.errors import HwdashError, Unauthorised
 from hwdash.core.text import sanitise_line
 from hwdash.daemon.listen import Door
+from hwdash.daemon.openai_error import is_openai_path, openai_refusal
 from hwdash.daemon.stream import error_response
 from hwdash.daemon.token import PREFIX, Token, TokenFile, TokenFileError, matching
 
@@ -77,7 +78,7 @@ class TokenGuard:
                 return
             token = await self._token_of(bearer(scope))
         except HwdashError as error:
-            await _refusal(error)(scope, receive, send)
+            await _refusal(scope, error)(scope, receive, send)
             return
         with self._watched(token, scope):
             await self._app(scope, receive, send)
@@ -149,7 +150,7 @@ class OpenGuard:
             check_end(scope)
             self._check(scope)
         except HwdashError as error:
-            await _refusal(error)(scope, receive, send)
+            await _refusal(scope, error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -220,8 +221,9 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def _refusal(error: HwdashError) -> Response:
-    response = error_response(error)
+def _refusal(scope: Scope, error: HwdashError) -> Response:
+    openai = scope["type"] == "http" and is_openai_path(scope["path"])
+    response = openai_refusal(error) if openai else error_response(error)
     if isinstance(error, Unauthorised):
         response.headers["www-authenticate"] = 'Bearer realm="hwdash"'
     return response

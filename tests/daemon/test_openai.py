@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import openai
@@ -13,6 +14,7 @@ from openai.types.chat import ChatCompletionChunk
 from hwdash.core.device import Device
 from hwdash.core.errors import HwdashError, ModelError, NoSuitableDevice, Overloaded, PromptTooLong, WorkerDied
 from hwdash.core.inference import EngineEvent, PromptRequest
+from hwdash.daemon.token import TokenFile
 from hwdash.engine.fake import FakeEngine
 from tests.daemon.fake_models import MODEL
 from tests.daemon.living import until
@@ -227,6 +229,17 @@ async def test_a_queue_that_is_full_says_when_to_come_back() -> None:
             await client.chat.completions.with_raw_response.create(model=MODEL, messages=HELLO)
         assert caught.value.type == "rate_limit_error"
         assert int(caught.value.response.headers["retry-after"]) >= 1
+
+
+async def test_a_token_is_the_api_key(tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "s" / "tokens.json")
+    secret, _ = tokens.create()
+    async with answering(tokens=tokens) as (_, url), talking(url) as client:
+        with pytest.raises(openai.AuthenticationError) as caught:
+            await client.models.list()
+        assert (caught.value.type, caught.value.code) == ("authentication_error", "invalid_api_key")
+        answer = await client.with_options(api_key=secret).chat.completions.create(model=MODEL, messages=HELLO)
+        assert answer.choices[0].message.content == "one two three"
 
 
 async def test_an_unknown_model_and_device() -> None:
