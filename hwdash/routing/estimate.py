@@ -98,7 +98,8 @@ class Case:
         """What the model takes of the device's memory; None where that is not known or an external server's business."""
         if self.knowledge.shape is None or circumstance.server is not None:
             return None
-        make = self.make(trait.build)
+        build = trait.build
+        make = self._makes.get(id(build)) or self.make(build)
         choices = make.loaded if circumstance.loaded else make.fresh
         return choices[0] if len(choices) == 1 else fitting(choices, free_bytes(status))
 

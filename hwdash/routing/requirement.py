@@ -48,12 +48,8 @@ def _unusable(status: DeviceStatus, trait: Trait, circumstance: Circumstance) ->
     if state is _LOST or state is _STALE:
         return status.health.reasons or (state.value,)
     readings = status.readings
-    for reading in readings.values():
-        if reading is not _TIMED_OUT:
-            break
-    else:
-        if readings:
-            return ("its driver does not answer",)
+    if not isinstance(readings.get("utilization"), float) and readings and set(readings.values()) == {_TIMED_OUT}:
+        return ("its driver does not answer",)
     if not trait.inference and circumstance.server is None:
         runtime = status.device.runtime
         if runtime is not None and runtime.module is not None:
@@ -83,7 +79,8 @@ def _hardware(status: DeviceStatus, requirements: Requirements) -> Iterator[str]
 
 
 def _memory(status: DeviceStatus, least: int | None, need: Need | None) -> tuple[str, ...]:
-    free = free_bytes(status)
+    pools = status.pools
+    free = pools[0].free_bytes if len(pools) == 1 else free_bytes(status)
     if free is None:
         return () if least is None else (f"needs {bytes_text(least)}, its free memory is not known",)
     few = least is not None and free < least
