@@ -28,7 +28,7 @@ async def test_the_answer_has_the_contract_s_form() -> None:
         status, _, body = await daemon.ask("GET", "/api/v1/rank?min_memory=40GiB&policy=latency&prefer_low_power=true")
         data = json.loads(body)
         assert status == 200
-        assert set(data) == {"policy", "requirements", "ranked", "excluded"}
+        assert {"policy", "requirements", "ranked", "excluded"} <= set(data)
         assert data["policy"] == "latency"
         assert data["requirements"] == {"min_memory": 40 * 2**30, "policy": "latency", "prefer_low_power": True}
         assert [item["device"] for item in data["ranked"]] == ["gpu0", "gpu1"]
