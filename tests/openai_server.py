@@ -56,7 +56,7 @@ class OpenAiServer:
                 asked = await _request(reader)
                 self.asked.append(asked)
                 if asked.path.endswith("/models"):
-                    await self._list(writer)
+                    await self._list(asked, writer)
                 else:
                     await self._prompt(asked, reader, writer)
                 await writer.drain()
@@ -65,8 +65,11 @@ class OpenAiServer:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _list(self, writer: Writer) -> None:
+    async def _list(self, asked: Asked, writer: Writer) -> None:
         status, body = self.list_status, self.list_body
+        if asked.method == "HEAD":
+            reply(writer, 405 if status == 200 else status, b"")
+            return
         if body is None:
             body = json.dumps({"data": [{"id": name} for name in self.models or ()]}).encode()
         reply(writer, 404 if self.models is None else status, body)

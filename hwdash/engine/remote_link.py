@@ -76,6 +76,17 @@ class Link:
                     body = await _body(response, _MAX_LIST_BYTES)
         return response.status_code, _json(body)
 
+    async def probe(self, limit_s: float) -> int:
+        """The status of the server to a question that costs it nothing: the head of its list of models.
+
+        Raises as `models` does.
+        """
+        client = await self._ready()
+        async with asyncio.timeout(limit_s):
+            with self._words():
+                response = await client.head(self._server.url + "/models", headers=self._headers())
+        return response.status_code
+
     async def close(self) -> None:
         """Break off what is under way and let go of all connections."""
         self._closed = True

@@ -14,6 +14,7 @@ from hwdash.engine.remote_link import Link
 
 PROBE_EVERY_S = 10.0
 PROBE_LIMIT_S = 2.0
+LIST_EVERY_S = 300.0
 _INTEREST_S = 60.0
 """How long after the last question the server is still probed."""
 _MOST_MODELS = 1000
@@ -35,6 +36,7 @@ class Roster:
         self._link = link
         self._asked_at: float | None = None
         self._wanted_at = 0.0
+        self._listed_at = float("-inf")
         self._heard_at = float("-inf")
         self._doubted = False
         self._known = False
@@ -122,32 +124,45 @@ class Roster:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self) -> asyncio.Task[None]:
+    def _start(self, *, listing: bool = True) -> asyncio.Task[None]:
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.get_running_loop().create_task(self._ask())
+            self._probe = asyncio.get_running_loop().create_task(self._ask(listing=listing))
         return self._probe
 
     async def _keep_fresh(self) -> None:
         while time.monotonic() - self._wanted_at < _INTEREST_S:
             if self._asked_at is None or time.monotonic() - self._asked_at >= PROBE_EVERY_S:
-                await self.refresh()
+                # Asking llama-cpp-python for its list breaks off what it computes: it is asked that seldom.
+                await asyncio.shield(self._start(listing=time.monotonic() - self._listed_at > LIST_EVERY_S))
             await asyncio.sleep(PROBE_EVERY_S)
 
-    async def _ask(self) -> None:
+    async def _ask(self, *, listing: bool) -> None:
+        listing = listing or bool(self.problem) or self._doubted or not self._known
         self._doubted = False
         try:
-            status, body = await self._link.models(PROBE_LIMIT_S)
+            problem = self._problem_of(await self._link.probe(PROBE_LIMIT_S))
+            if not problem and listing:
+                problem = await self._read_list()
+            self.problem = problem
         except TimeoutError:
             if time.monotonic() - self._heard_at > PROBE_EVERY_S:
                 self.problem = f"{server_label(self._server)} does not answer within {PROBE_LIMIT_S:g} s"
         except HwdashError as error:
             self.problem = error.message
-        else:
-            self.problem = self._problem_of(status)
-            if not self.problem:
-                self._known = True
-                self.models = _names_in(body) if status == 200 else None
         self._asked_at = time.monotonic()
+
+    async def _read_list(self) -> str:
+        """Learn the models. What keeps the server from answering, by its list; empty: nothing."""
+        self._listed_at = time.monotonic()
+        try:
+            status, body = await self._link.models(PROBE_LIMIT_S)
+        except TimeoutError:
+            return ""  # it answered the probe: llama-cpp-python lists nothing while it computes
+        problem = self._problem_of(status)
+        if not problem:
+            self._known = True
+            self.models = _names_in(body) if status == 200 else None
+        return problem
 
     def _problem_of(self, status: int) -> str:
         if status in (401, 403):

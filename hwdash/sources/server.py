@@ -95,7 +95,7 @@ class _Probe:
         headers = {"User-Agent": "hwdash", "Accept-Encoding": "identity"}
         try:
             connection.request(
-                "GET",
+                "HEAD",  # no server computes anything for it, and no answer of a busy one is broken off
                 f"{parts.path}/models",
                 headers=headers | ({"Authorization": f"Bearer {token}"} if token else {}),
             )

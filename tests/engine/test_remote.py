@@ -448,7 +448,7 @@ async def test_a_slow_list_does_not_spoil_a_server_that_makes_tokens(monkeypatch
         await answered(engine)
         await eventually(lambda: engine.roster.known)
 
-        async def never(writer: Writer) -> None:
+        async def never(asked: Asked, writer: Writer) -> None:
             await asyncio.sleep(0.5)
 
         monkeypatch.setattr(server, "_list", never)
@@ -482,3 +482,26 @@ async def test_a_compressed_answer_is_refused() -> None:
         with pytest.raises(ServerDown, match="compresses"):
             await answered(engine)
         assert server.prompts[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_list_is_not_asked_for_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_roster, "PROBE_EVERY_S", 0.01)
+    async with attached() as (server, engine):
+        engine.served()
+        await eventually(lambda: sum(asked.method == "HEAD" for asked in server.asked) > 5)
+        assert sum(asked.method == "GET" for asked in server.asked) == 1
+
+
+async def test_a_server_that_is_too_busy_for_its_list_answers_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_roster, "PROBE_LIMIT_S", 0.3)
+    async with attached() as (server, engine):
+        listed = server._list
+
+        async def busy(asked: Asked, writer: Writer) -> None:
+            if asked.method == "GET":
+                await asyncio.sleep(20)
+            await listed(asked, writer)
+
+        monkeypatch.setattr(server, "_list", busy)
+        assert (await answered(engine))[0] == "Hello there"
+        assert not engine.standing("a-model", CPU).problem
