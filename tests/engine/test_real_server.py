@@ -156,27 +156,6 @@ async def test_a_prompt_that_is_too_long(llama_server: ServerConfig) -> None:
         await engine.close()
 
 
-async def test_one_that_another_interrupts(llama_server: ServerConfig) -> None:
-    first, second = RemoteEngine(llama_server), RemoteEngine(llama_server)
-    begun = asyncio.Event()
-
-    async def long_story() -> None:
-        request = asking(llama_server, "Once upon a time", max_tokens=450, template=False)
-        async for event in first.generate(request, CPU):
-            if isinstance(event, TokenEvent):
-                begun.set()
-
-    try:
-        story = asyncio.ensure_future(long_story())
-        await begun.wait()
-        assert "Paris" in (await answered(second, asking(llama_server)))[0]
-        with pytest.raises(ServerDown, match="did another request interrupt it"):
-            await story
-    finally:
-        await first.close()
-        await second.close()
-
-
 async def test_the_servers_own_names(llama_server: ServerConfig) -> None:
     engine = RemoteEngine(ServerConfig("llama", llama_server.url))
     try:
