@@ -32,7 +32,8 @@ _MAX_MESSAGES = 10_000
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # The checks are made at the first request: the daemon starts without them.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class HwdashBody(RequirementBody):

@@ -265,6 +265,18 @@ async def test_an_error_midway_is_the_clients_error_too() -> None:
         assert caught.value.code == "worker_died"
 
 
+async def test_a_stopping_daemon_tells_its_streams() -> None:
+    engine = FakeEngine(delay_s=0.01)
+    long: Any = [{"role": "user", "content": "word " * 5000}]
+    async with answering(engine) as (daemon, url), talking(url) as client:
+        stream = await client.chat.completions.create(model=MODEL, messages=long, max_tokens=5000, stream=True)
+        await anext(aiter(stream))
+        daemon.service.stopping.set()
+        with pytest.raises(openai.APIError, match="the daemon is stopping"):
+            [chunk async for chunk in stream]
+        assert engine.cancelled == 1
+
+
 async def test_a_bug_is_one_line_for_the_client() -> None:
     class Buggy(FakeEngine):
         async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent]:

@@ -16,8 +16,7 @@ from hwdash.core.errors import UsageError
 from hwdash.core.requirement import Policy
 from hwdash.core.wire import dumps, loads
 from hwdash.daemon.openai_body import CHAT_TOKENS, ChatBody, CompletionBody, openai_usage_error
-from hwdash.engine.fake import FakeEngine
-from tests.daemon.living import Living, living, until
+from tests.daemon.living import Living, living
 
 JSON = "Content-Type: application/json\r\n"
 CHAT = "/v1/chat/completions"
@@ -268,18 +267,3 @@ async def test_events_of_a_stream_on_the_wire() -> None:
             "finish_reason": None,
         }
         assert chunks[-1]["choices"][0]["delta"] == {}
-
-
-async def test_a_stopping_daemon_tells_its_streams() -> None:
-    engine = FakeEngine(delay_s=0.01)
-    async with living(engine=engine) as daemon:
-        await daemon.client.snapshot()
-        body = dumps({"messages": [{"role": "user", "content": "word " * 5000}], "stream": True, "max_tokens": 5000})
-        answer = asyncio.create_task(daemon.ask("POST", CHAT, body, JSON))
-        await until(lambda: bool(engine.requests))
-        await asyncio.sleep(0.1)
-        daemon.service.stopping.set()
-        status, _, rest = await answer
-        assert b"stopping" in rest
-        assert b"[DONE]" not in rest
-        assert status in (200, 503)
