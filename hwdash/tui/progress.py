@@ -80,11 +80,15 @@ def record_notes(record: InferenceRecord, glyphs: Glyphs) -> list[tuple[Kind, st
     if record.conditions.throttle:
         words = ", ".join(dict.fromkeys(map(reason_words, record.conditions.throttle)))
         notes.append((Kind.PROBLEM, f"throttled while it ran: {words}"))
-    if record.route.fallback_from:
-        words = "; ".join(record.route.why)
-        notes.append((Kind.PROBLEM, f"fell back from {record.route.fallback_from}: {words or 'it failed first'}"))
-    elif record.route.why:
-        notes.append((Kind.NOTE, f"why {record.device}: {'; '.join(record.route.why)}"))
+    route, reasons = record.route, list(record.route.why)
+    if route.fallback_from:
+        begins = f"{route.fallback_from} failed: "
+        told = [reason.removeprefix(begins) for reason in reasons if reason.startswith(begins)]
+        reasons = [reason for reason in reasons if not reason.startswith(begins)]
+        words = "; ".join(told) or f"it failed; {record.device} took over"
+        notes.append((Kind.PROBLEM, f"fell back from {route.fallback_from}: {words}"))
+    if reasons:
+        notes.append((Kind.NOTE, f"why {record.device}: {'; '.join(reasons)}"))
     return notes
 
 

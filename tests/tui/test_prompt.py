@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from rich.segment import Segment
@@ -14,7 +15,17 @@ from textual.pilot import Pilot
 from hwdash.client.fake import FakeClient
 from hwdash.core.config import DashboardConfig
 from hwdash.core.errors import DaemonUnreachable, HwdashError, NoSuitableDevice, UnknownModel
-from hwdash.core.inference import MAX_PROMPT_BYTES, FinishReason, PromptEvent, PromptRequest, TokenEvent
+from hwdash.core.inference import (
+    MAX_PROMPT_BYTES,
+    FinishedEvent,
+    FinishReason,
+    PromptEvent,
+    PromptRequest,
+    Route,
+    Stage,
+    StageEvent,
+    TokenEvent,
+)
 from hwdash.core.model import ModelInfo
 from hwdash.tui.answer import Kind
 from hwdash.tui.app import HwdashApp
@@ -191,6 +202,20 @@ async def test_a_failed_record_is_a_problem() -> None:
         await send(pilot, "x")
         await shown(pilot, "out of memory: choose another device")
         assert not screen.busy
+
+
+async def test_a_fallback_is_told_with_its_reason() -> None:
+    told = finished(1)
+    why = ("gpu0 failed: out of [memory], 3.1 GiB more were needed; handed to gpu1", "best of 2 devices")
+    route = Route("auto", why, "gpu0")
+    handed = StageEvent(Stage.STARTING, "gpu1", "gpu0: out of memory; trying gpu1")
+    client = Daemon([*WAITING[:2], handed, *tokens(["hi"]), FinishedEvent(replace(told.record, route=route))])
+    async with opened(client) as (pilot, screen):
+        await send(pilot, "hi")
+        await until(pilot, lambda: "why gpu1" in said(screen, Kind.NOTE))
+        words = " ".join(said(screen, Kind.PROBLEM).split())
+        assert words == "fell back from gpu0: out of [memory], 3.1 GiB more were needed; handed to gpu1"
+        assert "why gpu1: best of 2 devices" in said(screen, Kind.NOTE)
 
 
 async def test_up_and_down_recall() -> None:
