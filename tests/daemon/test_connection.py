@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +16,7 @@ from hwdash.daemon.app import create_app
 from hwdash.daemon.connection import MAX_HEAD_BYTES, Patience
 from hwdash.daemon.server import Place, Places, SocketServer
 from hwdash.engine.fake import FakeEngine
-from tests.daemon.living import Living, living, until
+from tests.daemon.living import Living, living, sockets_of, until
 
 LASTING = Patience(look_s=0.02)
 SHORT = Patience(head_s=0.1, body_s=0.1, idle_s=0.1, stalled_s=0.1, look_s=0.02)
@@ -73,13 +73,9 @@ async def serving(patience: Patience = LASTING, engine: FakeEngine | None = None
         assert places.taken == 0
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 async def test_two_hundred_that_open_a_stream_and_vanish() -> None:
     async with serving(engine=FakeEngine(0.05), total=256, tcp=256) as server:
-        before = descriptors()
+        before = sockets_of(os.getpid())
         body = b'{"prompt": "' + b"word " * 500 + b'", "model": "fake"}'
         prompt = b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         stream = b"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -92,7 +88,7 @@ async def test_two_hundred_that_open_a_stream_and_vanish() -> None:
         for _, writer in clients:
             writer.transport.abort()
         await server.nothing_is_left()
-        await until(lambda: descriptors() <= before)
+        await until(lambda: sockets_of(os.getpid()) <= before)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from hwdash.core.errors import DaemonUnreachable, HwdashError, Unauthorised, Usa
 from hwdash.core.inference import FinishedEvent
 from hwdash.core.snapshot import Snapshot
 from hwdash.daemon.token import TokenFile
-from tests.daemon.living import ask_for, until
+from tests.daemon.living import ask_for, sockets_of, until
 from tests.place import home, hwdash
 
 SCRIPT = Path(__file__).with_name("fake_daemon.py")
@@ -248,7 +248,7 @@ async def test_a_crowd_that_vanishes_leaves_no_descriptor(network: Network) -> N
     await network.socket_client.snapshot()
     pid = network.started[0].pid
     await client_of(url, secret).status()
-    before = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    before = sockets_of(pid)
     head = f"GET /api/v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n\r\n".encode()
     writers = []
     for _ in range(120):
@@ -260,7 +260,7 @@ async def test_a_crowd_that_vanishes_leaves_no_descriptor(network: Network) -> N
     assert (await network.socket_client.status()).watchers == 120
     for _, writer in writers:
         writer.transport.abort()
-    await until(lambda: len(list(Path(f"/proc/{pid}/fd").iterdir())) <= before)
+    await until(lambda: sockets_of(pid) <= before)
     assert (await network.socket_client.status()).watchers == 0
     assert "Traceback" not in network.log
 
