@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeAlias
 
 from hwdash.core.health import HealthState
+from hwdash.core.model import ModelShape
 from hwdash.core.ranking import Expectation
 from hwdash.core.requirement import Requirements
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.routing.knowledge import Circumstance, Knowledge
 from hwdash.routing.need import Need, fitting, needs
 from hwdash.routing.roofline import BUSY_SHARE, Roofline, roofline, start_s
-from hwdash.routing.throttling import stretch
+from hwdash.routing.throttling import calm, stretch
 from hwdash.routing.trait import Build, Trait, trait_of
 
 
@@ -46,26 +48,19 @@ _LEAST_RATE = 1e-6
 
 
 class Make:
-    """What one `Case` comes to on devices of one build: the model's needs, and rooflines by precision.
+    """What a model comes to on devices of one build: its needs, and rooflines by precision."""
 
-    ``plain`` is room for the parts of a score that follow from a need alone, by its object.
-    """
+    __slots__ = ("fresh", "lines", "loaded")
 
-    __slots__ = ("build", "fresh", "lines", "loaded", "plain")
+    def __init__(self, build: Build, shape: ModelShape, context_tokens: int | None, prompt_tokens: int) -> None:
+        self.fresh = needs(build, shape, context_tokens, loaded=False)
+        self.loaded = needs(build, shape, context_tokens, loaded=True)
+        self.lines = {need.dtype: roofline(build, shape, need.dtype, prompt_tokens) for need in self.fresh}
 
-    def __init__(self, build: Build, requirements: Requirements, knowledge: Knowledge) -> None:
-        self.build = build
-        self.lines: dict[str, Roofline] = {}
-        self.plain: dict[int, tuple[float, float, float, float]] = {}
-        shape = knowledge.shape
-        self.fresh: tuple[Need, ...] = ()
-        self.loaded: tuple[Need, ...] = ()
-        if shape is not None:
-            self.fresh = needs(build, shape, requirements.context_tokens, loaded=False)
-            self.loaded = needs(build, shape, requirements.context_tokens, loaded=True)
-            self.lines = {
-                need.dtype: roofline(build, shape, need.dtype, knowledge.prompt_tokens) for need in self.fresh
-            }
+
+@lru_cache(maxsize=256)
+def _made(build: Build, shape: ModelShape, context_tokens: int | None, prompt_tokens: int) -> Make:
+    return Make(build, shape, context_tokens, prompt_tokens)
 
 
 class Case:
@@ -87,31 +82,37 @@ class Case:
         )
         self._makes: dict[int, Make] = {}
 
-    def make(self, build: Build) -> Make:
-        """What the request comes to on devices of that build."""
+    def _make(self, build: Build, shape: ModelShape) -> Make:
         found = self._makes.get(id(build))
         if found is None:
-            found = self._makes[id(build)] = Make(build, self.requirements, self.knowledge)
+            found = _made(build, shape, self.requirements.context_tokens, self.knowledge.prompt_tokens)
+            self._makes[id(build)] = found
         return found
 
-    def need(self, status: DeviceStatus, trait: Trait, circumstance: Circumstance) -> Need | None:
-        """What the model takes of the device's memory; None where that is not known or an external server's business."""
-        if self.knowledge.shape is None or circumstance.server is not None:
+    def need(self, free: int | None, trait: Trait, circumstance: Circumstance) -> Need | None:
+        """What the model takes of a device with *free* bytes (None: unknown).
+
+        None where that is not known or an external server's business.
+        """
+        shape = self.knowledge.shape
+        if shape is None or circumstance.server is not None:
             return None
-        build = trait.build
-        make = self._makes.get(id(build)) or self.make(build)
+        make = self._makes.get(id(trait.build)) or self._make(trait.build, shape)
         choices = make.loaded if circumstance.loaded else make.fresh
-        return choices[0] if len(choices) == 1 else fitting(choices, free_bytes(status))
+        return choices[0] if free is None or choices[0].total_bytes <= free else fitting(choices, free)
 
     def roofline(self, build: Build, need: Need | None) -> Roofline | None:
         """How fast a device of that build should be with the model in the precision of *need*."""
-        return None if need is None else self.make(build).lines.get(need.dtype)
+        shape = self.knowledge.shape
+        return None if need is None or shape is None else self._make(build, shape).lines[need.dtype]
 
     def expect(self, status: DeviceStatus) -> Expectation:
         """As `hwdash.routing.estimate.expect`."""
         trait = trait_of(status.device)
         circumstance = self.knowledge.of(status.device.key)
-        return Expectation(*self.figures(status, trait, circumstance, self.need(status, trait, circumstance)))
+        return Expectation(
+            *self.figures(status, trait, circumstance, self.need(free_bytes(status), trait, circumstance))
+        )
 
     def stretch(self, status: DeviceStatus) -> float:
         """How many times as long things take as they were measured or estimated to.
@@ -132,14 +133,14 @@ class Case:
     def figures(self, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None) -> Figures:
         """What to expect, where the device's *trait*, *circumstance* and *need* are known already."""
         knowledge = self.knowledge
-        line = None if need is None else self.make(trait.build).lines[need.dtype]
+        line = self.roofline(trait.build, need)
         ttft_s, itl_s, samples, spread = self._measured(status, circumstance)
         measured = samples > 0
         if line is not None and (ttft_s is None or itl_s is None):
             ttft_s = line.ttft_s if ttft_s is None else ttft_s
             itl_s = line.itl_s if itl_s is None else itl_s
             measured, samples, spread = False, 0, None
-        if status.throttle and (slower := self.stretch(status)) > 1.0:
+        if not calm(status.throttle) and (slower := self.stretch(status)) > 1.0:
             ttft_s = None if ttft_s is None else ttft_s * slower
             itl_s = None if itl_s is None else itl_s * slower
         cold_s = wait_s = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from operator import itemgetter
+from operator import itemgetter, neg
 from typing import TypeAlias
 
 from hwdash.core.order import natural_key
@@ -12,10 +12,10 @@ from hwdash.core.ranking import ExcludedDevice, RankedDevice, Ranking
 from hwdash.core.requirement import NO_REQUIREMENTS, Requirements, requirements_to_wire
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.routing.estimate import Case, draw_w
-from hwdash.routing.knowledge import NO_CIRCUMSTANCE, NOTHING_KNOWN, Knowledge
-from hwdash.routing.requirement import unmet_in
-from hwdash.routing.score import PARTS, Parts, Scale, weights_of
-from hwdash.routing.trait import trait_of
+from hwdash.routing.field import Field
+from hwdash.routing.knowledge import NOTHING_KNOWN, Knowledge
+from hwdash.routing.requirement import unmet_among
+from hwdash.routing.score import PARTS, Parts, weigh, weights_of
 from hwdash.routing.words import why
 
 
@@ -53,30 +53,28 @@ equals; then its status and what the score is made of."""
 
 def order(snapshot: Snapshot, case: Case) -> tuple[list[Entry], tuple[ExcludedDevice, ...]]:
     """The suitable devices, best first, without words, and the excluded ones with theirs."""
-    weigh = Scale(case).weigh
-    of, need_of = case.knowledge.circumstances.get, case.need
-    low_power = case.requirements.prefer_low_power
-    entries: list[Entry] = []
-    excluded: list[ExcludedDevice] = []
-    for status in snapshot.devices:
-        device = status.device
-        trait = trait_of(device)
-        circumstance = of(device.key, NO_CIRCUMSTANCE)
-        need = need_of(status, trait, circumstance)
-        if reasons := unmet_in(case, status, trait, circumstance, need):
-            excluded.append(ExcludedDevice(device.id, reasons))
-            continue
-        score, parts = weigh(status, trait, circumstance, need)
-        watts = draw_w(status) if low_power else 0.0
-        entries.append((-score, math.inf if watts is None else watts, trait.place, status, parts))
-    entries.sort(key=itemgetter(0, 1, 2))
-    excluded.sort(key=lambda item: natural_key(item.device))
-    return entries, tuple(excluded)
+    field = Field(case, snapshot.devices)
+    unmet = unmet_among(case, field)
+    if any(unmet):
+        bad = [ExcludedDevice(status.device.id, why) for status, why in zip(field.statuses, unmet, strict=True) if why]
+        bad.sort(key=lambda item: natural_key(item.device))
+        field = Field(case, [status for status, why in zip(field.statuses, unmet, strict=True) if not why])
+    else:
+        bad = []
+    scores, parts = weigh(case, field)
+    watts = [0.0] * len(scores)
+    if case.requirements.prefer_low_power:
+        draws = map(draw_w, field.statuses)
+        watts = [math.inf if draw is None else draw for draw in draws]
+    places = [trait.place for trait in field.traits]
+    entries = sorted(zip(map(neg, scores), watts, places, field.statuses, parts, strict=True), key=itemgetter(0, 1, 2))
+    return entries, tuple(bad)
 
 
 def explain(case: Case, entry: Entry) -> RankedDevice:
     """*entry* with its parts, its words and what to expect of it."""
     score, _watts, _place, status, parts = entry
     expected = case.expect(status)
-    named = {name: round(part, 3) for name, part in zip(PARTS, parts, strict=False)}
+    low_power = case.requirements.prefer_low_power
+    named = {name: round(part, 3) for name, part in zip(PARTS, parts, strict=True) if low_power or name != "power"}
     return RankedDevice(status.device.id, -score, named, why(case, status, expected), expected)

@@ -11,6 +11,7 @@ from hwdash.core.reading import Absent
 from hwdash.core.requirement import Requirements, compute_capability
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.routing.estimate import Case, ahead, draw_w, free_bytes
+from hwdash.routing.field import Field
 from hwdash.routing.knowledge import Circumstance, Knowledge
 from hwdash.routing.need import Need
 from hwdash.routing.trait import Trait, trait_of
@@ -25,13 +26,42 @@ def unmet(status: DeviceStatus, requirements: Requirements, knowledge: Knowledge
     its free memory may have enough.
     """
     case, trait, circumstance = Case(requirements, knowledge), trait_of(status.device), knowledge.of(status.device.key)
-    return unmet_in(case, status, trait, circumstance, case.need(status, trait, circumstance))
+    return _unmet(case, status, trait, circumstance, case.need(free_bytes(status), trait, circumstance))
 
 
-def unmet_in(
+def unmet_among(case: Case, field: Field) -> list[tuple[str, ...]]:
+    """The same for each device of *field*. Those that are in order by what was read already are not looked at twice."""
+    asks_little = case.asks_little
+    least = case.requirements.min_memory_bytes or 0
+    columns = zip(
+        field.statuses,
+        field.traits,
+        field.circumstances,
+        field.needs,
+        field.states,
+        field.busy,
+        field.free,
+        strict=True,
+    )
+    return [
+        ()
+        if asks_little
+        and state is not _LOST
+        and state is not _STALE
+        and busy is not None
+        and trait.inference
+        and not circumstance.barred
+        and free is not None
+        and free >= least
+        and (need is None or free >= need.total_bytes)
+        else _unmet(case, status, trait, circumstance, need)
+        for status, trait, circumstance, need, state, busy, free in columns
+    ]
+
+
+def _unmet(
     case: Case, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None
 ) -> tuple[str, ...]:
-    """The same for one of many devices that are held against the same *case*."""
     if why := _unusable(status, trait, circumstance):
         return why
     least = case.requirements.min_memory_bytes

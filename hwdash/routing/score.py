@@ -6,18 +6,20 @@ No part looks at another device: whatever joins or leaves, the score of a device
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
-from hwdash.core.reading import Reading, present
+from hwdash.core.health import HealthState
 from hwdash.core.requirement import Policy, Requirements
 from hwdash.core.snapshot import DeviceStatus
-from hwdash.routing.estimate import Case, Figures, draw_w, free_bytes
+from hwdash.routing.estimate import Case, Figures, draw_w
+from hwdash.routing.field import Field
 from hwdash.routing.knowledge import Circumstance
 from hwdash.routing.need import Need
-from hwdash.routing.throttling import STEP, throttled_share
-from hwdash.routing.trait import Trait
+from hwdash.routing.pace import Pace
+from hwdash.routing.throttling import STEP, calm, throttled_share
+from hwdash.routing.trait import Build
 
 WEIGHTS: Mapping[Policy, Mapping[str, float]] = MappingProxyType(
     {
@@ -78,6 +80,7 @@ _MOST_W = 1000.0
 _STEPS = 1.0 / STEP
 _COOL_STEPS = _STEPS / _COOL_C
 _GIB = 2.0**30
+_THROTTLED = HealthState.THROTTLED
 _log10, _log1p = math.log10, math.log1p
 _LOG_ENOUGH = math.log1p(_ENOUGH_BYTES / _GIB)
 
@@ -91,87 +94,116 @@ def weights_of(requirements: Requirements) -> Mapping[str, float]:
 
 
 PARTS = ("latency", "throughput", "throttle", "headroom", "load", "energy", "memory", "power")
-"""The order of the parts in what `Scale.weigh` gives; ``power`` is there only where low power is preferred."""
+"""The order of the parts in what `weigh` gives; ``power`` is 0 where low power is not preferred."""
 Parts: TypeAlias = tuple[float, ...]
 SpeedParts: TypeAlias = tuple[float, float, float, float]
 """The parts ``latency``, ``throughput`` and ``energy``, and the share of the score that the device keeps."""
 _ALL_UNKNOWN: SpeedParts = (UNKNOWN, UNKNOWN, UNKNOWN, 1.0)
+_CPU_UNKNOWN: SpeedParts = (UNKNOWN, UNKNOWN, UNKNOWN, UNMEASURED_CPU)
+_Key: TypeAlias = tuple[int, int, int, bool, int]
+_Found: TypeAlias = tuple[SpeedParts, Build, Pace | None, Need | None]
+_REMEMBERED = 8192
+_idle: dict[_Key, _Found] = {}
+"""Parts of devices that are idle and not held back: they stay as they are until the next answer is measured. By the
+objects that they follow from, which are kept so that no other has their id."""
 
 
-class Scale:
-    """Scores devices for one `Case`."""
+def weigh(case: Case, field: Field) -> tuple[list[float], list[Parts]]:
+    """The score of each device, 0 to 1, to three digits, and its parts, as in `PARTS`.
 
-    __slots__ = ("_case", "_low_power", "_model", "_weights")
+    A score is the weighted sum of the parts; `UNMEASURED_CPU` of it for a CPU that was never measured.
+    """
+    if not field.statuses:
+        return [], []
+    low_power = case.requirements.prefer_low_power
+    throttle = _throttle(field)
+    latency, throughput, energy, keeps = zip(*_speeds(case, field, throttle), strict=True)
+    headroom = _headroom(field, heat_alone=low_power)
+    power = [_power(status) for status in field.statuses] if low_power else [0.0] * len(throttle)
+    parts = list(zip(latency, throughput, throttle, headroom, _load(field), energy, _memory(field), power, strict=True))
+    weights = weights_of(case.requirements)
+    of_latency, of_throughput, of_throttle, of_headroom, of_load, of_energy, of_memory, of_power = (
+        weights.get(name, 0.0) for name in PARTS
+    )
+    sums = [
+        of_latency * latency
+        + of_throughput * throughput
+        + of_throttle * throttle
+        + of_headroom * headroom
+        + of_load * load
+        + of_energy * energy
+        + of_memory * memory
+        + of_power * power
+        for latency, throughput, throttle, headroom, load, energy, memory, power in parts
+    ]
+    return [int(total * kept * 1000.0 + 0.5) / 1000.0 for total, kept in zip(sums, keeps, strict=True)], parts
 
-    def __init__(self, case: Case) -> None:
-        weights = weights_of(case.requirements)
-        self._case = case
-        self._model = case.knowledge.model
-        self._low_power = case.requirements.prefer_low_power
-        self._weights = tuple(weights.get(name, 0.0) for name in PARTS)
 
-    def weigh(
-        self, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None
-    ) -> tuple[float, Parts]:
-        """The score, 0 to 1, to three digits, and the parts, as in `PARTS`.
+def _throttle(field: Field) -> list[float]:
+    """1 for a device that nothing holds back, 0 for one that is held back all the time."""
+    columns = zip(field.statuses, field.states, field.margins, strict=True)
+    return [
+        1.0
+        if state is not _THROTTLED and (margin is None or margin > 0.0) and calm(status.throttle)
+        else 1.0 - throttled_share(status)
+        for status, state, margin in columns
+    ]
 
-        The score is their weighted sum; `UNMEASURED_CPU` of it for a CPU that was never measured.
-        """
-        throttle = 1.0 - throttled_share(status)
-        latency, throughput, energy, keeps = self._speed(status, trait, circumstance, need, throttle)
-        headroom = self._headroom(status.readings, trait.build.power_w)
-        load = _load(status, circumstance)
-        memory = _memory(status, need)
-        of_latency, of_throughput, of_throttle, of_headroom, of_load, of_energy, of_memory, of_power = self._weights
-        score = (
-            of_latency * latency
-            + of_throughput * throughput
-            + of_throttle * throttle
-            + of_headroom * headroom
-            + of_load * load
-            + of_energy * energy
-            + of_memory * memory
-        )
-        parts = (latency, throughput, throttle, headroom, load, energy, memory)
-        if self._low_power:
-            power = _power(status)
-            return int((score + of_power * power) * keeps * 1000.0 + 0.5) / 1000.0, (*parts, power)
-        return int(score * keeps * 1000.0 + 0.5) / 1000.0, parts
 
-    def _headroom(self, readings: Mapping[str, Reading], limit_w: float | None) -> float:
-        """The smaller of what is left to the slowdown temperature and to the power limit; only heat where power is a part."""
-        margin = readings.get("temperature_margin_c")
-        if not isinstance(margin, float):
-            margin = present(margin)
-        part = UNKNOWN
-        if margin is not None:
-            part = 1.0 if margin >= _COOL_C else 0.0 if margin <= 0.0 else int(margin * _COOL_STEPS + 0.5) / _STEPS
-        if limit_w and not self._low_power:
-            watts = readings.get("power_w")
-            if not isinstance(watts, float):
-                watts = present(watts)
-            if watts is not None:
-                left = 0.0 if watts >= limit_w else int((1.0 - watts / limit_w) * _STEPS + 0.5) / _STEPS
-                return left if margin is None or left < part else part
-        return part
+def _headroom(field: Field, *, heat_alone: bool) -> list[float]:
+    """The smaller of what is left to the slowdown temperature and to the power limit; only heat where power is a part."""
+    heat = [
+        None
+        if margin is None
+        else 1.0
+        if margin >= _COOL_C
+        else int(margin * _COOL_STEPS + 0.5) / _STEPS
+        if margin > 0.0
+        else 0.0
+        for margin in field.margins
+    ]
+    if heat_alone:
+        return [UNKNOWN if part is None else part for part in heat]
+    limits = [trait.build.power_w for trait in field.traits]
+    power = [
+        (UNKNOWN if part is None else part)
+        if watts is None or not limit
+        else 0.0
+        if watts >= limit
+        else int((1.0 - watts / limit) * _STEPS + 0.5) / _STEPS
+        for watts, limit, part in zip(field.watts, limits, heat, strict=True)
+    ]
+    return [left if part is None or left < part else part for part, left in zip(heat, power, strict=True)]
 
-    def _speed(
-        self, status: DeviceStatus, trait: Trait, circumstance: Circumstance, need: Need | None, throttle: float
-    ) -> SpeedParts:
-        build = trait.build
-        last = status.last_request
-        if circumstance.pace is not None or (last is not None and (self._model is None or last.model == self._model)):
-            return _speed_parts(self._case.figures(status, trait, circumstance, need), build.host)
-        if need is None and not build.host:
-            return _ALL_UNKNOWN
-        if need is None or throttle < 1.0 or circumstance.running or circumstance.waiting or build.power_w is None:
-            return _speed_parts(self._case.figures(status, trait, circumstance, need), build.host)
-        # Nothing but their build tells these devices apart.
-        plain = self._case.make(build).plain
-        found = plain.get(id(need))
-        if found is None:
-            found = plain[id(need)] = _speed_parts(self._case.figures(status, trait, circumstance, need), build.host)
-        return found
+
+def _speeds(case: Case, field: Field, throttle: Sequence[float]) -> list[SpeedParts]:
+    model, tokens, figures = case.knowledge.model, case.knowledge.answer_tokens, case.figures
+    speeds = []
+    for status, trait, circumstance, need, free in zip(
+        field.statuses, field.traits, field.circumstances, field.needs, throttle, strict=True
+    ):
+        build, pace, last = trait.build, circumstance.pace, status.last_request
+        by_last = pace is None and last is not None and (model is None or last.model == model)
+        if pace is None and need is None and not by_last:
+            speeds.append(_CPU_UNKNOWN if build.host else _ALL_UNKNOWN)
+        elif by_last or free < 1.0 or build.power_w is None or circumstance.running or circumstance.waiting:
+            speeds.append(_speed_parts(figures(status, trait, circumstance, need), build.host))
+        else:
+            starts = model is not None and not circumstance.loaded and circumstance.server is None
+            key = (id(build), id(pace), id(need), starts, tokens)
+            found = _idle.get(key)
+            if found is None:
+                parts = _speed_parts(figures(status, trait, circumstance, need), build.host)
+                found = _remember(key, (parts, build, pace, need))
+            speeds.append(found[0])
+    return speeds
+
+
+def _remember(key: _Key, found: _Found) -> _Found:
+    if len(_idle) >= _REMEMBERED:
+        _idle.clear()
+    _idle[key] = found
+    return found
 
 
 def _speed_parts(figures: Figures, host: bool) -> SpeedParts:
@@ -193,25 +225,35 @@ def _speed_parts(figures: Figures, host: bool) -> SpeedParts:
     return latency, throughput, energy, UNMEASURED_CPU if host and not measured else 1.0
 
 
-def _load(status: DeviceStatus, circumstance: Circumstance) -> float:
+def _load(field: Field) -> list[float]:
     """What is free of the device and of its places, whichever is less."""
-    busy = status.readings.get("utilization")
-    if not isinstance(busy, float):
-        busy = present(busy)
-    part = UNKNOWN if busy is None else _stepped(1.0 - busy)
-    if circumstance.running or circumstance.waiting:
-        return min(part, _bounded(1.0 - (circumstance.running + circumstance.waiting) / max(1, circumstance.limit)))
-    return part
+    free = [UNKNOWN if busy is None else _stepped(1.0 - busy) for busy in field.busy]
+    return [
+        min(part, _places(circumstance)) if circumstance.running or circumstance.waiting else part
+        for part, circumstance in zip(free, field.circumstances, strict=True)
+    ]
 
 
-def _memory(status: DeviceStatus, need: Need | None) -> float:
+def _places(circumstance: Circumstance) -> float:
+    return _bounded(1.0 - (circumstance.running + circumstance.waiting) / max(1, circumstance.limit))
+
+
+def _memory(field: Field) -> list[float]:
     """What is free once the model is there, on a logarithmic scale that ends at 64 GiB: more makes no difference."""
-    pools = status.pools
-    free = pools[0].free_bytes if len(pools) == 1 else free_bytes(status)
-    if free is None:
-        return UNKNOWN
-    left = free if need is None else free - need.total_bytes
-    return 1.0 if left >= _ENOUGH_BYTES else _stepped(_log1p(left / _GIB) / _LOG_ENOUGH) if left > 0 else 0.0
+    left = [
+        free if free is None or need is None else free - need.total_bytes
+        for free, need in zip(field.free, field.needs, strict=True)
+    ]
+    return [
+        UNKNOWN
+        if free is None
+        else 1.0
+        if free >= _ENOUGH_BYTES
+        else _stepped(_log1p(free / _GIB) / _LOG_ENOUGH)
+        if free > 0
+        else 0.0
+        for free in left
+    ]
 
 
 def _power(status: DeviceStatus) -> float:

@@ -28,10 +28,15 @@ def throttled_share(status: DeviceStatus) -> float:
     if isinstance(margin, float) and margin <= 0:
         return 1.0
     throttle = status.throttle
-    worst = 0.0 if not throttle or _calm.get(id(throttle)) is throttle else _worst(throttle)
+    worst = 0.0 if calm(throttle) else _worst(throttle)
     if status.health.state is _THROTTLED and worst < _HALF:
         return _HALF
     return min(1.0, math.ceil(worst / STEP - 1e-9) * STEP) if worst else 0.0
+
+
+def calm(throttle: tuple[ThrottleActivity, ...]) -> bool:
+    """Nothing in *throttle* limits the device, as an earlier look at the same reasons has found."""
+    return not throttle or _calm.get(id(throttle)) is throttle
 
 
 def _worst(throttle: tuple[ThrottleActivity, ...]) -> float:

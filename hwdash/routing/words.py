@@ -20,7 +20,7 @@ def why(case: Case, status: DeviceStatus, expected: Expectation) -> tuple[str, .
     """Sentences about the device: what to expect first, then each part in the order of its weight."""
     circumstance = case.knowledge.of(status.device.key)
     trait = trait_of(status.device)
-    need = case.need(status, trait, circumstance)
+    need = case.need(free_bytes(status), trait, circumstance)
     slower = case.stretch(status) if expected.ttft_s is not None or expected.tokens_per_s is not None else 1.0
     texts: Mapping[str, str] = {
         "throttle": throttle_words(status),

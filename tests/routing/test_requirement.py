@@ -132,7 +132,7 @@ def test_the_models_need_is_weights_cache_and_runtime() -> None:
     known = knowing(shape=LARGE)
     assert why(device_status("gpu0", free=8 * GIB), known=known) == (
         "the model needs 16.1 GiB (15.0 GiB of weights in bf16, 512 MiB for 4096 tokens of context, "
-        "614 MiB for the runtime), 8.00 GiB free"
+        "700 MiB for the runtime), 8.00 GiB free"
     )
     assert why(device_status("gpu0", free=17 * GIB), known=known) == ""
     assert "131072 tokens" in why(device_status("gpu0", free=17 * GIB), Requirements(context_tokens=10**7), known)
