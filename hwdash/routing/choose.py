@@ -67,23 +67,23 @@ def _pick(snapshot: Snapshot, case: Case) -> Choice:
         raise _nothing(excluded)
     count = len(entries)
     places = [
-        f"{_place(number)} of {count} devices, score {-entry[0]:.3f}"
+        f"{_place(number)} of {count} devices, score {entry[0]:.3f}"
         if count > 1
         else "the only device that can take it"
         for number, entry in enumerate(entries)
     ]
-    expected = case.expect(entries[0][3])
+    expected = case.expect(entries[0][2])
     sooner, words = _sooner(case, entries, expected)
     reasons = [(place,) for place in places]
     if sooner:
-        expected = case.expect(entries[sooner][3])
+        expected = case.expect(entries[sooner][2])
         entries.insert(0, entries.pop(sooner))
         reasons.insert(0, reasons.pop(sooner))
     first = Candidate(
-        entries[0][3],
-        (*((words,) if words else ()), *reasons[0], *why(case, entries[0][3], expected)),
+        entries[0][2],
+        (*((words,) if words else ()), *reasons[0], *why(case, entries[0][2], expected)),
     )
-    others = (Candidate(entry[3], text) for entry, text in zip(entries[1:], reasons[1:], strict=True))
+    others = (Candidate(entry[2], text) for entry, text in zip(entries[1:], reasons[1:], strict=True))
     return Choice((first, *others))
 
 
@@ -99,16 +99,16 @@ def _sooner(case: Case, entries: Sequence[Entry], first: Expectation) -> tuple[i
         return 0, ""
     best, best_s = 0, first.answer_s
     for number, entry in enumerate(entries[1:], 1):
-        circumstance = case.knowledge.of(entry[3].device.key)
+        circumstance = case.knowledge.of(entry[2].device.key)
         if not circumstance.loaded and circumstance.server is None:
             continue
-        answer_s = case.expect(entry[3]).answer_s
+        answer_s = case.expect(entry[2]).answer_s
         if answer_s is not None and answer_s < best_s:
             best, best_s = number, answer_s
     if not best:
         return 0, ""
     delay = "a cold start" if first.cold_start_s else "a queue"
-    leader, loaded = entries[0][3].device.id, entries[best][3].device.id
+    leader, loaded = entries[0][2].device.id, entries[best][2].device.id
     times = f"{seconds_text(best_s)} against {seconds_text(first.answer_s)} on {leader} with {delay}"
     return best, f"{loaded} has the model loaded: {times}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from operator import itemgetter, neg
+from operator import itemgetter
 from typing import TypeAlias
 
 from hwdash.core.order import natural_key
@@ -35,7 +35,7 @@ def rank(
     entries, excluded = order(snapshot, case)
     count = len(entries) if explained is None else explained
     ranked = [explain(case, entry) for entry in entries[:count]]
-    ranked += [_bare(status.device.id, -score) for score, _, _, status, _ in entries[count:]]
+    ranked += [_bare(status.device.id, score) for score, _, status, _ in entries[count:]]
     wanted = requirements_to_wire(requirements)
     return Ranking(requirements.policy.value, wanted, tuple(ranked), excluded, weights_of(requirements))
 
@@ -46,35 +46,33 @@ def _bare(device: str, score: float) -> RankedDevice:
     return RankedDevice(device, score, {}, ())
 
 
-Entry: TypeAlias = tuple[float, float, str, DeviceStatus, Parts]
-"""A suitable device as it is sorted: the score negated, watts (0 but where low power is preferred), the place among
-equals; then its status and what the score is made of."""
+Entry: TypeAlias = tuple[float, str, DeviceStatus, Parts]
+"""A suitable device as it is sorted: its score, its place among equals, its status and what the score is made of."""
 
 
 def order(snapshot: Snapshot, case: Case) -> tuple[list[Entry], tuple[ExcludedDevice, ...]]:
     """The suitable devices, best first, without words, and the excluded ones with theirs."""
     field = Field(case, snapshot.devices)
     unmet = unmet_among(case, field)
-    if any(unmet):
-        bad = [ExcludedDevice(status.device.id, why) for status, why in zip(field.statuses, unmet, strict=True) if why]
-        bad.sort(key=lambda item: natural_key(item.device))
+    excluded = [ExcludedDevice(status.device.id, why) for status, why in zip(field.statuses, unmet, strict=True) if why]
+    if excluded:
+        excluded.sort(key=lambda item: natural_key(item.device))
         field = Field(case, [status for status, why in zip(field.statuses, unmet, strict=True) if not why])
-    else:
-        bad = []
     scores, parts = weigh(case, field)
-    watts = [0.0] * len(scores)
-    if case.requirements.prefer_low_power:
-        draws = map(draw_w, field.statuses)
-        watts = [math.inf if draw is None else draw for draw in draws]
     places = [trait.place for trait in field.traits]
-    entries = sorted(zip(map(neg, scores), watts, places, field.statuses, parts, strict=True), key=itemgetter(0, 1, 2))
-    return entries, tuple(bad)
+    entries = list(zip(scores, places, field.statuses, parts, strict=True))
+    # Sorts are stable: the last one decides first, and one at a time compares plain strings and numbers.
+    entries.sort(key=itemgetter(1))
+    if case.requirements.prefer_low_power:
+        entries.sort(key=lambda entry: math.inf if (watts := draw_w(entry[2])) is None else watts)
+    entries.sort(key=itemgetter(0), reverse=True)
+    return entries, tuple(excluded)
 
 
 def explain(case: Case, entry: Entry) -> RankedDevice:
     """*entry* with its parts, its words and what to expect of it."""
-    score, _watts, _place, status, parts = entry
+    score, _place, status, parts = entry
     expected = case.expect(status)
     low_power = case.requirements.prefer_low_power
     named = {name: round(part, 3) for name, part in zip(PARTS, parts, strict=True) if low_power or name != "power"}
-    return RankedDevice(status.device.id, -score, named, why(case, status, expected), expected)
+    return RankedDevice(status.device.id, score, named, why(case, status, expected), expected)

@@ -16,10 +16,8 @@ from hwdash.core.snapshot import DeviceStatus
 from hwdash.routing.estimate import Case, Figures, draw_w
 from hwdash.routing.field import Field
 from hwdash.routing.knowledge import Circumstance
-from hwdash.routing.need import Need
-from hwdash.routing.pace import Pace
 from hwdash.routing.throttling import STEP, calm, throttled_share
-from hwdash.routing.trait import Build
+from hwdash.routing.trait import SpeedParts
 
 WEIGHTS: Mapping[Policy, Mapping[str, float]] = MappingProxyType(
     {
@@ -96,16 +94,8 @@ def weights_of(requirements: Requirements) -> Mapping[str, float]:
 PARTS = ("latency", "throughput", "throttle", "headroom", "load", "energy", "memory", "power")
 """The order of the parts in what `weigh` gives; ``power`` is 0 where low power is not preferred."""
 Parts: TypeAlias = tuple[float, ...]
-SpeedParts: TypeAlias = tuple[float, float, float, float]
-"""The parts ``latency``, ``throughput`` and ``energy``, and the share of the score that the device keeps."""
 _ALL_UNKNOWN: SpeedParts = (UNKNOWN, UNKNOWN, UNKNOWN, 1.0)
 _CPU_UNKNOWN: SpeedParts = (UNKNOWN, UNKNOWN, UNKNOWN, UNMEASURED_CPU)
-_Key: TypeAlias = tuple[int, int, int, bool, int]
-_Found: TypeAlias = tuple[SpeedParts, Build, Pace | None, Need | None]
-_REMEMBERED = 8192
-_idle: dict[_Key, _Found] = {}
-"""Parts of devices that are idle and not held back: they stay as they are until the next answer is measured. By the
-objects that they follow from, which are kept so that no other has their id."""
 
 
 def weigh(case: Case, field: Field) -> tuple[list[float], list[Parts]]:
@@ -179,31 +169,26 @@ def _headroom(field: Field, *, heat_alone: bool) -> list[float]:
 def _speeds(case: Case, field: Field, throttle: Sequence[float]) -> list[SpeedParts]:
     model, tokens, figures = case.knowledge.model, case.knowledge.answer_tokens, case.figures
     speeds = []
-    for status, trait, circumstance, need, free in zip(
-        field.statuses, field.traits, field.circumstances, field.needs, throttle, strict=True
+    for status, trait, circumstance, need, free, watts in zip(
+        field.statuses, field.traits, field.circumstances, field.needs, throttle, field.watts, strict=True
     ):
         build, pace, last = trait.build, circumstance.pace, status.last_request
         by_last = pace is None and last is not None and (model is None or last.model == model)
         if pace is None and need is None and not by_last:
             speeds.append(_CPU_UNKNOWN if build.host else _ALL_UNKNOWN)
-        elif by_last or free < 1.0 or build.power_w is None or circumstance.running or circumstance.waiting:
+        elif by_last or free < 1.0:
             speeds.append(_speed_parts(figures(status, trait, circumstance, need), build.host))
         else:
+            # Until its queue changes or an answer is measured, a device that nothing holds back is expected to do the same.
             starts = model is not None and not circumstance.loaded and circumstance.server is None
-            key = (id(build), id(pace), id(need), starts, tokens)
-            found = _idle.get(key)
-            if found is None:
+            queue = circumstance.running + circumstance.waiting
+            terms = (starts, queue, circumstance.limit, tokens, watts if build.power_w is None else None)
+            steady = trait.steady
+            if steady is None or steady[0] is not pace or steady[1] is not need or steady[2] != terms:
                 parts = _speed_parts(figures(status, trait, circumstance, need), build.host)
-                found = _remember(key, (parts, build, pace, need))
-            speeds.append(found[0])
+                trait.steady = steady = (pace, need, terms, parts)
+            speeds.append(steady[3])
     return speeds
-
-
-def _remember(key: _Key, found: _Found) -> _Found:
-    if len(_idle) >= _REMEMBERED:
-        _idle.clear()
-    _idle[key] = found
-    return found
 
 
 def _speed_parts(figures: Figures, host: bool) -> SpeedParts:

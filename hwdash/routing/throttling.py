@@ -55,7 +55,7 @@ def _worst(throttle: tuple[ThrottleActivity, ...]) -> float:
 def limited_by(status: DeviceStatus) -> ThrottleActivity | None:
     """The worst reason by which heat, power or current hold the device back now; None when they do not."""
     for activity in status.throttle:
-        if activity.limiting and activity.reason.category in _BY_LIMIT:
+        if (activity.active or activity.duty) and activity.reason.category in _BY_LIMIT:
             return activity
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from hwdash.core.device import Device, DeviceKind
 from hwdash.core.order import natural_key
@@ -32,14 +33,23 @@ class Build:
     power_w: float | None
 
 
-@dataclass(frozen=True, slots=True)
+SpeedParts: TypeAlias = tuple[float, float, float, float]
+"""The parts ``latency``, ``throughput`` and ``energy`` of a score, and the share of it that the device keeps."""
+Steady: TypeAlias = tuple[object, object, tuple[object, ...], SpeedParts]
+
+
+@dataclass(slots=True)
 class Trait:
-    """The device, what it is like, and its ``place`` among equals: custom chips, GPUs, CPUs, each by their number."""
+    """The device, what it is like, and its ``place`` among equals: custom chips, GPUs, CPUs, each by their number.
+
+    ``steady`` is what `hwdash.routing.score` found last: the parts that follow from speed, after what they follow from.
+    """
 
     device: Device
     build: Build
     place: str
     inference: bool
+    steady: Steady | None = None
 
 
 _builds: dict[Build, Build] = {}

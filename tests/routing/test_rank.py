@@ -71,6 +71,16 @@ def test_every_device_stands_in_exactly_one_list_with_reasons(
     msgspec.json.encode(ranking)
 
 
+@given(machines, requirements, st.lists(knowledges, min_size=2, max_size=3), st.integers(1, 200))
+def test_nothing_remembered_of_earlier_rankings_changes_a_later_one(
+    devices: list[DeviceStatus], asked: Requirements, known: list[Knowledge], tokens: int
+) -> None:
+    changes = [*known, replace(known[0], answer_tokens=tokens), replace(known[0], prompt_tokens=tokens), known[1]]
+    for knowledge in changes:
+        new = [replace(status, device=replace(status.device)) for status in devices]
+        assert rank(snapshot_of(*devices), asked, knowledge) == rank(snapshot_of(*new), asked, knowledge)
+
+
 @given(machines, requirements, knowledges, st.randoms(use_true_random=False))
 def test_the_order_of_the_snapshot_does_not_matter(
     devices: list[DeviceStatus], asked: Requirements, known: Knowledge, source: random.Random
