@@ -2,7 +2,9 @@
 
 The devices are of six makes, every fifth is throttled, a quarter have run other models, half have been measured with
 the model in question. As a monitor keeps them, devices are the same objects from one ranking to the next, and so are
-the throttle reasons of those that are not held back; all else is made anew. The peers are sorting the same statuses by one attribute, and JSON of the same snapshot.
+the throttle reasons of those that are not held back; all else in a snapshot is made anew. The paces are the same
+objects too, as they are in a daemon until a device answers: what a ranking remembers of them counts as remembered. The
+peers are sorting the same statuses by one attribute, and JSON of the same snapshot.
 """
 
 from __future__ import annotations

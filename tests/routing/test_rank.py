@@ -26,6 +26,7 @@ from tests.routing.build import (
     LARGE,
     NOW,
     REASONS,
+    SMALL,
     device_status,
     knowing,
     knowledges,
@@ -71,14 +72,31 @@ def test_every_device_stands_in_exactly_one_list_with_reasons(
     msgspec.json.encode(ranking)
 
 
-@given(machines, requirements, st.lists(knowledges, min_size=2, max_size=3), st.integers(1, 200))
-def test_nothing_remembered_of_earlier_rankings_changes_a_later_one(
-    devices: list[DeviceStatus], asked: Requirements, known: list[Knowledge], tokens: int
-) -> None:
-    changes = [*known, replace(known[0], answer_tokens=tokens), replace(known[0], prompt_tokens=tokens), known[1]]
-    for knowledge in changes:
-        new = [replace(status, device=replace(status.device)) for status in devices]
-        assert rank(snapshot_of(*devices), asked, knowledge) == rank(snapshot_of(*new), asked, knowledge)
+def test_nothing_remembered_of_earlier_rankings_changes_a_later_one() -> None:
+    gpu, cpu = device_status("gpu0"), device_status("cpu0", dtypes=("fp32",), limit_w=None)
+    pace = pace_of()
+    cases = [
+        knowing(dict.fromkeys(("gpu0", "cpu0"), item), shape)
+        for shape in (SMALL, LARGE, None)
+        for item in (
+            Circumstance(),
+            Circumstance(pace),
+            Circumstance(pace_of(0.1, 0.05)),
+            Circumstance(pace, loaded=True),
+            Circumstance(pace, server="llama"),
+            Circumstance(pace, running=2),
+            Circumstance(pace, running=2, limit=2),
+        )
+    ]
+    cases += [replace(known, answer_tokens=500) for known in cases] + [replace(known, model=None) for known in cases]
+    changed = [
+        snapshot_of(*(replace(item, readings={"power_w": watts}) for item in (gpu, cpu))) for watts in (90.0, 20.0)
+    ]
+    asked = list(itertools.product(cases, changed))
+    for earlier, later in itertools.permutations(random.Random(1).sample(asked, 60), 2):
+        rank(earlier[1], knowledge=earlier[0], explained=0)
+        new = snapshot_of(*(replace(item, device=replace(item.device)) for item in later[1].devices))
+        assert rank(later[1], knowledge=later[0], explained=0) == rank(new, knowledge=later[0], explained=0)
 
 
 @given(machines, requirements, knowledges, st.randoms(use_true_random=False))
