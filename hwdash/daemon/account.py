@@ -9,6 +9,7 @@ from datetime import datetime
 from hwdash.core.clock import Clock
 from hwdash.core.device import Device
 from hwdash.core.inference import (
+    Conditions,
     FinishReason,
     Generation,
     InferenceRecord,
@@ -55,20 +56,24 @@ class Account:
         self._delay_s = 0.0
         self._queued_s = 0.0
         self._waited = False
+        self._computed = False
         self._tokens = 0
         self._ttft_s: float | None = None
-        self._bracket.open()
 
     def begin(self, queued_s: float) -> None:
         """The engine gets the request now, whose times count from here; *queued_s* it waited for its turn before."""
         self._delay_s = self._clock.monotonic() - self._arrival.monotonic_s
         self._queued_s = queued_s
+        self._waited = False
+        self._bracket.open()
 
     def follow(self, event: StageEvent | TokenEvent) -> StageEvent | TokenEvent:
         """Take note of *event*; gives it as the client sees it.
 
         What lies before the prefill (queue, loading) is left out of energy and conditions.
         """
+        if isinstance(event, TokenEvent) or event.stage is Stage.PREFILL:
+            self._computed = True
         if isinstance(event, TokenEvent):
             event = TokenEvent(event.text, event.tokens, event.elapsed_s + self._delay_s)
             if self._ttft_s is None:
@@ -85,14 +90,21 @@ class Account:
         return event
 
     async def close(self, outcome: Generation | FinishReason, error: str | None = None) -> InferenceRecord:
-        """The record: of the engine's own *outcome*, or of what was seen when it broke off before there was one."""
+        """The record: of the engine's own *outcome*, or of what was seen when it broke off before there was one.
+
+        A request that the device never began with has used no energy and seen no conditions.
+        """
         if isinstance(outcome, Generation):
             timing = outcome.timing.after(self._delay_s, self._queued_s)
         else:
             total_s = self._clock.monotonic() - self._arrival.monotonic_s
             timing = Timing(ttft_s=self._ttft_s, total_s=total_s)
             outcome = Generation(outcome, TokenCounts(completion=self._tokens), timing)
-        energy, conditions = await self._bracket.close(outcome.tokens.completion)
+        energy, conditions = None, Conditions()
+        if self._computed:
+            energy, conditions = await self._bracket.close(outcome.tokens.completion)
+        else:
+            self._bracket.abandon()
         return InferenceRecord(
             id=uuid.uuid4().hex,
             started_at=self._arrival.at,

@@ -50,7 +50,7 @@ class Bracket:
 
     def open(self) -> None:
         """Begin at this moment (again, when called again), without waiting for the first read."""
-        self._abandon()
+        self._stop()
         self._reset()
         self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._follow()))
 
@@ -77,8 +77,7 @@ class Bracket:
             if self._tasks is not None:
                 before = await self._tasks[0]
         finally:
-            self._abandon()
-            self._peers.discard(self)
+            self.abandon()
         for sample in (before, after):
             if sample is not None:
                 self._throttle |= sample.throttle_flags or frozenset()
@@ -94,6 +93,11 @@ class Bracket:
         )
         return self._energy(before, after, tokens), conditions
 
+    def abandon(self) -> None:
+        """End without a figure: nothing is read any more, and the device's other requests do without this one."""
+        self._stop()
+        self._peers.discard(self)
+
     def _reset(self) -> None:
         self._since = self._clock.now()
         self._inside = 0
@@ -101,7 +105,7 @@ class Bracket:
         self._temperature: float | None = None
         self._clock_min: float | None = None
 
-    def _abandon(self) -> None:
+    def _stop(self) -> None:
         for task in self._tasks or ():
             task.cancel()
         self._tasks = None

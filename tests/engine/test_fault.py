@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hwdash.core.device import Capabilities, Device, DeviceKind, Runtime
-from hwdash.core.errors import DeviceFull, EngineError, NoKernels, WorkerDied
+from hwdash.core.errors import DeviceFull, EngineError, ModelError, NoKernels, WorkerDied
 from hwdash.core.inference import EngineEvent, Generation, Stage, StageEvent
 from hwdash.core.status import WorkerState
 from hwdash.engine import process
@@ -90,6 +90,52 @@ async def test_a_torch_without_code_for_the_device(
 ) -> None:
     with pytest.raises(NoKernels, match=r"this torch build \(.+\) has no kernels for this device; install a torch"):
         await events_of(make_engine(), tiny_model, faulty(**fault))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: uncorrectable ECC error encountered",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "HIP error: unspecified launch failure",
+        "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+async def test_a_device_that_fails_while_it_loads_is_not_the_models_fault(
+    make_engine: MakeEngine, tiny_model: Path, words: str
+) -> None:
+    with pytest.raises(EngineError) as caught:
+        await events_of(make_engine(), tiny_model, faulty(load=words))
+    assert type(caught.value) is EngineError
+    assert str(tiny_model) in caught.value.message
+
+
+async def test_weights_that_do_not_go_with_the_configuration_are_the_models_fault(
+    make_engine: MakeEngine, tiny_model: Path
+) -> None:
+    words = "Error(s) in loading state_dict for LlamaForCausalLM: size mismatch"
+    with pytest.raises(ModelError, match="cannot load .*size mismatch"):
+        await events_of(make_engine(), tiny_model, faulty(load=words))
+
+
+def test_an_accelerator_that_says_nothing_of_itself_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from hwdash.engine.worker.failure import is_fault_of_device
+
+    def broken(*_: object, **__: object) -> torch.Tensor:
+        raise RuntimeError("device is gone")
+
+    error, gpu = RuntimeError("issues during automatic conversion of the weights"), torch.device("cuda:0")
+    two = torch.tensor([1, 1])
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: two)
+    assert not is_fault_of_device(error, gpu)
+    monkeypatch.setattr(torch, "ones", broken)
+    assert is_fault_of_device(error, gpu)
+    assert not is_fault_of_device(error, torch.device("cpu"))
+    wrapped = RuntimeError("could not load")
+    wrapped.__cause__ = RuntimeError("CUDA error: an illegal memory access was encountered")
+    assert is_fault_of_device(wrapped, torch.device("cpu"))
 
 
 @pytest.mark.skipif("+cpu" not in importlib.metadata.version("torch"), reason="this torch has code for GPUs")

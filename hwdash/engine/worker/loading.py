@@ -23,6 +23,7 @@ from hwdash.core.text import sanitise_line
 from hwdash.engine.checkpoint import read_checkpoint, read_object
 from hwdash.engine.message import Load
 from hwdash.engine.shape import shape_of
+from hwdash.engine.worker.failure import is_fault_of_device
 from hwdash.engine.worker.kernel import has_kernels, no_kernels_text, tells_of_missing_kernels
 from hwdash.engine.worker.memory import Need, is_out_of_memory, out_of_memory_text, release_memory
 
@@ -112,7 +113,7 @@ def load_model(load: Load, report: Report) -> LoadedModel:
     """Load the checkpoint of *load* onto its device and run it once, so that the first prompt finds it warm.
 
     The precision is the first of *load* that fits. Raises `ModelError` for files that cannot be used, `DeviceFull`,
-    `NoKernels` and `EngineError`.
+    `NoKernels`, and `EngineError` for a device that fails meanwhile.
     """
     if load.module is not None:
         _register(load.module)
@@ -168,6 +169,10 @@ def _load_in(dtype: str, load: Load, weight_bytes: int, device: torch.device, re
     except Exception as error:
         if isinstance(error, HwdashError) or is_out_of_memory(error) or tells_of_missing_kernels(error):
             raise
+        if is_fault_of_device(error, device):
+            _log.exception("%s failed while %s was loaded", device, directory)
+            reason = sanitise_line(str(error), 300) or type(error).__name__
+            raise EngineError(f"the device failed while {load.model} was loaded: {reason}") from error
         _log.exception("cannot load %s", directory)
         raise ModelError(f"cannot load {directory}: {sanitise_line(str(error)) or type(error).__name__}") from error
     report("warming up", None)
