@@ -23,11 +23,14 @@ from hwdash.core.inference import (
 )
 from hwdash.core.replay import ReplayRequest
 from hwdash.core.text import sanitise_line
+from hwdash.daemon.bound import check_bound
 from hwdash.daemon.requirement import WHOLE, RequirementBody
 
 B = TypeVar("B", bound=BaseModel)
 BODY_S = 30.0
 """Seconds that a whole request body may take."""
+MAX_TOLD = 100
+"""Mistakes of a body that are looked at one by one; of more only their number is told."""
 Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 # What pydantic puts in the place of a field for each branch of a union.
 _BRANCH = re.compile(r"str|int|float|(constrained|function)-.*|list\[.*\]")
@@ -60,14 +63,16 @@ class PromptBody(_Body):
     """A prompt: either ``prompt`` or ``messages``."""
 
     prompt: str | None = None
-    messages: list[MessageBody] | None = Field(None, min_length=1, max_length=10_000)
+    messages: Annotated[list[MessageBody], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
     model: Name | None = None
     device: Name = AUTO
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE] = 256
     temperature: float = Field(0.0, ge=0.0, le=MAX_TEMPERATURE)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None = None
-    stop: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(default=[], max_length=16)
+    stop: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=16, fail_fast=True)
+    ] = []
     template: bool = True
     requirements: RequirementBody = RequirementBody()
 
@@ -162,20 +167,33 @@ async def check_query(request: Request) -> None:
 
 def parse_body(data: bytes, kind: type[B]) -> B:
     """A JSON text as a *kind*. Raises `UsageError` that names the first field at fault."""
+    check_bound(data)
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise usage_error(error.errors(include_url=False, include_context=False, include_input=False)) from None
+        raise usage_error(problems_of(error)) from None
 
 
-def usage_error(problems: Sequence[Any]) -> UsageError:
-    """The first of pydantic's *problems* as one line that names the field."""
+def problems_of(error: ValidationError) -> Sequence[Any]:
+    """What *error* found, or, of more than `MAX_TOLD` mistakes, how many there are: each costs as much as a small page."""
+    count = error.error_count()
+    if count > MAX_TOLD:
+        return [{"type": "too_many_mistakes", "loc": (), "msg": f"there are {count} mistakes in it"}]
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
+def usage_error(problems: Sequence[Any], item: str = ".{}") -> UsageError:
+    """The first of pydantic's *problems* as one line that names the field; *item* is how a place in a list is written."""
     first = problems[0]
-    steps = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
-    place = [step for step in steps[:-1] if _BRANCH.fullmatch(step) is None] + [
-        step for step in steps[-1:] if first["type"] == "extra_forbidden" or _BRANCH.fullmatch(step) is None
+    steps = [part for part in first["loc"] if part not in ("query", "path", "body")]
+    named = first["type"] == "extra_forbidden"
+    place = [
+        step
+        for number, step in enumerate(steps, start=1)
+        if isinstance(step, int) or (named and number == len(steps)) or _BRANCH.fullmatch(step) is None
     ]
-    field = sanitise_line(".".join(place), 60)
+    path = "".join(item.format(step) if isinstance(step, int) else f".{step[:100]}" for step in place)
+    field = sanitise_line(path.removeprefix("."), 60)
     return UsageError(f"{field or 'body'}: {sanitise_line(first['msg'])}", param=field or None)
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from hwdash.core.errors import UsageError
 from hwdash.core.inference import (
@@ -19,9 +28,11 @@ from hwdash.core.inference import (
     PromptRequest,
 )
 from hwdash.core.text import sanitise_line
-from hwdash.daemon.body import Name, usage_error
+from hwdash.daemon.body import Name, problems_of, usage_error
+from hwdash.daemon.bound import check_bound
 from hwdash.daemon.requirement import WHOLE, RequirementBody
 
+B = TypeVar("B", bound=BaseModel)
 CHAT_TOKENS = 1024
 """The longest answer to a chat that does not say how long. (OpenAI: as long as the context; here that holds a device.)"""
 COMPLETION_TOKENS = 16
@@ -57,17 +68,18 @@ def _is_false(value: bool) -> bool:
 
 
 _Content = Annotated[
-    Annotated[str, Tag("str")] | Annotated[list[TextPart], Field(max_length=_MAX_MESSAGES), Tag("list[part]")],
+    Annotated[str, Tag("str")]
+    | Annotated[list[TextPart], Field(max_length=_MAX_MESSAGES, fail_fast=True), Tag("list[part]")],
     Discriminator(lambda value: "list[part]" if isinstance(value, list) else "str"),
 ]
-_Nothing = Annotated[list[Any], Field(max_length=0)] | None
+_Nothing = Annotated[list[Any], Field(max_length=0, fail_fast=True)] | None
 _Zero = Annotated[int, Field(ge=0, le=0), WHOLE] | None
 _NoPenalty = Annotated[float, Field(ge=0.0, le=0.0)] | None
 _One = Annotated[int, Field(ge=1, le=1), WHOLE] | None
-_ONE_PROMPT = Field(min_length=1, max_length=1)
+_Prompt = Annotated[str, Field(min_length=1)]
 _No = Annotated[bool, AfterValidator(_is_false), WithJsonSchema({"type": "boolean", "const": False})]
 _StopText = Annotated[str, Field(min_length=1, max_length=1024)]
-_Stop = _StopText | Annotated[list[_StopText], Field(max_length=16)] | None
+_Stop = _StopText | Annotated[list[_StopText], Field(max_length=16, fail_fast=True)] | None
 
 
 class ChatMessage(_Body):
@@ -115,7 +127,7 @@ class _GenerationBody(_Body):
     hwdash: HwdashBody | None = None
 
     user: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
     store: bool | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
@@ -162,7 +174,7 @@ class _GenerationBody(_Body):
 class ChatBody(_GenerationBody):
     """``POST /v1/chat/completions``."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE] | None = None
     parallel_tool_calls: bool | None = None
     logprobs: _No | None = None
@@ -172,7 +184,7 @@ class ChatBody(_GenerationBody):
     functions: _Nothing = None
     function_call: Literal["none"] | None = None
     response_format: ResponseFormat | None = None
-    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1, fail_fast=True)] | None = None
     audio: None = None
     prediction: None = None
     web_search_options: None = None
@@ -192,7 +204,7 @@ class ChatBody(_GenerationBody):
 class CompletionBody(_GenerationBody):
     """``POST /v1/completions``."""
 
-    prompt: Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], _ONE_PROMPT]
+    prompt: _Prompt | Annotated[list[_Prompt], Field(min_length=1, max_length=1, fail_fast=True)]
     logprobs: _Zero = None
     best_of: _One = None
     echo: _No | None = None
@@ -235,11 +247,18 @@ _REFUSED: Mapping[str, str] = MappingProxyType(
 """Fields that OpenAI's API knows, and why a value that asks for something is refused."""
 
 
-def openai_usage_error(error: ValidationError) -> UsageError:
-    """The first problem of *error* as one line that names the field, in the words that OpenAI's clients know."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
+def parse_openai_body(data: bytes, kind: type[B]) -> B:
+    """A JSON text as a *kind*. Raises `UsageError` that names the first field at fault, as OpenAI's clients know it."""
+    check_bound(data)
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise _usage_error(problems_of(error)) from None
+
+
+def _usage_error(problems: Sequence[Any]) -> UsageError:
     first = problems[0]
-    plain = usage_error(problems)
+    plain = usage_error(problems, item="[{}]")
     if first["type"] == "extra_forbidden":
         words = f"Unrecognized request argument supplied: {plain.param}"
         return UsageError(words, param=plain.param)

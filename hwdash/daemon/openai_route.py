@@ -7,7 +7,6 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from fastapi import APIRouter
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,7 +15,7 @@ from hwdash.core.inference import FinishedEvent, FinishReason, InferenceRecord, 
 from hwdash.core.text import sanitise_line
 from hwdash.daemon.body import read_bytes
 from hwdash.daemon.openai_answer import Answer, ModelList, model_card
-from hwdash.daemon.openai_body import ChatBody, CompletionBody, openai_usage_error
+from hwdash.daemon.openai_body import ChatBody, CompletionBody, parse_openai_body
 from hwdash.daemon.openai_error import OpenaiStream
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import EVENT_STREAM, json_response
@@ -68,10 +67,7 @@ async def _read(request: Request, kind: type[B]) -> B:
     if content_type.partition(";")[0].strip().lower() != "application/json":
         shown = f"it is {sanitise_line(content_type, 60)!r}" if content_type else "there is none"
         raise WrongContentType(f"Content-Type must be application/json; {shown}", param="Content-Type")
-    try:
-        return kind.model_validate_json(await read_bytes(request))
-    except ValidationError as error:
-        raise openai_usage_error(error) from None
+    return parse_openai_body(await read_bytes(request), kind)
 
 
 def _answer(request: Request, body: ChatBody | CompletionBody, *, chat: bool) -> Response:

@@ -27,7 +27,7 @@ WHOLE = BeforeValidator(_whole)
 """Makes a field of type int take whole numbers that a client writes with a point."""
 _Word = Annotated[str, Field(min_length=1, max_length=64)]
 _Bytes = Annotated[int, Field(ge=1, le=MAX_BYTES), WHOLE]
-_Words = Annotated[list[_Word], Field(max_length=32)]
+_Words = Annotated[list[_Word], Field(max_length=32, fail_fast=True)]
 
 
 class RequirementBody(BaseModel):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from hwdash.core.errors import UsageError
 from hwdash.core.requirement import Policy
 from hwdash.core.wire import dumps, loads
-from hwdash.daemon.openai_body import CHAT_TOKENS, ChatBody, CompletionBody, openai_usage_error
+from hwdash.daemon.openai_body import CHAT_TOKENS, ChatBody, CompletionBody, parse_openai_body
 from tests.daemon.living import Living, living
 
 JSON = "Content-Type: application/json\r\n"
@@ -25,9 +25,7 @@ ONE = {"messages": [{"role": "user", "content": "a"}]}
 
 def problem_of(body: bytes, kind: type[ChatBody | CompletionBody] = ChatBody) -> UsageError:
     try:
-        kind.model_validate_json(body).to_request("default")
-    except ValidationError as problems:
-        error = openai_usage_error(problems)
+        parse_openai_body(body, kind).to_request("default")
     except UsageError as problem:
         error = problem
     else:
@@ -71,7 +69,7 @@ async def refused(daemon: Living, body: bytes, headers: str = JSON, target: str 
 )
 def test_what_cannot_be_done_is_refused_by_name(field: str, value: object) -> None:
     error = problem_of(dumps(ONE | {field: value}))
-    assert (error.param or "").partition(".")[0] == field
+    assert re.split(r"[.\[]", error.param or "")[0] == field
     assert field in error.message
     assert "Input should be" not in error.message
 
@@ -98,6 +96,8 @@ def test_what_is_harmless_is_taken(fields: dict[str, object]) -> None:
         (b"[]", None),
         (b"[" * 10_000, None),
         (b'{"messages":' + b"[" * 10_000, None),
+        (dumps(ONE | {"hwdash": {"require": ["bf16", 5]}}), "hwdash.require[1]"),
+        (dumps(ONE | {"metadata": {str(n): "x" for n in range(17)}}), "metadata"),
         (b'{"messages": "\xff"}', None),
         (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', None),
         (b"{}", "messages"),
@@ -108,10 +108,10 @@ def test_what_is_harmless_is_taken(fields: dict[str, object]) -> None:
         (dumps(ONE | {"hwdash": {"min_memory": 1.5}}), "hwdash.min_memory"),
         (dumps(ONE | {"hwdash": {"require": ["fp99"]}}), "hwdash.require"),
         (dumps(ONE | {"hwdash": {"policy": "best"}}), "hwdash.policy"),
-        (dumps({"messages": [{"role": "tool", "content": "a"}]}), "messages.0.role"),
-        (dumps({"messages": [{"role": "user"}]}), "messages.0.content"),
-        (dumps({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}), "messages.0.content.0.type"),
-        (dumps({"messages": [{"role": "user", "content": 5}]}), "messages.0.content"),
+        (dumps({"messages": [{"role": "tool", "content": "a"}]}), "messages[0].role"),
+        (dumps({"messages": [{"role": "user"}]}), "messages[0].content"),
+        (dumps({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}), "messages[0].content[0].type"),
+        (dumps({"messages": [{"role": "user", "content": 5}]}), "messages[0].content"),
         (dumps(ONE | {"temperature": 2.1}), "temperature"),
         (dumps(ONE | {"stop": ["a"] * 17}), "stop"),
         (dumps(ONE | {"stop": ""}), "stop"),
@@ -175,11 +175,9 @@ _NAMES = sorted({*ChatBody.model_fields, *CompletionBody.model_fields, "role", "
 def test_no_body_breaks_the_checks(value: object, kind: type[ChatBody | CompletionBody]) -> None:
     for body in (value, ONE | {"prompt": "a"} | (value if isinstance(value, dict) else {})):
         try:
-            request = kind.model_validate_json(dumps(body)).to_request("m")
-        except ValidationError as error:
-            assert openai_usage_error(error).message
+            request = parse_openai_body(dumps(body), kind).to_request("m")
         except UsageError as error:
-            assert error.param
+            assert error.message
         else:
             assert request.messages
 
@@ -267,3 +265,9 @@ async def test_events_of_a_stream_on_the_wire() -> None:
             "finish_reason": None,
         }
         assert chunks[-1]["choices"][0]["delta"] == {}
+        wanted = {"stream": True, "stream_options": {"include_usage": True}}
+        _, _, body = await daemon.ask("POST", CHAT, dumps(ONE | wanted), JSON)
+        lines = [line for line in body.decode().splitlines() if line.startswith("data: ")]
+        assert [line for line in lines if line == "data: [DONE]"] == lines[-1:]
+        assert json.loads(lines[-2].removeprefix("data: "))["usage"]["total_tokens"] > 0
+        assert body.endswith(b"data: [DONE]\n\n")
