@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from hwdash.core.alert import AlertRule
 from hwdash.core.errors import UsageError
@@ -17,6 +17,7 @@ from hwdash.core.health import HealthState
 from hwdash.core.metric import METRICS, Unit, metric_hint
 from hwdash.core.text import sanitise_line
 from hwdash.core.tomlline import KeyPath
+from hwdash.core.url import BadUrl, parse_url
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -65,17 +66,14 @@ def webhook_problem(url: str) -> str:
     A name in an ``http`` URL must be ``localhost`` here; what it resolves to is checked again when it is used.
     """
     form = "must be https://HOST/… (or http:// on localhost)"
-    if not url.isascii() or any(letter <= " " or letter == "\x7f" for letter in url):
-        return f"{form}, without blanks and with ASCII characters only"
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return f"{form}; its host or port is not understood"
-    if parts.scheme not in ("https", "http") or not host or port == 0:
-        return form
+        parts = parse_url(url)
+    except BadUrl as error:
+        return f"{form}; {error}"
     if parts.scheme == "http" and not _is_local(parts):
-        return f"{form}: http to {sanitise_line(host, 80)} would send alerts unencrypted over the network"
+        return (
+            f"{form}: http to {sanitise_line(parts.hostname or '', 80)} would send alerts unencrypted over the network"
+        )
     return ""
 
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from hwdash.core.errors import ServerDown, UsageError
 from hwdash.core.text import sanitise_line
 from hwdash.core.tomlline import KeyPath
+from hwdash.core.url import base_url_problem
 
 MAX_SERVERS = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII)
@@ -38,19 +38,8 @@ class ServerConfig:
 
 def server_url_problem(url: str) -> str:
     """What is wrong with *url* as the base of a server's API, in words that follow its name; empty when nothing is."""
-    form = "must be http(s)://HOST[:PORT][/PATH]"
-    if not url.isascii() or any(letter <= " " or letter == "\x7f" for letter in url):
-        return f"{form}, without blanks and with ASCII characters only"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return f"{form}; its host or port is not understood"
-    if parts.scheme not in ("http", "https") or not host or port == 0 or parts.query or parts.fragment:
-        return form
-    if parts.username is not None or parts.password is not None:
-        return f"{form}, without user and password: give a token by token_variable"
-    return ""
+    problem = base_url_problem(url)
+    return f"{problem}: give a token by token_variable" if "no password" in problem else problem
 
 
 def server_label(server: ServerConfig) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from urllib.parse import urlsplit
 
 from hwdash.core.device import Runtime
+from hwdash.core.url import base_url_problem
 from hwdash.sources.chips.metric import Pids
 from hwdash.sources.chips.origin import Condition, Fact, Number, Origin, Parse, ParseKind, Template
 from hwdash.sources.chips.profile import (
@@ -252,17 +252,8 @@ def _url(table: Table) -> str:
     text = table.text("url")
     if not text:
         return ""
-    try:
-        parts = urlsplit(text)
-        port_is_fine = parts.port is None or parts.port > 0
-    except ValueError:
-        parts, port_is_fine = None, False
-    plain = text.isascii() and text.isprintable() and " " not in text
-    if parts is None or not port_is_fine or not plain or parts.scheme not in ("http", "https") or not parts.hostname:
-        table.wrong("url", 'must be the base URL of a server, such as "http://localhost:8000/v1"')
-        return ""
-    if parts.username or parts.password or parts.query or parts.fragment:
-        table.wrong("url", "must have no password, query or fragment")
+    if problem := base_url_problem(text):
+        table.wrong("url", problem)
         return ""
     return text
 

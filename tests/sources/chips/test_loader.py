@@ -98,6 +98,7 @@ def test_all_mistakes_at_once_with_their_lines() -> None:
         ('[runtime]\ntorch_device = "hpu"\nurl = "http://x"', "either torch_device or url"),
         ('[runtime]\nurl = "ftp://x"', "base URL"),
         ('[runtime]\nurl = "http://u:p@x"', "no password"),
+        ('[runtime]\nurl = "http://256.1.1.1/v1"', "neither a name nor an address"),
         ('[runtime]\ntorch_device = "hpu"\nmodule = "os;x"', "module's name"),
         ('[runtime]\ntorch_device = "hpu"\nvisible_variable = "X_VISIBLE_DEVICES"', "together"),
         ('[identity]\nkey = { basename_of = "pci" }', "needs the anchor pci"),
