@@ -7,8 +7,8 @@ import time
 from hwdash.core.inference import FinishReason, Generation, PromptRequest, TokenCounts, TokenEvent
 from hwdash.core.text import sanitise
 from hwdash.engine.remote_stream import Chunk
+from hwdash.engine.stop import StopHolder
 from hwdash.engine.timing import timing_of
-from hwdash.engine.worker.detokenizer import StopHolder
 
 
 class Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,6 @@ from hwdash.core.errors import (
     UsageError,
 )
 from hwdash.core.inference import (
-    EngineEvent,
     FinishReason,
     Generation,
     Message,
@@ -33,6 +32,7 @@ from hwdash.core.status import WorkerState
 from hwdash.engine import remote, remote_link, remote_roster
 from hwdash.engine.remote import RemoteEngine
 from tests.engine.conftest import CPU
+from tests.engine.waiting import eventually, first_token
 from tests.openai_server import (
     DONE,
     Asked,
@@ -72,19 +72,6 @@ async def answered(engine: RemoteEngine, request: PromptRequest | None = None) -
         events = [event async for event in engine.generate(request or asking(), CPU)]
     assert isinstance(events[-1], Generation)
     return "".join(event.text for event in events if isinstance(event, TokenEvent)), events[-1]
-
-
-async def first_token(events: AsyncGenerator[EngineEvent, None]) -> TokenEvent:
-    async for found in events:
-        if isinstance(found, TokenEvent):
-            return found
-    raise AssertionError("no token came")
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_an_answer_with_its_figures() -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from hwdash.engine import slot
 from hwdash.engine.engine import Standing
 from hwdash.engine.supervisor import WorkerEngine
 from tests.engine.conftest import CPU, MakeEngine
+from tests.engine.waiting import eventually, first_token
 from tests.tiny_model import CONTEXT, GREEDY_PROMPT, GREEDY_TOKENS
 
 ENDLESS = CONTEXT
@@ -55,19 +56,6 @@ async def answered(engine: WorkerEngine, request: PromptRequest) -> tuple[str, G
     text = "".join(event.text for event in events if isinstance(event, TokenEvent))
     assert isinstance(events[-1], Generation)
     return text, events[-1], events
-
-
-async def first_token(stream: AsyncGenerator[EngineEvent, None]) -> TokenEvent:
-    async for event in stream:
-        if isinstance(event, TokenEvent):
-            return event
-    raise AssertionError("no token came")
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def pid_of(engine: WorkerEngine) -> int:

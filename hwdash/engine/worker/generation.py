@@ -11,7 +11,8 @@ from hwdash.core.errors import PromptTooLong, UsageError
 from hwdash.core.inference import FinishReason
 from hwdash.core.text import sanitise
 from hwdash.engine.message import Done, Generate, Prefill, Token
-from hwdash.engine.worker.detokenizer import Detokenizer, StopHolder
+from hwdash.engine.stop import StopHolder
+from hwdash.engine.worker.detokenizer import Detokenizer
 from hwdash.engine.worker.loading import LoadedModel
 from hwdash.engine.worker.sampling import Sampler
 
