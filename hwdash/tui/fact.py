@@ -83,7 +83,7 @@ def _family(row: Row) -> Iterator[Fact]:
 
 def _runtime(runtime: Runtime) -> str:
     if runtime.url:
-        return f"the vendor's server at {runtime.url}"
+        return f"the server at {runtime.url}"
     module = f", registered by {runtime.module}" if runtime.module else ""
     pinned = f", pinned by {runtime.visible_variable}" if runtime.visible_variable else ""
     return f"torch device {runtime.torch_device}{module}{pinned}"

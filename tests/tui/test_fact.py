@@ -147,7 +147,7 @@ def test_runtime_and_firmware() -> None:
         "torch device tt:0, registered by torch_tt, pinned by TT_VISIBLE_DEVICES"
     )
     server = replace(gpu(0), runtime=Runtime(url="http://127.0.0.1:8000/v1"))
-    assert words_of(status(server), "runtime")[0] == "the vendor's server at http://127.0.0.1:8000/v1"
+    assert words_of(status(server), "runtime")[0] == "the server at http://127.0.0.1:8000/v1"
 
 
 def test_a_sleeper_is_calm() -> None:
