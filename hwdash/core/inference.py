@@ -109,8 +109,10 @@ class Timing:
 
     @property
     def warm_ttft_s(self) -> float | None:
-        """Time to first token without the cold start: what the device needs once the model is there."""
-        return None if self.ttft_s is None else self.ttft_s - (self.cold_start_s or 0.0)
+        """Time to first token without queue and cold start: what the device needs once it is its turn and the model there."""
+        if self.ttft_s is None:
+            return None
+        return max(0.0, self.ttft_s - (self.cold_start_s or 0.0) - (self.queue_s or 0.0))
 
 
 @dataclass(frozen=True, slots=True)

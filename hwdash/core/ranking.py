@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -45,11 +45,20 @@ class ExcludedDevice:
     why: tuple[str, ...]
 
 
+def nothing_text(excluded: Sequence[ExcludedDevice]) -> str:
+    """One line that says why there is no suitable device, where *excluded* are all there are."""
+    if not excluded:
+        return "no device was found; `hwdash status` says what is missing"
+    reasons = "; ".join(f"{item.device}: {', '.join(item.why)}" for item in excluded)
+    return f"no device is suitable ({reasons}); ask for less, or see `hwdash rank`"
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """The order under a policy. ``ranked`` is best first; every device stands in exactly one of the two lists.
 
-    ``requirements`` are what was asked for, under the names of the command's options. ``weights`` are what each part,
+    ``requirements`` are what was asked for, under the names of the command's options; ``model`` is the model that
+    counted, also where nobody asked for it, and missing where none did. ``weights`` are what each part,
     0 to 1, contributes to a score.
     """
 

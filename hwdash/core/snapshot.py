@@ -22,7 +22,7 @@ from hwdash.core.throttle import ThrottleActivity
 class LastRequest:
     """The newest finished request on a device: its model, time to first token (s) and decode speed (tokens/s).
 
-    ``ttft_s`` is without a cold start (`Timing.warm_ttft_s`), so that devices can be compared by it. ``itl_p50_s`` is
+    ``ttft_s`` is without queue and cold start (`Timing.warm_ttft_s`), so that devices can be compared by it. ``itl_p50_s`` is
     the median gap between its tokens, None for an answer too short to have one.
     """
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from hwdash.core.errors import NoSuitableDevice
-from hwdash.core.format import seconds_text
+from hwdash.core.errors import HwdashError, NoSuitableDevice, Overloaded
+from hwdash.core.format import duration_text, seconds_text
 from hwdash.core.inference import AUTO
-from hwdash.core.ranking import ExcludedDevice, Expectation
+from hwdash.core.ranking import ExcludedDevice, Expectation, nothing_text
 from hwdash.core.requirement import NO_REQUIREMENTS, Policy, Requirements
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.routing.estimate import Case
@@ -46,8 +46,8 @@ def choose(
     ``auto`` takes the order of the ranking; a named device stands alone and must meet *requirements* too. A device
     that would have to load the model, or has a queue, yields the first place to one that has the model loaded and
     would end its answer sooner, where the policy is after quick answers. Raises `UnknownDevice` for a name that no
-    device has, and `NoSuitableDevice`, with each device's reasons, when the device that is asked for, or all of them,
-    cannot take it.
+    device has, `NoSuitableDevice`, with each device's reasons, when the device that is asked for, or all of them,
+    cannot take it, and `Overloaded` when it is only for a while that none of them may be asked.
     """
     if requested == AUTO:
         return _pick(snapshot, Case(requirements, knowledge))
@@ -64,7 +64,7 @@ def choose(
 def _pick(snapshot: Snapshot, case: Case) -> Choice:
     entries, excluded = order(snapshot, case)
     if not entries:
-        raise _nothing(excluded)
+        raise _nothing(snapshot, case, excluded)
     count = len(entries)
     places = [
         f"{_place(number)} of {count} devices, score {entry[0]:.3f}"
@@ -113,8 +113,31 @@ def _sooner(case: Case, entries: Sequence[Entry], first: Expectation) -> tuple[i
     return best, f"{loaded} has the model loaded: {times}"
 
 
-def _nothing(excluded: Sequence[ExcludedDevice]) -> NoSuitableDevice:
+def _nothing(snapshot: Snapshot, case: Case, excluded: Sequence[ExcludedDevice]) -> HwdashError:
     if not excluded:
         return NoSuitableDevice("no device was found; `hwdash status` says what is missing", param="device")
+    waits = [wait_s for status in snapshot.devices if (wait_s := _wait_s(status, case)) is not None]
+    if waits:
+        held = [
+            device
+            for device in excluded
+            if case.knowledge.of(snapshot.find(device.device).device.key).again_s is not None
+        ]
+        reasons = "; ".join(f"{device.device}: {', '.join(device.why)}" for device in held)
+        wait_s = max(1.0, min(waits))
+        return Overloaded(
+            f"no device takes the prompt for now ({reasons}); try again in about {duration_text(wait_s)}",
+            retry_after_s=wait_s,
+        )
     reasons = "; ".join(f"{device.device}: {', '.join(device.why)}" for device in excluded)
     return NoSuitableDevice(f"no device can take the prompt ({reasons}); see `hwdash rank`", param="device")
+
+
+def _wait_s(status: DeviceStatus, case: Case) -> float | None:
+    """After how many seconds the device may take the prompt; None where time alone does not make it suitable."""
+    key, knowledge = status.device.key, case.knowledge
+    circumstance = knowledge.of(key)
+    if circumstance.again_s is None:
+        return None
+    free = replace(knowledge, circumstances={key: replace(circumstance, barred="")})
+    return None if unmet(status, case.requirements, free) else circumstance.again_s

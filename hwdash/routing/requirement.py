@@ -10,7 +10,7 @@ from hwdash.core.precision import ITEM_BYTES
 from hwdash.core.reading import Absent
 from hwdash.core.requirement import Requirements, compute_capability
 from hwdash.core.snapshot import DeviceStatus
-from hwdash.routing.estimate import Case, ahead, draw_w, free_bytes
+from hwdash.routing.estimate import Case, ahead, free_bytes
 from hwdash.routing.field import Field
 from hwdash.routing.knowledge import Circumstance, Knowledge
 from hwdash.routing.need import Need
@@ -125,12 +125,11 @@ def _power(status: DeviceStatus, requirements: Requirements) -> Iterator[str]:
     most = requirements.max_power_w
     if most is None:
         return
-    watts = draw_w(status)
+    watts = status.device.limits.power_w
     if watts is None:
         yield f"may draw {reading_text('power_w', most)} at most, its power limit is not known"
     elif watts > most:
-        drawn = "it draws" if status.device.limits.power_w is None else "its limit is"
-        yield f"may draw {reading_text('power_w', most)} at most, {drawn} {reading_text('power_w', watts)}"
+        yield f"may draw {reading_text('power_w', most)} at most, its limit is {reading_text('power_w', watts)}"
 
 
 def _latency(

@@ -190,7 +190,10 @@ def _read_last_requests(connection: sqlite3.Connection) -> Mapping[str, LastRequ
     found = {}
     for dev, key in connection.execute("SELECT id, key FROM device").fetchall():
         row = connection.execute(
-            """SELECT model, ts, total_us, ttft_us - coalesce(cold_start_us, 0), tokens_per_ks FROM inference
+            """SELECT model, ts, total_us,
+                      iif(fallback_from IS NULL,
+                          max(0, ttft_us - coalesce(cold_start_us, 0) - coalesce(queue_us, 0)), NULL),
+                      tokens_per_ks FROM inference
                WHERE dev = ? AND finish IN ('stop', 'length') ORDER BY ts DESC LIMIT 1""",
             (dev,),
         ).fetchone()

@@ -114,7 +114,7 @@ async def test_weights_that_do_not_go_with_the_configuration_are_the_models_faul
     make_engine: MakeEngine, tiny_model: Path
 ) -> None:
     words = "Error(s) in loading state_dict for LlamaForCausalLM: size mismatch"
-    with pytest.raises(ModelError, match="cannot load .*size mismatch"):
+    with pytest.raises(ModelError, match=r"cannot load .*size mismatch"):
         await events_of(make_engine(), tiny_model, faulty(load=words))
 
 

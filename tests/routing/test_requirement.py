@@ -166,13 +166,13 @@ def test_a_loaded_model_needs_only_its_cache_and_a_servers_model_nothing() -> No
     )
 
 
-def test_power_is_the_limit_or_else_what_is_drawn_now() -> None:
+def test_power_is_the_limit_and_not_what_is_drawn_now() -> None:
     asked = Requirements(max_power_w=300.0)
+    unknown = "may draw 300 W at most, its power limit is not known"
     assert why(device_status("gpu0"), asked) == "may draw 300 W at most, its limit is 700 W"
-    assert why(device_status("gpu0", limit_w=None, watts=310.0), asked) == "may draw 300 W at most, it draws 310 W"
-    assert why(device_status("gpu0", limit_w=None, watts=None), asked) == (
-        "may draw 300 W at most, its power limit is not known"
-    )
+    assert why(device_status("gpu0", limit_w=None, watts=310.0), asked) == unknown
+    assert why(device_status("cpu0", limit_w=None, watts=9.0), asked) == unknown
+    assert why(device_status("gpu0", limit_w=None, watts=None), asked) == unknown
     assert why(device_status("gpu0", limit_w=300.0), asked) == ""
 
 

@@ -15,7 +15,7 @@ from hwdash.core.config import StoreConfig
 from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.health import HealthState
 from hwdash.core.history import LatencyHistory, Percentiles
-from hwdash.core.inference import FinishReason, Timing
+from hwdash.core.inference import FinishReason, Route, Timing
 from hwdash.store.latency import bucket_width, percentiles
 from hwdash.store.store import Store
 from tests.store.material import FAST, START, at, change, gpu, record, rows, snapshot, status, until, writing
@@ -115,12 +115,19 @@ async def test_what_lies_outside_the_window_does_not_count(store: Store, clock: 
 
 
 async def test_a_cold_start_is_not_latency(store: Store, clock: ManualClock) -> None:
-    await store.add_record(record(1, timing=Timing(cold_start_s=12.0, ttft_s=12.25, total_s=13.0)))
+    await store.add_record(record(1, timing=Timing(cold_start_s=12.0, ttft_s=12.25, total_s=13.0), route=Route("auto")))
     clock.advance(10)
     (series,) = (await store.latency(60, None, 1, {})).series
     assert series.summary.ttft == Percentiles(0.25, 0.25, 0.25)
     assert series.summary.total == Percentiles(1.0, 1.0, 1.0)
     assert (await store.last_requests())[series.device_key].ttft_s == 0.25
+
+
+async def test_a_queue_says_nothing_of_the_device(store: Store) -> None:
+    timing = Timing(queue_s=2.0, cold_start_s=12.0, ttft_s=14.25, total_s=15.0)
+    await store.add_record(record(1, timing=timing, route=Route("auto")))
+    (last,) = (await store.last_requests()).values()
+    assert last.ttft_s == 0.25
 
 
 async def test_failed_requests_are_errors_and_cancelled_ones_nothing(store: Store, clock: ManualClock) -> None:

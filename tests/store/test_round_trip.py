@@ -123,7 +123,7 @@ async def test_a_record_comes_back(tmp_path: Path) -> None:
     timing = (1000, None, 100_000, 10_100, 20_300, 750_000, 98_500)
     conditions = (12_300, 192_188, "device", mask, 54_000, 1_395_000)
     assert rows(path, f"SELECT {names} FROM inference") == [(*identity, *timing, *conditions)]
-    assert await store.last_requests() == {gpu().key: LastRequest("tiny", at(1.75), 0.1, 98.5)}
+    assert await store.last_requests() == {gpu().key: LastRequest("tiny", at(1.75), None, 98.5)}
     await store.close()
 
 
