@@ -23,7 +23,8 @@ from hwdash.engine.engine import Standing
 from hwdash.engine.shape import read_shape
 from hwdash.engine.supervisor import WorkerEngine
 from tests.engine.conftest import CPU, MakeEngine
-from tests.engine.test_supervisor import answered, asking, eventually, is_alive, pid_of
+from tests.engine.test_supervisor import answered, asking, is_alive, pid_of
+from tests.engine.waiting import eventually
 
 SLACK = 64 * 2**20
 
