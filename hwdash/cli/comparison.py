@@ -11,10 +11,10 @@ from typing import Any
 from hwdash.cli.answer import figures_text
 from hwdash.cli.output import print_json
 from hwdash.cli.progress import Progress
-from hwdash.cli.rank import unsuitable_text
 from hwdash.client.client import Client
 from hwdash.core.errors import DaemonUnreachable, HwdashError, NoSuitableDevice
 from hwdash.core.inference import FinishedEvent, FinishReason, InferenceRecord, PromptRequest, TokenEvent
+from hwdash.core.ranking import nothing_text
 from hwdash.core.text import sanitise_line
 from hwdash.core.wire import answer_to_wire
 
@@ -45,7 +45,7 @@ async def compare(client: Client, request: PromptRequest, as_json: bool) -> int:
     if not ranking.ranked:
         if as_json:
             print_json({"results": []})
-        raise NoSuitableDevice(unsuitable_text(ranking))
+        raise NoSuitableDevice(nothing_text(ranking.excluded))
     progress = Progress(quiet=as_json)
     count = len(ranking.ranked)
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from hwdash.cli.devices import snapshot_with_rates
 from hwdash.cli.output import print_json, table_text
 from hwdash.cli.requirement import add_requirements, model_name, requirements_of
 from hwdash.cli.settings import with_client
 from hwdash.client.client import Client
-from hwdash.core.errors import ModelError, NoSuitableDevice, UnknownModel
+from hwdash.core.errors import NoSuitableDevice
 from hwdash.core.format import expectation_basis, joules_per_token_text, rate_text, seconds_text
-from hwdash.core.ranking import Expectation, RankedDevice, Ranking
+from hwdash.core.ranking import Expectation, RankedDevice, Ranking, nothing_text
 from hwdash.core.requirement import Requirements
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.wire import to_wire
@@ -45,30 +44,25 @@ async def show_ranking(client: Client, requirements: Requirements, as_json: bool
     else:
         print(ranking_text(ranking, snapshot, words))
     if not ranking.ranked:
-        raise NoSuitableDevice(unsuitable_text(ranking))
+        raise NoSuitableDevice(nothing_text(ranking.excluded))
     return 0
 
 
 async def _ranking(client: Client, requirements: Requirements) -> tuple[Ranking, str]:
-    """The ranking, and which model it counts, in words. Without a model in *requirements*, the daemon's own if it is there."""
+    """The ranking, and which model counts in it, in words."""
+    ranking = await client.rank(requirements)
+    counted = ranking.requirements.get("model")
     if requirements.model is not None:
-        return await client.rank(requirements), f"for {requirements.model}"
+        return ranking, f"for {requirements.model}"
+    if counted:
+        return ranking, f"for {counted}, the default model"
     default = (await client.status()).default_model
     if not default:
-        return await client.rank(requirements), "no model counted"
-    try:
-        return await client.rank(replace(requirements, model=default)), f"for {default}, the default model"
-    except (UnknownModel, ModelError):
-        words = f"no model counted: {default}, the default, is not there; fetch it with: hwdash models pull {default}"
-        return await client.rank(requirements), words
-
-
-def unsuitable_text(ranking: Ranking) -> str:
-    """One line that says why no device is in *ranking*."""
-    if not ranking.excluded:
-        return "no device was found; `hwdash status` says what is missing"
-    reasons = "; ".join(f"{item.device}: {', '.join(item.why)}" for item in ranking.excluded)
-    return f"no device is suitable ({reasons}); ask for less, or see `hwdash devices`"
+        return ranking, "no model counted"
+    return (
+        ranking,
+        f"no model counted: {default}, the default, is not there; fetch it with: hwdash models pull {default}",
+    )
 
 
 def ranking_text(ranking: Ranking, snapshot: Snapshot, words: str) -> str:

@@ -50,7 +50,7 @@ def nothing_text(excluded: Sequence[ExcludedDevice]) -> str:
     if not excluded:
         return "no device was found; `hwdash status` says what is missing"
     reasons = "; ".join(f"{item.device}: {', '.join(item.why)}" for item in excluded)
-    return f"no device is suitable ({reasons}); ask for less, or see `hwdash rank`"
+    return f"no device is suitable ({reasons}); ask for less, or see `hwdash devices`"
 
 
 @dataclass(frozen=True, slots=True)

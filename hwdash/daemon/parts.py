@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class Models(Protocol):
-    """What the daemon needs of a model store (`hwdash.engine.models.ModelStore`). `list` and `remove` may block."""
+    """What the daemon needs of a model store (`hwdash.engine.models.ModelStore`). All but `pull` may block."""
 
     def list(self) -> tuple[ModelInfo, ...]:
         """Every model of the store."""
+        ...
+
+    def resolve(self, name: str) -> Path:
+        """The directory of *name*, checked. Raises `UnknownModel` and `ModelError`."""
         ...
 
     def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from hwdash.core.config import Config
 from hwdash.core.device import Device
-from hwdash.core.errors import EngineError, ModelError
+from hwdash.core.errors import EngineError, ModelError, UnknownModel
 from hwdash.core.inference import EngineEvent, PromptRequest
 from hwdash.core.model import ModelInfo, ModelShape, PullProgress
 from hwdash.core.paths import Paths
 from hwdash.core.recording import Header, RecordingError
 from hwdash.core.replay import ReplayRequest
 from hwdash.core.status import WorkerStatus
+from hwdash.core.text import sanitise_line
 from hwdash.daemon.parts import Parts, Playback
 from hwdash.engine.catalogue import catalogue_shape
 from hwdash.engine.engine import Standing
@@ -149,6 +150,10 @@ class NoModels:
     def list(self) -> tuple[ModelInfo, ...]:
         """None."""
         return ()
+
+    def resolve(self, name: str) -> Path:
+        """Raises `UnknownModel`."""
+        raise UnknownModel(f"a replay has no model {sanitise_line(name, 100)!r}", param="model")
 
     async def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
         """Raises `ModelError`."""

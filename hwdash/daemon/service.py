@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hwdash import __version__
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import Config
-from hwdash.core.errors import HwdashError, UnknownDevice, UnknownModel, UsageError
+from hwdash.core.errors import HwdashError, ModelError, UnknownDevice, UnknownModel, UsageError
 from hwdash.core.event import AlertAction, EventKind, Severity
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import AUTO, PromptEvent, PromptRequest
@@ -23,12 +23,12 @@ from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
-from hwdash.core.text import sanitise_line
 from hwdash.daemon.alert import AlertBook
 from hwdash.daemon.dispatch import Dispatcher, Follower, Observer
 from hwdash.daemon.events import RECENT_S, EventLog
 from hwdash.daemon.ledger import Ledger
 from hwdash.daemon.parts import Models, Player
+from hwdash.daemon.recall import Recall
 from hwdash.daemon.webhook import Webhook
 from hwdash.engine.catalogue import CATALOGUE
 from hwdash.monitor.broadcast import Broadcast
@@ -45,6 +45,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _FIRST_SNAPSHOT_S = 15.0
+_RECALLED_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,9 @@ class Service:
     """Everything that a client can ask for. ``snapshots`` carries ranked snapshots; ``stopping`` ends all streams.
 
     ``watchers`` counts the clients that are sent every snapshot; whoever sends them keeps it. ``listen`` is the TCP
-    address that the daemon listens at, set by whoever opens it. ``observers`` are called once with the record of every
-    request that has ended, after it was stored. ``followers`` are called with the key of the device and the model of
+    address that the daemon listens at, set by whoever opens it. ``observers`` are called with the record of every
+    attempt that had a place on a device, after it was stored: more than once for a request that another device takes
+    over, and not at all for one that was refused before it had a place anywhere. ``followers`` are called with the key of the device and the model of
     every attempt; what each gives is called with the attempt's tokens.
 
     ``failure`` is done, with its exception, when a background task has crashed. *events* is what the monitor tells;
@@ -117,6 +119,7 @@ class Service:
             config.engine.max_queue,
             clock,
         )
+        self._recall = Recall()
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -183,23 +186,36 @@ class Service:
     async def rank(self, requirements: Requirements = NO_REQUIREMENTS) -> Ranking:
         """The devices in order under *requirements*, and the excluded ones with their reasons.
 
-        Raises `UnknownModel` for a model that is neither in the store, nor in the catalogue, nor served.
+        Where they name no model, the default one counts if a prompt for it could be answered; the ranking says so.
+        The order is settled: it keeps to what was told last under the same requirements, if that is not long ago.
+        Raises `UnknownModel` for a model that is neither on this machine, nor in the catalogue, nor served, and
+        `ModelError` for one that is damaged.
         """
         snapshot = await self.snapshot()
-        model = requirements.model
-        shape = await self._ledger.shapes.find(model or self.default_model)
-        if model is not None and shape is None and not await self._knows(model):
-            raise UnknownModel(
-                f"model {sanitise_line(model, 100)!r} is not on this machine and not served; see `hwdash models list`",
-                param="model",
-            )
-        knowledge = self._ledger.knowledge(model or self.default_model, snapshot, shape)
-        return rank(snapshot, requirements, knowledge)
+        model = requirements.model or self.default_model
+        shape = await self._ledger.shapes.find(model)
+        try:
+            if shape is None:
+                await self._find(model)
+            requirements = replace(requirements, model=model)
+        except (UnknownModel, ModelError):
+            if requirements.model is not None:
+                raise
+        ranking = rank(snapshot, requirements, self._ledger.knowledge(model, snapshot, shape))
+        now_s = self._clock.monotonic()
+        if replace(requirements, model=None) == NO_REQUIREMENTS and model == self.default_model:
+            before = snapshot.ranking
+        else:
+            before = self._recall.last(requirements, now_s - max(_RECALLED_S, 3.0 * snapshot.interval_s))
+        ranking = settle(ranking, before)
+        self._recall.keep(requirements, ranking, now_s)
+        return ranking
 
     async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Answer *request* on the device that it names or that suits it best: stages, tokens, one `FinishedEvent`.
 
-        Whatever the end, its record is in the store before the end is told. Closing the generator cancels the work.
+        Once it had a place on a device, the record of what became of it there is in the store before the end is told,
+        unless the store does not answer. What is refused before has no record. Closing the generator cancels the work.
         Raises `UnknownDevice`, `UnknownModel`, `ModelError`, `NoSuitableDevice`, `Overloaded`, `EngineError`.
         """
         async with aclosing(self._dispatcher.prompt(request)) as events:
@@ -262,10 +278,10 @@ class Service:
         latest = self.snapshots.latest
         return {status.device.key: status.device.id for status in (latest.devices if latest else ())}
 
-    async def _knows(self, model: str) -> bool:
-        if model in CATALOGUE or model in self._engine.served():
-            return True
-        return model in {info.name for info in await asyncio.to_thread(self._models.list)}
+    async def _find(self, model: str) -> None:
+        """Raise `UnknownModel` or `ModelError` where no prompt for *model* could be answered."""
+        if model not in CATALOGUE and model not in self._engine.served():
+            await asyncio.to_thread(self._models.resolve, model)
 
     async def _key_of(self, device: str | None) -> str | None:
         if device is None:
@@ -288,8 +304,9 @@ class Service:
             recent = self._events.publish(max(RECENT_S, 2.0 * snapshot.interval_s))
             self._ledger.review(snapshot)
             model = self.default_model
-            knowledge = self._ledger.knowledge(model, snapshot, self._ledger.shapes.at_hand(model))
-            ranking = settle(rank(snapshot, NO_REQUIREMENTS, knowledge), before)
+            shape = self._ledger.shapes.at_hand(model)
+            counted = NO_REQUIREMENTS if shape is None else Requirements(model=model)
+            ranking = settle(rank(snapshot, counted, self._ledger.knowledge(model, snapshot, shape)), before)
             ranked = replace(snapshot, ranking=ranking, events=recent)
             self.snapshots.publish(ranked)
             self._store.add_snapshot(ranked)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,8 @@ from hwdash.core.inference import (
 )
 from hwdash.core.model import ModelInfo
 from hwdash.core.ranking import RankedDevice, Ranking
-from hwdash.core.snapshot import DeviceStatus, Snapshot, SourceStatus
-from hwdash.sources.fake import fake_gpu, fake_readings
-
-NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
-
-
-def status(index: int) -> DeviceStatus:
-    health = Health(HealthState.OK, (), NOW)
-    return DeviceStatus(fake_gpu(index, id=f"gpu{index}"), fake_readings(), (), (), health, NOW, 0.1)
+from hwdash.core.snapshot import Snapshot, SourceStatus
+from tests.cli.world import NOW, status
 
 
 def snapshot() -> Snapshot:

@@ -54,6 +54,12 @@ def test_a_default_model_that_is_not_there_does_not_count(serve: Serve, capsys: 
     assert world.rank_calls == [Requirements()]
 
 
+def test_the_document_says_which_model_counted(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    serve(World())
+    assert main(["rank", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["requirements"] == {"model": "m"}
+
+
 def test_a_model_that_was_asked_for_must_be_there(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     serve(World())
     assert main(["rank", "--model", "far-away"]) == 1

@@ -83,6 +83,8 @@ class World(FakeClient):
         if requirements.model not in (None, *self.models_there):
             raise UnknownModel(f"no model {requirements.model!r}")
         ranking = await super().rank(requirements)
+        if requirements.model is None and self.default_model in self.models_there:
+            requirements = replace(requirements, model=self.default_model)
         policy = requirements.policy.value
         return replace(ranking, policy=policy, requirements=requirements_to_wire(requirements))
 

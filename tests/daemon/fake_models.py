@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 from hwdash.core.errors import UnknownModel
 from hwdash.core.model import ModelInfo, PullProgress
@@ -20,6 +21,11 @@ class FakeModels:
 
     def list(self) -> tuple[ModelInfo, ...]:
         return tuple(ModelInfo(name, f"/models/{name}", 1, ready=True) for name in self.names)
+
+    def resolve(self, name: str) -> Path:
+        if name not in self.names:
+            raise UnknownModel(f"model {name!r} is not on this machine", param="model")
+        return Path("/models") / name
 
     async def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
         if name == "org/none":
