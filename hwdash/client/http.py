@@ -80,6 +80,9 @@ class HttpClient:
         options = requirements_to_wire(requirements)
         query = {name: ",".join(value) if isinstance(value, list) else value for name, value in options.items()}
         query |= {"prefer_low_power": "true"} if requirements.prefer_low_power else {}
+        query |= (
+            {"min_memory": f"{requirements.min_memory_bytes}B"} if requirements.min_memory_bytes is not None else {}
+        )
         data = await self._call("GET", f"/api/v1/rank?{urlencode(query)}")
         return _decoded(lambda item: from_wire(item, Ranking), data)
 

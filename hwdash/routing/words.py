@@ -11,7 +11,7 @@ from hwdash.core.snapshot import DeviceStatus
 from hwdash.routing.estimate import Case, draw_w, free_bytes
 from hwdash.routing.knowledge import Circumstance
 from hwdash.routing.need import Need
-from hwdash.routing.score import weights_of
+from hwdash.routing.score import UNMEASURED_CPU, weights_of
 from hwdash.routing.throttling import throttled_share
 from hwdash.routing.trait import trait_of
 
@@ -33,7 +33,11 @@ def why(case: Case, status: DeviceStatus, expected: Expectation) -> tuple[str, .
     ordered = [texts[name] for name, weight in weights_of(case.requirements).items() if weight and texts.get(name)]
     return (
         speed_words(case, status, expected, need, slower),
-        *(["a CPU counts little until it was measured"] if trait.build.host and not expected.measured else ()),
+        *(
+            [f"its score ×{UNMEASURED_CPU:g}: a CPU counts little until it was measured"]
+            if trait.build.host and not expected.measured
+            else ()
+        ),
         *([_slower_words(status, slower)] if slower > 1.0 else ()),
         *([_answer_words(case, expected)] if expected.answer_s is not None else ()),
         *ordered,

@@ -223,7 +223,7 @@ def test_an_unmeasured_cpu_is_below_a_gpu_that_has_less_of_everything() -> None:
         asked = Requirements(policy=policy, prefer_low_power=low_power)
         assert order_of(cpu, gpu, asked=asked) == ["gpu0", "cpu0"]
         assert order_of(cpu, gpu, asked=asked, known=knowing()) == ["gpu0", "cpu0"]
-    assert "a CPU counts little until it was measured" in ranked_of(cpu)[0].why
+    assert "its score ×0.2: a CPU counts little until it was measured" in ranked_of(cpu)[0].why
 
 
 def test_a_cpu_that_was_measured_faster_comes_first() -> None:
