@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import stat
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,6 +45,19 @@ def server_tls(certificate: str | None, key: str | None) -> ssl.SSLContext | Non
         raise UsageError(_words(error, certificate, key), param="certificate") from None
     _check_dates(context, certificate)
     return context
+
+
+def key_warning(key: str) -> str:
+    """A sentence where the file *key* is open to everybody, else nothing. A group may read it: servers share keys that way."""
+    try:
+        mode = stat.S_IMODE(Path(key).stat().st_mode)
+    except OSError:
+        return ""
+    if not mode & (stat.S_IROTH | stat.S_IWOTH):
+        return ""
+    return (
+        f"http.key: {key} is open to every user of this machine (mode {mode:04o}): chmod 640, or 600, and get a new key"
+    )
 
 
 def _no_passphrase() -> NoReturn:

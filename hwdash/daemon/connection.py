@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -19,9 +23,17 @@ from hwdash.core.wire import dumps, error_to_wire
 
 MAX_HEAD_BYTES = 16 * 1024
 
-# What clients do wrong is told to them; here only what is wrong with the daemon itself is logged.
+_ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/@]+)(?P<path>/.*)?", re.IGNORECASE | re.DOTALL)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Something is wrong with the daemon itself. What clients do wrong is told to them, and the end cancels requests."""
+    error = record.exc_info[1] if record.exc_info else None
+    return record.levelno >= logging.ERROR and not isinstance(error, asyncio.CancelledError)
+
+
 log = logging.getLogger(__name__)
-log.addFilter(lambda record: record.levelno >= logging.ERROR)
+log.addFilter(_is_fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,7 @@ class Connection(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, {"hang_up": self.hang_up})
         self.logger = log
+        self.app = _in_origin_form(self.app)
         self._patience = patience
         self._on_end = on_end
         self._stage: tuple[Phase, RequestResponseCycle | None, int] | None = None
@@ -152,6 +165,25 @@ class Connection(H11Protocol):
                 answer = refusal(400, "these bytes are no HTTP/1.1 request", "bad_request")
             self.transport.write(answer)
         self.transport.close()
+
+
+def origin_form(scope: Scope) -> Scope:
+    """*scope* with a target that is a path. One with scheme and authority (RFC 9112, 3.2.2) is without them; the authority
+    takes the place of the ``Host``.
+    """
+    match = _ABSOLUTE.fullmatch(scope["raw_path"])
+    if match is None:
+        return scope
+    raw_path = match["path"] or b"/"
+    headers = [(name, match["authority"] if name == b"host" else value) for name, value in scope["headers"]]
+    return {**scope, "raw_path": raw_path, "path": unquote(raw_path.decode("ascii")), "headers": headers}
+
+
+def _in_origin_form(app: ASGIApp) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(origin_form(scope), receive, send)
+
+    return answer
 
 
 def refusal(status: int, message: str, code: str, retry_after_s: int | None = None) -> bytes:

@@ -14,12 +14,13 @@ from urllib.parse import unquote_plus
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hwdash.core.errors import HwdashError, Unauthorised
+from hwdash.core.errors import HwdashError, Unauthorised, UsageError
 from hwdash.core.text import sanitise_line
 from hwdash.daemon.listen import Door
 from hwdash.daemon.openai_error import is_openai_path, openai_refusal
 from hwdash.daemon.stream import error_response
-from hwdash.daemon.token import PREFIX, Token, TokenFile, TokenFileError, matching
+from hwdash.daemon.token import PREFIX, Token, TokenFile, TokenFileBusy, TokenFileError, matching
+from hwdash.daemon.token_reader import LIMIT_S, TokenReader
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,10 @@ _HARMLESS = frozenset({"/api/v1/prompt", "/v1/completions", "/v1/chat/completion
 """What may be posted without a token: prompts. All else changes what others see or what the machine holds."""
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)?")
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LOOK_AGAIN_S = 1.0
+_SWALLOWED_BYTES = 1 << 20
+_SWALLOWING_S = 1.0
 
 
 class Refused(HwdashError):
@@ -59,12 +63,16 @@ class TokenGuard:
     """Lets requests with a known bearer token through to *app*, and ``/health`` without one.
 
     A token that is revoked is refused from the next request on; what is still being answered under it ends within
-    two seconds. While the file of tokens cannot be trusted nobody gets in.
+    two seconds. While the file of tokens cannot be trusted nobody gets in; while it cannot be read, within *limit_s*,
+    nobody new.
     """
 
-    def __init__(self, app: ASGIApp, tokens: TokenFile) -> None:
+    def __init__(
+        self, app: ASGIApp, tokens: TokenFile, limit_s: float = LIMIT_S, look_again_s: float = _LOOK_AGAIN_S
+    ) -> None:
         self._app = app
-        self._tokens = tokens
+        self._tokens = TokenReader(tokens, limit_s)
+        self._look_again_s = look_again_s
         self._open: set[_Open] = set()
         self._watch: asyncio.Task[None] | None = None
         self._problem = ""
@@ -72,36 +80,38 @@ class TokenGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            check_end(scope)
-            if scope["path"] in _OPEN:
-                await self._app(scope, receive, send)
-                return
-            token = await self._token_of(bearer(scope))
+            _receive_over_tcp(scope)
+            token = None if scope["path"] in _OPEN else await self._token_of(bearer(scope))
         except HwdashError as error:
-            await _refusal(scope, error)(scope, receive, send)
+            await _refuse(error, scope, receive, send)
             return
-        with self._watched(token, scope):
+        with self._watched(token, scope) if token is not None else contextlib.nullcontext():
             await self._app(scope, receive, send)
+
+    def close(self) -> None:
+        """Wait for no disk any more."""
+        self._tokens.close()
 
     async def _token_of(self, secret: str) -> str:
         """The hash of the token that *secret* is. Raises `Unauthorised` and `TokenFileError`."""
-        tokens = await asyncio.to_thread(self._read)
-        if tokens is None:
-            raise TokenFileError("tokens cannot be checked: see the daemon's log, or: hwdash token list")
+        try:
+            tokens = await self._read()
+        except TokenFileError:
+            raise TokenFileError("tokens cannot be checked: see the daemon's log, or: hwdash token list") from None
         token = matching(tokens, secret)
         if token is None:
             raise Unauthorised("the token is not known, or was revoked; make one with: hwdash token create")
         return token.sha256
 
-    def _read(self) -> tuple[Token, ...] | None:
-        """All tokens; None, with a word in the log, where the file does not tell. May block."""
+    async def _read(self) -> tuple[Token, ...]:
+        """All tokens. Raises `TokenFileError`, with a word in the log."""
         try:
-            tokens = self._tokens.read()
+            tokens = await self._tokens.read()
         except TokenFileError as error:
             if error.message != self._problem:
                 self._problem = error.message
                 log.warning("requests over TCP are refused: %s", error.message)
-            return None
+            raise
         self._problem = ""
         return tokens
 
@@ -126,8 +136,13 @@ class TokenGuard:
 
     async def _end_revoked(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_AGAIN_S)
-            valid = {token.sha256 for token in await asyncio.to_thread(self._read) or ()}
+            await asyncio.sleep(self._look_again_s)
+            try:
+                valid = {token.sha256 for token in await self._read()}
+            except TokenFileBusy:
+                continue
+            except TokenFileError:
+                valid = set()
             for request in list(self._open):
                 if request.sha256 not in valid:
                     request.hang_up()
@@ -147,10 +162,10 @@ class OpenGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            check_end(scope)
+            _receive_over_tcp(scope)
             self._check(scope)
         except HwdashError as error:
-            await _refusal(scope, error)(scope, receive, send)
+            await _refuse(error, scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -167,17 +182,24 @@ class OpenGuard:
             raise Refused(f"{sanitise_line(path, 80)} changes this machine: that needs a token or the daemon's socket")
 
 
-def guarded(app: ASGIApp, door: Door) -> ASGIApp:
+def guarded(app: ASGIApp, door: Door) -> TokenGuard | OpenGuard:
     """*app* as clients of *door* may use it."""
     return OpenGuard(app, door.address.host) if door.tokens is None else TokenGuard(app, door.tokens)
 
 
-def check_end(scope: Scope) -> None:
-    """Raise `Refused` for a request to end the daemon: its owner does that, over the socket."""
+def over_tcp(scope: Scope) -> bool:
+    """Whether a request has come over TCP, past a guard."""
+    return bool(scope.get("state", {}).get("tcp", False))
+
+
+def _receive_over_tcp(scope: Scope) -> None:
+    """Mark a request as one of TCP. Raises `Refused` for what is no HTTP, `UsageError` for a path that is no text."""
     if scope["type"] != "http":
         raise Refused("only HTTP is spoken here")
-    if scope["path"] == "/api/v1/stop":
-        raise Refused("a daemon is not ended over TCP; on its own machine: hwdash stop")
+    scope.setdefault("state", {})["tcp"] = True
+    # What matches a route need not equal it: to a pattern a path may end before a last line feed.
+    if _CONTROL.search(scope["path"]):
+        raise UsageError("the path has control characters; leave them out", param="path")
 
 
 def bearer(scope: Scope) -> str:
@@ -221,9 +243,33 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
+async def _refuse(error: HwdashError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer *error*, and end the connection: nothing more is taken from it."""
+    if scope["type"] == "http":
+        await _swallow(scope, receive)
+    await _refusal(scope, error)(scope, receive, send)
+
+
+async def _swallow(scope: Scope, receive: Receive) -> None:
+    """Take the body if it is short and there soon: an answer is lost with a connection that ends over unread bytes."""
+    headers = _headers(scope)
+    length = headers.get("content-length", "0")
+    if "expect" in headers or len(length) > 9 or not length.isdecimal() or int(length) > _SWALLOWED_BYTES:
+        return
+    taken = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SWALLOWING_S):
+            while taken <= _SWALLOWED_BYTES:
+                message = await receive()
+                taken += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+
+
 def _refusal(scope: Scope, error: HwdashError) -> Response:
     openai = scope["type"] == "http" and is_openai_path(scope["path"])
     response = openai_refusal(error) if openai else error_response(error)
+    response.headers["connection"] = "close"
     if isinstance(error, Unauthorised):
         response.headers["www-authenticate"] = 'Bearer realm="hwdash"'
     return response

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hwdash.core.config import HttpConfig
 from hwdash.core.errors import DaemonUnreachable, UsageError
-from hwdash.daemon.certificate import server_tls
+from hwdash.daemon.certificate import key_warning, server_tls
 from hwdash.daemon.token import TokenFile, TokenFileError
 
 _BACKLOG = 128
@@ -53,11 +53,15 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A door that may be opened: everything about it has been checked but whether its place is free."""
+    """A door that may be opened: everything about it has been checked but whether its place is free.
+
+    ``warning`` says what is risky about its files.
+    """
 
     address: Address
     tls: ssl.SSLContext | None
     tokens: TokenFile | None
+    warning: str = ""
 
 
 def parse_address(text: str) -> Address:
@@ -81,8 +85,9 @@ def plan(http: HttpConfig, tokens: Path) -> Plan | None:
         return None
     address = parse_address(http.listen)
     tls = server_tls(http.certificate, http.key)
+    risky = key_warning(http.key) if http.key is not None else ""
     if http.insecure:
-        return Plan(address, tls, None)
+        return Plan(address, tls, None, risky)
     file = TokenFile(tokens)
     try:
         known = file.read()
@@ -94,7 +99,7 @@ def plan(http: HttpConfig, tokens: Path) -> Plan | None:
             "or add --insecure to let everybody in who reaches that address",
             param="listen",
         )
-    return Plan(address, tls, file)
+    return Plan(address, tls, file, risky)
 
 
 @contextlib.contextmanager
@@ -117,7 +122,8 @@ def opened(wanted: Plan | None) -> Iterator[Door | None]:
             listeners.append(listener)
             port = listener.getsockname()[1]
         address = Address(wanted.address.host, port)
-        yield Door(address, tuple(listeners), wanted.tls, wanted.tokens, _warning(address, listeners, wanted))
+        warning = "; ".join(filter(None, (_warning(address, listeners, wanted), wanted.warning)))
+        yield Door(address, tuple(listeners), wanted.tls, wanted.tokens, warning)
 
 
 def _resolved(address: Address) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:
@@ -162,7 +168,7 @@ def _cannot(address: Address, error: OSError) -> DaemonUnreachable:
 
 
 def _warning(address: Address, listeners: list[socket.socket], wanted: Plan) -> str:
-    """What is risky about a door, in one sentence, or nothing."""
+    """What is risky about a door's place, in one sentence, or nothing."""
     local = all(ipaddress.ip_address(item.getsockname()[0].partition("%")[0]).is_loopback for item in listeners)
     if wanted.tokens is None:
         whom = "every user and program of this machine" if local else f"everybody who reaches {address}"

@@ -15,7 +15,8 @@ from hwdash.core.text import sanitise
 _MAX_BYTES = 5 * 2**20
 _COPIES = 3
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_CHATTY = ("asyncio", "aiosqlite", "uvicorn.error")  # below WARNING they log every statement and connection
+_CHATTY = ("asyncio", "aiosqlite", "uvicorn.error", "httpx", "httpcore")
+"""Below WARNING they, and what is named after them, log every statement, connection and request."""
 
 
 class _Formatter(logging.Formatter):

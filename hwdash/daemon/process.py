@@ -133,9 +133,9 @@ class _Daemon:
         if self._owned:
             os.set_blocking(0, False)
             loop.add_reader(0, self._read_owner)
-        async with self._service() as service:
+        async with self._service() as service, contextlib.AsyncExitStack() as at_end:
             # fastapi takes a third of a second to import; meanwhile the first samples are taken.
-            servers = await asyncio.to_thread(_make_servers, service, self._stop, self.doors)
+            servers = await asyncio.to_thread(_make_servers, service, self._stop, self.doors, at_end)
             serving = [asyncio.create_task(server.serve(sockets=sockets)) for server, sockets in servers]
             stopping = asyncio.create_task(self._stop.wait())
             # What is loaded now stays for good: no later collection needs to look through it.
@@ -192,10 +192,12 @@ class _Daemon:
         timer.start()
 
 
-def _make_servers(service: Service, stop: asyncio.Event, doors: Doors) -> list[tuple[SocketServer, list[Socket]]]:
+def _make_servers(
+    service: Service, stop: asyncio.Event, doors: Doors, at_end: contextlib.AsyncExitStack
+) -> list[tuple[SocketServer, list[Socket]]]:
     """A server for each kind of door, with its sockets. They share the places for clients."""
     from hwdash.daemon.app import create_app
-    from hwdash.daemon.guard import guarded
+    from hwdash.daemon.guard import TokenGuard, guarded
     from hwdash.daemon.server import Places, SocketServer
 
     app = create_app(service, stop.set)
@@ -203,6 +205,8 @@ def _make_servers(service: Service, stop: asyncio.Event, doors: Doors) -> list[t
     servers = [(SocketServer(app, places), [doors.socket])]
     if doors.tcp is not None:
         guard = guarded(app, doors.tcp)
+        if isinstance(guard, TokenGuard):
+            at_end.callback(guard.close)
         servers.append((SocketServer(guard, places, doors.tcp.tls), list(doors.tcp.sockets)))
     return servers
 

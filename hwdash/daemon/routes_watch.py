@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.wire import dumps, to_wire
+from hwdash.daemon.guard import Refused, over_tcp
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import EVENT_STREAM, Stream, json_response
 
@@ -54,7 +55,9 @@ async def stream(request: Request) -> Response:
 
 @router.post("/api/v1/stop")
 async def stop(request: Request) -> Response:
-    """End the daemon, once this answer is out."""
+    """End the daemon, once this answer is out. Its owner does that, over the socket."""
+    if over_tcp(request.scope):
+        raise Refused("a daemon is not ended over TCP; on its own machine: hwdash stop")
     request.app.state.stop()
     return json_response({"status": "stopping"}, 202)
 

@@ -31,7 +31,12 @@ _FLUSH_S = 0.02
 _EXHAUSTED_S = 1.0
 _RETRY_AFTER_S = 5
 _FULL = "all places for clients are taken; try again in some seconds"
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_LOST = (
+    *(errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET),
+    *(errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM),
+)
+"""accept(2) gives what the network has done to a client before it was let in; EPERM: a firewall forbids it."""
+_NO_LISTENER = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
 _PATIENCE = Patience()
 
 
@@ -171,13 +176,15 @@ class SocketServer(Server):
         while True:
             try:
                 client, _ = await loop.sock_accept(listener)
-            except ConnectionAbortedError:
-                continue
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
+                if error.errno in _NO_LISTENER:
                     raise
-                log.warning("no further client can be let in: %s", error.strerror)
-                await asyncio.sleep(_EXHAUSTED_S)
+                if error.errno in _LOST:
+                    log.debug("a client was lost before it was let in: %s", error)
+                    await asyncio.sleep(0)
+                else:
+                    log.warning("no further client can be let in: %s", error.strerror)
+                    await asyncio.sleep(_EXHAUSTED_S)
                 continue
             if (place := self._places.take(tcp)) is not None:
                 greeting = asyncio.create_task(self._greet(client, place))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import hmac
@@ -28,6 +29,11 @@ _SECRET_BYTES = 32
 _MAX_FILE_BYTES = 1 << 20
 _LOCK_WAIT_S = 10.0
 _LOCK_RETRY_S = 0.01
+_PASSING = (
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EINTR),
+    *(errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+)
+"""Errors that tell of the machine's state and not of the file's."""
 
 
 class TokenFileError(HwdashError):
@@ -35,6 +41,10 @@ class TokenFileError(HwdashError):
 
     http_status = 503
     code = "token_file"
+
+
+class TokenFileBusy(TokenFileError):
+    """The file of tokens cannot be read at the moment. That says nothing about what stands in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +141,13 @@ class TokenFile:
         except FileNotFoundError:
             return b""
         except OSError as error:
-            raise self._problem(f"cannot be read: {error.strerror}") from None
+            raise self._unread(error) from None
         with os.fdopen(descriptor, "rb") as file:
             try:
                 words = _why_not_trusted(os.fstat(descriptor), self._path.parent.stat(), os.geteuid())
                 data = b"" if words else file.read(_MAX_FILE_BYTES + 1)
             except OSError as error:
-                raise self._problem(f"cannot be read: {error.strerror}") from None
+                raise self._unread(error) from None
         if words:
             raise self._problem(words)
         if len(data) > _MAX_FILE_BYTES:
@@ -186,6 +196,8 @@ class TokenFile:
         path = self._path.with_suffix(".lock")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if words := _why_directory_not_trusted(path.parent.stat(), os.geteuid()):
+                raise self._problem(words)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise self._problem(f"cannot be changed: {path}: {error.strerror}; set XDG_STATE_HOME") from None
@@ -209,6 +221,10 @@ class TokenFile:
             else:
                 return
 
+    def _unread(self, error: OSError) -> TokenFileError:
+        kind = TokenFileBusy if error.errno in _PASSING else TokenFileError
+        return kind(f"the file of tokens {self._path} cannot be read: {error.strerror}")
+
     def _problem(self, words: str) -> TokenFileError:
         return TokenFileError(f"the file of tokens {self._path} {words}")
 
@@ -221,6 +237,10 @@ def _why_not_trusted(file: os.stat_result, directory: os.stat_result, uid: int) 
         return f"belongs to user {file.st_uid}, not to you: somebody else may have put tokens in; remove it"
     if file.st_mode & 0o077:
         return f"is open to others (mode {stat.S_IMODE(file.st_mode):04o}); look through it, then: chmod 600"
+    return _why_directory_not_trusted(directory, uid)
+
+
+def _why_directory_not_trusted(directory: os.stat_result, uid: int) -> str:
     if directory.st_uid != uid or directory.st_mode & 0o022:
         return "lies in a directory in which others may replace it; make the directory yours: chmod 700"
     return ""

@@ -51,3 +51,13 @@ def test_mistakes(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         said = capsys.readouterr()
         assert said.out == ""
         assert "is no list of tokens" in said.err
+
+
+def test_no_token_is_shown_that_would_not_be_believed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(0o777)
+    assert main(["token", "create"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "chmod 700" in said.err
+    assert list(path.parent.iterdir()) == []

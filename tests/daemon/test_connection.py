@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hwdash.daemon.app import create_app
-from hwdash.daemon.connection import MAX_HEAD_BYTES, Patience
+from hwdash.daemon.connection import MAX_HEAD_BYTES, Patience, origin_form
+from hwdash.daemon.guard import TokenGuard
 from hwdash.daemon.server import Place, Places, SocketServer
+from hwdash.daemon.token import TokenFile
 from hwdash.engine.fake import FakeEngine
 from tests.daemon.living import Living, living, sockets_of, until
 
@@ -54,12 +60,20 @@ class Open:
 
 
 @asynccontextmanager
-async def serving(patience: Patience = LASTING, engine: FakeEngine | None = None, **limits: int) -> AsyncIterator[Open]:
+async def serving(
+    patience: Patience = LASTING,
+    engine: FakeEngine | None = None,
+    *,
+    tokens: TokenFile | None = None,
+    app: ASGIApp | None = None,
+    **limits: int,
+) -> AsyncIterator[Open]:
     async with living(engine=engine) as daemon:
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         listener.setblocking(False)
         places = Places(**limits)
-        server = SocketServer(create_app(daemon.service, daemon.stop.set), places, patience=patience)
+        app = app or create_app(daemon.service, daemon.stop.set)
+        server = SocketServer(app if tokens is None else TokenGuard(app, tokens), places, patience=patience)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         await until(lambda: server.started)
         await daemon.service.snapshot()
@@ -212,6 +226,150 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_news(caplog:
         writer.transport.abort()
         await server.nothing_is_left()
     assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "told"),
+    [
+        (b"http://elsewhere:80/health", b"x", OK),
+        (b"HTTP://elsewhere/health?", b"x", OK),
+        (b"http://elsewhere", b"x", b"no such path: /"),
+        (b"http://elsewhere?a=b", b"x", b"no such path: /"),
+        (b"http://user@elsewhere/health", b"x", b"no such path: /http:"),
+        (b"http:///health", b"x", b"no such path: /http:"),
+        (b"ftp://elsewhere/health", b"x", b"no such path: /ftp:"),
+    ],
+)
+async def test_a_target_with_scheme_and_authority(target: bytes, host: bytes, told: bytes) -> None:
+    async with serving() as server:
+        answer = await server.say(b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+        assert told in answer
+
+
+def test_the_authority_of_a_target_takes_the_place_of_the_host() -> None:
+    scope = {
+        "type": "http",
+        "path": "http://b:1/x y",
+        "raw_path": b"http://b:1/x%20y",
+        "query_string": b"z",
+        "headers": [(b"host", b"a"), (b"accept", b"*/*")],
+    }
+    assert origin_form(scope) == scope | {
+        "path": "/x y",
+        "raw_path": b"/x%20y",
+        "headers": [(b"host", b"b:1"), (b"accept", b"*/*")],
+    }
+    plain = scope | {"path": "/http://b/", "raw_path": b"/http://b/"}
+    assert origin_form(plain) is plain
+
+
+async def test_a_body_is_not_taken_from_whom_the_guard_refuses(tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "s" / "tokens.json")
+    secret, _ = tokens.create()
+    async with serving(tokens=tokens) as server:
+        reader, writer = await server.connect()
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000000\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        assert head.startswith(b"HTTP/1.1 401")
+        assert b"connection: close" in head
+
+        async def pour() -> None:
+            while True:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(pour(), 20)
+        # What is on its way already is taken, so that the answer is not lost with the connection.
+        body = b'{"prompt": "' + b"x" * 200_000 + b'"}'
+        asked = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        answer = await server.say(asked)
+        assert b"a token is needed" in answer
+        # Without a refusal a connection stays.
+        reader, writer = await server.connect()
+        for _ in range(2):
+            writer.write(b"GET /ready HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + secret.encode() + b"\r\n\r\n")
+            assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            await asyncio.wait_for(reader.readuntil(b"}"), 20)
+        writer.close()
+        await server.nothing_is_left()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_what_is_cancelled_at_the_end_is_no_fault(caplog: pytest.LogCaptureFixture, begun: bool) -> None:
+    asked = asyncio.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        asked.set()
+        await asyncio.Event().wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        server = SocketServer(endless)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(HEAD)
+        await asyncio.wait_for(asked.wait(), 20)
+        server.end()
+        await asyncio.wait_for(task, 20)
+        with contextlib.suppress(ConnectionError):
+            assert OK not in await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR", "CRITICAL")] == []
+
+
+async def test_what_an_application_fails_with_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("a bug")
+
+    async with serving(app=failing) as server:
+        assert (await server.say(HEAD)).startswith(b"HTTP/1.1 500")
+    assert "a bug" in caplog.text
+
+
+LOST = (
+    *(errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET),
+    *(errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM),
+)
+NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EIO)
+
+
+@pytest.mark.parametrize("number", [*LOST, *NONE_LEFT])
+async def test_a_client_that_cannot_be_accepted_ends_nothing(
+    number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.get_running_loop()
+    accept = loop.sock_accept
+    failures = [OSError(number, os.strerror(number)) for _ in range(3)]
+
+    async def flaky(listener: socket.socket) -> tuple[socket.socket, object]:
+        if failures:
+            raise failures.pop()
+        return await accept(listener)
+
+    monkeypatch.setattr(loop, "sock_accept", flaky)
+    monkeypatch.setattr("hwdash.daemon.server._EXHAUSTED_S", 0.01)
+    async with serving() as server:
+        await until(lambda: not failures)
+        assert OK in await server.say(HEAD.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n"))
+    assert ("no further client can be let in" in caplog.text) == (number in NONE_LEFT)
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EINVAL, errno.ENOTSOCK])
+async def test_a_listener_that_is_none_ends_the_server(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: socket.socket) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", broken)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+
+        async def nothing(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+        with pytest.raises(OSError, match=re.escape(f"[Errno {number}]")):
+            await asyncio.wait_for(SocketServer(nothing).serve(sockets=[listener]), 20)
 
 
 async def test_no_place_is_left() -> None:

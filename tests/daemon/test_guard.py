@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hwdash.daemon.app import create_app
 from hwdash.daemon.guard import OpenGuard, TokenGuard, is_own_host
-from hwdash.daemon.token import TokenFile
-from tests.daemon.living import until
+from hwdash.daemon.token import Token, TokenFile
+from tests.daemon.living import living, until
 
 Headers = list[tuple[str, str]]
 
@@ -107,6 +114,23 @@ async def test_only_health_is_open(file: TokenFile, path: str) -> None:
     assert (await ask(TokenGuard(inside, file), path))[0] == 401
 
 
+async def test_of_all_routes_only_health_is_open(file: TokenFile) -> None:
+    file.create()
+    async with living() as daemon:
+        app = create_app(daemon.service, daemon.stop.set)
+        routes = [route for route in app.routes if isinstance(route, Route)]
+        assert {"/openapi.json", "/metrics", "/v1/chat/completions"} <= {route.path for route in routes}
+        guard = TokenGuard(app, file)
+        opened = set()
+        for route in routes:
+            path = re.sub(r"\{[^}]*\}", "x", route.path)
+            for method in route.methods or ():
+                status, _, _ = await ask(guard, path, method=method)
+                if status != 401:
+                    opened.add((method, route.path, status))
+    assert opened == {("GET", "/health", 200)}
+
+
 async def test_a_file_that_cannot_be_trusted_lets_nobody_in(
     file: TokenFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,13 +167,132 @@ async def test_what_is_being_answered_ends_with_its_token(file: TokenFile) -> No
         await request
 
 
-async def test_nobody_ends_the_daemon_over_tcp(file: TokenFile) -> None:
+class _Unreadable:
+    """What asking for a file gives, such as while a process can open no more."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.asked = 0
+
+    def fstat(self, _: int) -> os.stat_result:
+        self.asked += 1
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize(("number", "ends"), [(errno.EMFILE, False), (errno.ENOMEM, False), (errno.EACCES, True)])
+async def test_a_file_that_cannot_be_read_for_a_moment_ends_nothing(
+    file: TokenFile, monkeypatch: pytest.MonkeyPatch, number: int, ends: bool
+) -> None:
+    ended: list[str] = []
+    begun = asyncio.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    secret, token = file.create()
+    guard = TokenGuard(endless, file, look_again_s=0.01)
+    headers = [("Authorization", f"Bearer {secret}")]
+    request = asyncio.create_task(ask(guard, headers=headers, state={"hang_up": lambda: ended.append("now")}))
+    await begun.wait()
+    broken = _Unreadable(number)
+    with monkeypatch.context() as patch:
+        patch.setattr("hwdash.daemon.token.os.fstat", broken.fstat)
+        await until(lambda: broken.asked > 3)
+        assert (await ask(guard, headers=headers))[0] == 503
+        assert bool(ended) == ends
+    file.revoke(token.id)
+    await until(lambda: bool(ended))
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+
+
+async def test_tokens_are_checked_while_the_threads_of_others_hang(file: TokenFile) -> None:
     secret, _ = file.create()
+    go_on = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    hanging = loop.run_in_executor(None, go_on.wait)
+    guard = TokenGuard(inside, file)
+    try:
+        assert (await ask(guard, headers=[("Authorization", f"Bearer {secret}")]))[0] == 200
+    finally:
+        go_on.set()
+        await hanging
+        guard.close()
+
+
+class _Hanging(TokenFile):
+    """A file on a disk that does not answer until it is told to."""
+
+    go_on = threading.Event()
+    reads = 0
+
+    def read(self) -> tuple[Token, ...]:
+        self.reads += 1
+        self.go_on.wait()
+        return super().read()
+
+
+async def test_a_disk_that_hangs_is_told_and_waited_for_by_one_thread(file: TokenFile, tmp_path: Path) -> None:
+    secret, _ = file.create()
+    slow = _Hanging(tmp_path / "s" / "tokens.json")
+    guard = TokenGuard(inside, slow, limit_s=0.05)
+    headers = [("Authorization", f"Bearer {secret}")]
+    try:
+        answers = await asyncio.gather(*(ask(guard, headers=headers) for _ in range(20)))
+        assert {(status, body["error"]["code"]) for status, _, body in answers} == {(503, "token_file")}
+        assert slow.reads == 1
+        assert (await ask(guard, "/health"))[0] == 200
+        slow.go_on.set()
+        async with asyncio.timeout(20):
+            while (await ask(guard, headers=headers))[0] != 200:
+                pass
+    finally:
+        slow.go_on.set()
+        guard.close()
+
+
+async def test_the_end_waits_for_no_disk(file: TokenFile, tmp_path: Path) -> None:
+    slow = _Hanging(tmp_path / "s" / "tokens.json")
+    slow.go_on = threading.Event()
+    guard = TokenGuard(inside, slow)
+    request = asyncio.create_task(ask(guard, headers=[("Authorization", "Bearer x")]))
+    try:
+        await until(lambda: slow.reads == 1)
+        guard.close()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+    finally:
+        slow.go_on.set()
+
+
+STOPS = ["/api/v1/stop", "/api/v1/stop\n", "/api/v1/stop\r", "/api/v1/stop\x00", "/api/v1/stop\x7f"]
+
+
+@pytest.mark.parametrize("path", STOPS)
+async def test_nobody_ends_the_daemon_over_tcp(file: TokenFile, path: str) -> None:
+    secret, _ = file.create()
+    headers = [("Authorization", f"Bearer {secret}"), ("Host", "localhost")]
+    async with living() as daemon:
+        app = create_app(daemon.service, daemon.stop.set)
+        for guard in (TokenGuard(app, file), OpenGuard(app, "127.0.0.1")):
+            status, _, body = await ask(guard, path, headers, method="POST")
+            expected = (403, "forbidden") if path == STOPS[0] else (400, "usage")
+            assert (status, body["error"]["code"]) == expected
+        assert not daemon.stop.is_set()
+        assert (await daemon.ask("POST", "/api/v1/stop"))[0] == 202
+        assert daemon.stop.is_set()
+
+
+async def test_what_is_refused_ends_its_connection(file: TokenFile) -> None:
+    file.create()
     for guard in (TokenGuard(inside, file), OpenGuard(inside, "127.0.0.1")):
-        status, _, body = await ask(
-            guard, "/api/v1/stop", [("Authorization", f"Bearer {secret}"), ("Host", "localhost")], method="POST"
-        )
-        assert (status, body["error"]["code"]) == (403, "forbidden")
+        for path, method in (("/ready", "DELETE"), ("/v1/models", "DELETE"), ("/x\n", "GET")):
+            status, head, _ = await ask(guard, path, [("Host", "localhost")], method=method)
+            assert status >= 400
+            assert head["connection"] == "close"
 
 
 @pytest.mark.parametrize(

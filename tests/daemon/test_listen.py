@@ -153,6 +153,20 @@ def test_certificates_that_are_refused(authority: trustme.CA, pair: tuple[str, s
             server_tls(one, two)
 
 
+@pytest.mark.parametrize(("mode", "risky"), [(0o600, False), (0o640, False), (0o644, True), (0o602, True)])
+def test_a_key_that_is_open_to_all_is_said(pair: tuple[str, str], tmp_path: Path, mode: int, risky: bool) -> None:
+    Path(pair[1]).chmod(mode)
+    wanted = plan(HttpConfig("127.0.0.1:0", True, *pair), tmp_path / "tokens.json")
+    with opened(wanted) as door:
+        assert door is not None
+        assert "--insecure" in door.warning
+        assert (f"http.key: {pair[1]} is open to every user of this machine (mode {mode:04o})" in door.warning) == risky
+    TokenFile(tmp_path / "s" / "tokens.json").create()
+    with opened(plan(HttpConfig("127.0.0.1:0", False, *pair), tmp_path / "s" / "tokens.json")) as door:
+        assert door is not None
+        assert bool(door.warning) == risky
+
+
 def test_an_encrypted_key_asks_nobody(pair: tuple[str, str], tmp_path: Path) -> None:
     from cryptography.hazmat.primitives import serialization
 

@@ -118,6 +118,19 @@ def test_a_file_that_cannot_be_trusted_lets_nobody_in(
         assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
+def test_no_token_is_put_where_others_may_replace_it(file: TokenFile, path: Path, mode: int) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(mode)
+    for act in (file.create, lambda: file.revoke("x")):
+        with pytest.raises(TokenFileError, match=r"others may replace it.*chmod 700"):
+            act()
+    assert list(path.parent.iterdir()) == []
+    path.parent.chmod(0o755)
+    secret, _ = file.create()
+    assert matching(file.read(), secret)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
 def test_a_file_of_another_user_is_not_believed(file: TokenFile, path: Path) -> None:
     file.create()
