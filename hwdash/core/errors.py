@@ -128,9 +128,17 @@ class DeviceFull(EngineError):
 
 
 class NoKernels(EngineError):
-    """The installed torch has no code for this device: it will fail until torch or its driver is another one."""
+    """The installed torch has no code for this device: it will fail until torch or its driver is another one.
+
+    ``param`` is ``device`` where that holds for the device whatever the model is.
+    """
 
     code = "no_kernels"
+
+    @property
+    def any_model(self) -> bool:
+        """No model runs on the device, and not just the one that was tried."""
+        return self.param == "device"
 
 
 class ServerDown(EngineError):

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from hwdash.core.clock import Clock
 from hwdash.core.device import Device
-from hwdash.core.errors import EngineError, HwdashError, NoKernels, Overloaded, ServerDown
+from hwdash.core.errors import (
+    EngineError,
+    HwdashError,
+    ModelError,
+    NoKernels,
+    Overloaded,
+    ServerDown,
+    UnknownDevice,
+    UnknownModel,
+)
 from hwdash.core.inference import (
     AUTO,
+    EngineEvent,
     FinishedEvent,
     FinishReason,
     Generation,
@@ -28,10 +39,10 @@ from hwdash.core.requirement import Requirements
 from hwdash.core.snapshot import DeviceStatus, LastRequest, Snapshot
 from hwdash.daemon.account import Account, Arrival
 from hwdash.daemon.bracket import Bracket
-from hwdash.daemon.gate import Gate, Place
-from hwdash.daemon.journey import Journey, Refusal
-from hwdash.daemon.ledger import Ledger
-from hwdash.daemon.loss import DeviceLeft, LossWatch
+from hwdash.daemon.gate import Line, Place
+from hwdash.daemon.journey import Journey
+from hwdash.daemon.ledger import Attempt, Ledger
+from hwdash.daemon.loss import DeviceLeft, DeviceLost, LossWatch
 from hwdash.routing.choose import Candidate, choose
 
 if TYPE_CHECKING:
@@ -45,9 +56,29 @@ log = logging.getLogger(__name__)
 Observer: TypeAlias = Callable[[InferenceRecord], None]
 Follower: TypeAlias = Callable[[str, str], Callable[[TokenEvent], None]]
 
-_LETTERS_PER_TOKEN = 3.5
-"""Of English text in the usual vocabularies; enough for an estimate of the time and memory that a prompt takes."""
+_BYTES_PER_TOKEN = 4.0
+"""Of UTF-8, in most languages and vocabularies about; enough to estimate the time and memory that a prompt takes."""
 _LAST_RECORDS_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What decides which devices may take a request: two that wish the same find the same devices."""
+
+    device: str
+    model: str
+    requirements: Requirements
+    prompt_tokens: int
+    answer_tokens: int
+    sequence: int
+
+    @classmethod
+    def of(cls, request: PromptRequest, snapshot: Snapshot) -> _Wish:
+        size = sum(len(turn.content.encode(errors="replace")) for turn in request.messages)
+        prompt_tokens = max(1, round(size / _BYTES_PER_TOKEN))
+        context = request.requirements.context_tokens or prompt_tokens + request.max_tokens
+        requirements = replace(request.requirements, model=request.model, context_tokens=context)
+        return cls(request.device, request.model, requirements, prompt_tokens, request.max_tokens, snapshot.sequence)
 
 
 class Dispatcher:
@@ -83,32 +114,34 @@ class Dispatcher:
         self._clock = clock
         self._brackets: dict[str, set[Bracket]] = {}
         self._conclusions: set[asyncio.Task[InferenceRecord]] = set()
-        self._crowd: tuple[Hashable, list[Gate]] | None = None
+        self._crowd: tuple[_Wish, list[Line]] | None = None
 
     async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Answer *request* as `hwdash.daemon.service.Service.prompt` says."""
         journey = Journey(request, Arrival(self._clock.now(), self._clock.monotonic()))
         snapshot = await self._first_snapshot()
-        wish = (request.device, request.model, request.requirements, snapshot.sequence)
+        wish = _Wish.of(request, snapshot)
         self._refuse_crowd(wish)
-        candidates = await self._candidates(request, snapshot)
+        candidates = await self._candidates(wish, snapshot)
         for candidate in candidates:
             device = candidate.status.device
             server = self._engine.standing(request.model, device).server
-            if journey.useless(server):
+            if server in journey.without:
                 continue
             try:
-                async with aclosing(self._try(journey, candidate)) as events:
+                async with aclosing(self._try(journey, candidate, server)) as events:
                     async for event in events:
                         yield event
             except HwdashError as error:
-                journey.refusals.append(Refusal(device.id, server, error))
+                journey.refuse(device.id, server, error)
                 if len(journey.full) == len(candidates):
                     self._crowd = (wish, journey.full)
                 if self._stopping.is_set() or not journey.goes_on(error):
+                    await journey.concluded()
                     raise
             else:
                 return
+        await journey.concluded()
         raise journey.end()
 
     async def best(self, model: str, device: str) -> DeviceStatus:
@@ -124,51 +157,49 @@ class Dispatcher:
             await asyncio.wait(self._conclusions, timeout=_LAST_RECORDS_S)
         self._ledger.shapes.close()
 
-    def _refuse_crowd(self, wish: Hashable) -> None:
-        """Raise `Overloaded` at once where the same *wish* found every gate full just now, and they still are."""
+    def _refuse_crowd(self, wish: _Wish) -> None:
+        """Raise `Overloaded` at once where the same *wish* found every line full just now, and they still are."""
         if self._crowd is None or self._crowd[0] != wish:
             return
-        gates = self._crowd[1]
-        if all(gate.full for gate in gates):
-            raise min((gate.refusal() for gate in gates), key=lambda error: error.retry_after_s)
+        lines = self._crowd[1]
+        if all(line.full for line in lines):
+            raise min((line.refusal() for line in lines), key=lambda error: error.retry_after_s)
 
-    async def _candidates(self, request: PromptRequest, snapshot: Snapshot) -> tuple[Candidate, ...]:
-        prompt_tokens = max(1, round(sum(len(turn.content) for turn in request.messages) / _LETTERS_PER_TOKEN))
-        context = request.requirements.context_tokens or prompt_tokens + request.max_tokens
-        requirements = replace(request.requirements, model=request.model, context_tokens=context)
-        shape = await self._ledger.shapes.find(request.model)
-        named = "" if request.device == AUTO else request.device
-        knowledge = self._ledger.knowledge(request.model, snapshot, shape, prompt_tokens, request.max_tokens, named)
-        return choose(snapshot, request.device, requirements, knowledge).candidates
+    async def _candidates(self, wish: _Wish, snapshot: Snapshot) -> tuple[Candidate, ...]:
+        shape = await self._ledger.shapes.find(wish.model)
+        named = "" if wish.device == AUTO else wish.device
+        knowledge = self._ledger.knowledge(
+            wish.model, snapshot, shape, wish.prompt_tokens, wish.answer_tokens, named=named
+        )
+        return choose(snapshot, wish.device, wish.requirements, knowledge).candidates
 
-    async def _try(self, journey: Journey, candidate: Candidate) -> AsyncGenerator[PromptEvent, None]:
-        """Answer on one device. Raises what keeps it from that; the record of what it did is stored then, too."""
+    async def _try(
+        self, journey: Journey, candidate: Candidate, server: str | None
+    ) -> AsyncGenerator[PromptEvent, None]:
+        """Answer on one device. Raises what keeps it from that; the record of what it did is on its way then."""
         status, request = candidate.status, journey.request
         device = status.device
-        await self._check(request.model, status)
-        place = self._enter(journey, status)
+        self._refuse_full(journey, status)
+        await self._check(journey, status, server)
+        place = self._refuse_full(journey, status).enter()
         account = self._open(journey, candidate)
         watch = LossWatch(self._snapshots, device)
         outcome: Generation | FinishReason = FinishReason.CANCELLED
         failure: HwdashError | None = None
+        attempt: Attempt | None = None
         events = self._engine.generate(request, device)
         try:
-            tell = [follow(device.key, request.model) for follow in self._followers]
             async with aclosing(self._wait(journey, device, place, watch)) as stages:
                 async for stage in stages:
                     yield account.follow(stage)
+            attempt = self._begin(journey, status)
             account.begin(journey.queued_s)
-            while (event := await watch.next(events)) is not None:
-                if isinstance(event, Generation):
-                    outcome = event
-                    continue
-                if isinstance(event, TokenEvent):
-                    if not journey.begun:
-                        journey.begun = True
-                        watch.close()
-                    for follow in tell:
-                        follow(event)
-                yield account.follow(event)
+            async with aclosing(self._follow(journey, device, watch, events)) as told:
+                async for event in told:
+                    if isinstance(event, Generation):
+                        outcome = event
+                    else:
+                        yield account.follow(event)
             if not isinstance(outcome, Generation):
                 raise EngineError(f"{device.id}: the engine ended without a result; see the log")
         except HwdashError as error:
@@ -182,34 +213,36 @@ class Dispatcher:
                 await events.aclose()
             finally:
                 place.leave()
-                if not self._stopping.is_set():
-                    self._ledger.end(status, request.model, failure or isinstance(outcome, Generation))
-                conclusion = self._concluding(account, outcome, failure)
-        record = await asyncio.shield(conclusion)
+                if attempt is not None and not self._stopping.is_set():
+                    self._ledger.end(attempt, failure or isinstance(outcome, Generation))
+                # A device that it never came to did nothing that could be recorded.
+                if attempt is not None or failure is None:
+                    conclusion = self._concluding(journey, account, outcome, failure)
         if failure is not None:
             raise failure
-        yield FinishedEvent(record)
+        yield FinishedEvent(await asyncio.shield(conclusion))
 
-    async def _check(self, model: str, status: DeviceStatus) -> None:
+    async def _check(self, journey: Journey, status: DeviceStatus, server: str | None) -> None:
+        """Raise what is sure to keep the device from answering, and remember it."""
+        model = journey.request.model
+        attempt = self._ledger.attempt(status, model)
         try:
             await self._engine.check(model, status.device)
+        except (UnknownModel, ModelError):
+            journey.without.add(server)
+            raise
         except (NoKernels, ServerDown) as error:
-            self._ledger.end(status, model, error)
+            if not self._stopping.is_set():
+                self._ledger.end(attempt, error)
             raise
 
-    def _enter(self, journey: Journey, status: DeviceStatus) -> Place:
-        device, model = status.device, journey.request.model
-        slots = self._ledger.slots(self._engine.standing(model, device))
-        if (gate := self._ledger.gates.get(device.key)) is None:
-            gate = self._ledger.gates[device.key] = Gate(device.id, self._max_queue, slots, self._clock)
-        self._ledger.fit(gate, status, slots)
-        try:
-            place = gate.enter()
-        except Overloaded:
-            journey.full.append(gate)
-            raise
-        self._ledger.begin(device.key, model)
-        return place
+    def _refuse_full(self, journey: Journey, status: DeviceStatus) -> Line:
+        """The line for the request. Raises `Overloaded` when too many wait in it already."""
+        line = self._ledger.line(status, journey.request.model, self._max_queue)
+        if line.full:
+            journey.full.append(line)
+            raise line.refusal()
+        return line
 
     def _open(self, journey: Journey, candidate: Candidate) -> Account:
         device = candidate.status.device
@@ -223,7 +256,7 @@ class Dispatcher:
     ) -> AsyncGenerator[StageEvent, None]:
         """Say where the request goes and what it waits for, until it is its turn.
 
-        Raises `DeviceLeft` when the device is lost or fails others meanwhile.
+        Raises `DeviceLeft` when the device is lost meanwhile, and as `_refuse_held_back` does when it fails others.
         """
         since_s = self._clock.monotonic()
         try:
@@ -233,24 +266,66 @@ class Dispatcher:
                 words = place.words
                 yield StageEvent(Stage.QUEUED, device.id, words)
                 await watch.wait(place.moved(words))
-                if journey.request.device == AUTO and (why := self._ledger.held_back(device.key)):
-                    raise DeviceLeft(f"{device.id}: {why}")
+                self._refuse_held_back(journey, device)
+        except DeviceLost as error:
+            raise DeviceLeft(error.message) from None
         finally:
             journey.queued_s += self._clock.monotonic() - since_s
 
+    def _refuse_held_back(self, journey: Journey, device: Device) -> None:
+        """Raise `Overloaded` where requests are kept away from the device for a while that did not name it."""
+        why, wait_s = self._ledger.held_back(device.key, journey.request.model) if journey.free else ("", 0.0)
+        if why:
+            raise Overloaded(f"{device.id}: {why}", retry_after_s=max(1.0, wait_s))
+
+    def _begin(self, journey: Journey, status: DeviceStatus) -> Attempt:
+        """The attempt that begins now, by the device's newest status. Raises as `_refuse_held_back` does."""
+        self._refuse_held_back(journey, status.device)
+        if (latest := self._snapshots.latest) is not None:
+            with contextlib.suppress(UnknownDevice):
+                status = latest.find(status.device.key)
+        return self._ledger.begin(status, journey.request.model)
+
+    async def _follow(
+        self, journey: Journey, device: Device, watch: LossWatch, events: AsyncGenerator[EngineEvent, None]
+    ) -> AsyncGenerator[EngineEvent, None]:
+        """The *events* of the engine; before the first token, `DeviceLost` is raised when the device is lost."""
+        tell = [follow(device.key, journey.request.model) for follow in self._followers]
+        while (event := await watch.next(events)) is not None:
+            if isinstance(event, TokenEvent):
+                if not journey.begun:
+                    journey.begun = True
+                    watch.close()
+                for follow in tell:
+                    follow(event)
+            yield event
+
     def _concluding(
-        self, account: Account, outcome: Generation | FinishReason, failure: HwdashError | None
+        self, journey: Journey, account: Account, outcome: Generation | FinishReason, failure: HwdashError | None
     ) -> asyncio.Task[InferenceRecord]:
         """A task that stores the record: one of its own, so that a client that leaves does not take the record along."""
-        task = asyncio.create_task(self._conclude(account, outcome, failure))
+        task = asyncio.create_task(self._conclude(account, outcome, failure, journey.conclusion))
+        journey.conclusion = task
         self._conclusions.add(task)
-        task.add_done_callback(self._conclusions.discard)
+        task.add_done_callback(self._concluded)
         return task
 
+    def _concluded(self, task: asyncio.Task[InferenceRecord]) -> None:
+        self._conclusions.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the record of a request is lost: %r", error)
+
     async def _conclude(
-        self, account: Account, outcome: Generation | FinishReason, failure: HwdashError | None
+        self,
+        account: Account,
+        outcome: Generation | FinishReason,
+        failure: HwdashError | None,
+        before: asyncio.Task[InferenceRecord] | None,
     ) -> InferenceRecord:
+        """Store the record and tell of it, after the one *before* it of the same request."""
         record = await account.close(outcome, failure.message if failure else None)
+        if before is not None:
+            await asyncio.wait({before})
         await self._store.add_record(record)
         if isinstance(outcome, Generation) and outcome.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
             timing, key = outcome.timing, record.device_key

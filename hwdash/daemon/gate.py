@@ -15,9 +15,10 @@ LOOK_S = 1.0
 
 
 class Gate:
-    """Lets at most ``limit`` requests pass at once; at most *max_queue* others wait.
+    """Lets at most ``limit`` requests pass at once, and of each of its lines as many as that allows; others wait.
 
-    ``slots`` is what the limit would be were it not lowered, ``why`` what lowered it. Belongs to one event loop.
+    At most *max_queue* wait. ``slots`` is what the limit would be were it not lowered, ``why`` what lowered it.
+    Belongs to one event loop.
     """
 
     def __init__(self, device: str, max_queue: int, slots: int, clock: Clock) -> None:
@@ -26,8 +27,9 @@ class Gate:
         self.limit = slots
         self.why = ""
         self.running = 0
-        self._max_queue = max_queue
+        self.max_queue = max_queue
         self._clock = clock
+        self._lines: dict[str, Line] = {}
         self._waiting: OrderedDict[Place, None] = OrderedDict()
         self._answer_s: Average | None = None
         self._numbered = True
@@ -38,76 +40,145 @@ class Gate:
         return len(self._waiting)
 
     @property
-    def full(self) -> bool:
-        """The next request would be refused."""
-        return len(self._waiting) >= self._max_queue and self.running >= self.limit
+    def answer_s(self) -> float:
+        """How long the last answers took."""
+        return 1.0 if self._answer_s is None else self._answer_s.value
 
-    @property
-    def retry_after_s(self) -> float:
-        """After how many seconds the queue will be gone, by how long the last answers took; at least 1."""
-        answer_s = 1.0 if self._answer_s is None else self._answer_s.value
-        return max(1.0, len(self._waiting) * answer_s / self.limit)
+    def line(self, name: str, slots: int) -> Line:
+        """The line of that *name* for requests of which *slots* may pass at once. Lines where nobody is are forgotten."""
+        if (line := self._lines.get(name)) is None:
+            self._lines = {name: line for name, line in self._lines.items() if line.running or line.waiting}
+            line = self._lines[name] = Line(self, slots)
+        line.slots = max(1, slots)
+        return line
+
+    def find(self, name: str) -> Line | None:
+        """The line of that *name*, where there is one."""
+        return self._lines.get(name)
 
     def adjust(self, limit: int, why: str) -> None:
         """Let *limit* requests pass at once from now on, because of *why*. Those that run are not disturbed."""
         self.limit, self.why = max(1, limit), why
         self._admit()
 
+    def join(self, place: Place) -> None:
+        """Let *place* wait, or pass at once."""
+        self._waiting[place] = None
+        place.line.waiting += 1
+        self._numbered = False
+        self._admit()
+
+    def number(self) -> None:
+        """Give every waiting place its numbers, where they may have changed."""
+        if self._numbered:
+            return
+        self._numbered = True
+        before: dict[Line, int] = {}
+        for number, place in enumerate(self._waiting):
+            place.number = number
+            place.line_number = before.get(place.line, 0)
+            before[place.line] = place.line_number + 1
+
+    def leave(self, place: Place) -> None:
+        """The request of *place* has ended or does not want to wait any more."""
+        if place in self._waiting:
+            self._take(place)
+        elif place.since_s is not None:
+            self.running -= 1
+            place.line.running -= 1
+            ran_s, place.since_s = self._clock.monotonic() - place.since_s, None
+            self._answer_s = Average(ran_s) if self._answer_s is None else self._answer_s.after(ran_s)
+            self._admit()
+
+    def _take(self, place: Place) -> None:
+        del self._waiting[place]
+        place.line.waiting -= 1
+        self._numbered = False
+
+    def _admit(self) -> None:
+        while place := self._next():
+            self._take(place)
+            self.running += 1
+            place.line.running += 1
+            place.since_s = self._clock.monotonic()
+            place.turn.set_result(None)
+
+    def _next(self) -> Place | None:
+        """The first place that may pass: the place of a full line holds nobody else up."""
+        if self.running >= self.limit or not any(line.waiting and line.free for line in self._lines.values()):
+            return None
+        return next((place for place in self._waiting if place.line.free), None)
+
+
+class Line:
+    """The requests before a *gate* that one worker or server takes, at most ``slots`` of them at once."""
+
+    def __init__(self, gate: Gate, slots: int) -> None:
+        self.slots = slots
+        self.running = 0
+        self.waiting = 0
+        self.gate = gate
+
+    @property
+    def free(self) -> bool:
+        """Another request of this line may run, if the device takes one."""
+        return self.running < self.slots
+
+    @property
+    def full(self) -> bool:
+        """The next request would be refused."""
+        gate = self.gate
+        return gate.waiting >= gate.max_queue and not (self.free and gate.running < gate.limit)
+
+    @property
+    def load(self) -> tuple[int, int, int, str]:
+        """Requests that run and wait, how many may run at once and what lowered that: in the line, or on the device.
+
+        Of the two, that which is fuller holds the next request up.
+        """
+        gate = self.gate
+        limit = min(self.slots, gate.limit)
+        if (gate.running + gate.waiting) * limit > (self.running + self.waiting) * gate.limit:
+            return gate.running, gate.waiting, gate.limit, gate.why
+        return self.running, self.waiting, limit, gate.why if limit == gate.limit else ""
+
+    @property
+    def retry_after_s(self) -> float:
+        """After how many seconds the queue will be gone, by how long the last answers took; at least 1."""
+        gate = self.gate
+        turns = max(self.waiting / min(self.slots, gate.limit), gate.waiting / gate.limit)
+        return max(1.0, turns * gate.answer_s)
+
     def enter(self) -> Place:
         """A place for one more request, which must `Place.leave` it. Raises `Overloaded` when too many wait already."""
         if self.full:
             raise self.refusal()
         place = Place(self)
-        self._waiting[place] = None
-        self._numbered = False
-        self._admit()
+        self.gate.join(place)
         return place
 
     def refusal(self) -> Overloaded:
         """The error of a request that is one too many."""
         wait_s = self.retry_after_s
         return Overloaded(
-            f"{self.device}: {len(self._waiting)} requests wait already, and no more are taken; "
+            f"{self.gate.device}: {self.gate.waiting} requests wait already, and no more are taken; "
             f"try again in about {duration_text(wait_s)}, or raise engine.max_queue",
             retry_after_s=wait_s,
         )
 
-    def before(self, place: Place) -> int:
-        """How many requests come before a waiting *place*, those that run included."""
-        if not self._numbered:
-            self._numbered = True
-            for number, other in enumerate(self._waiting):
-                other.number = number
-        return place.number + self.running
-
-    def leave(self, place: Place) -> None:
-        """The request of *place* has ended or does not want to wait any more."""
-        if place in self._waiting:
-            del self._waiting[place]
-            self._numbered = False
-        elif place.since_s is not None:
-            self.running -= 1
-            ran_s, place.since_s = self._clock.monotonic() - place.since_s, None
-            self._answer_s = Average(ran_s) if self._answer_s is None else self._answer_s.after(ran_s)
-            self._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and self.running < self.limit:
-            place, _ = self._waiting.popitem(last=False)
-            self._numbered = False
-            self.running += 1
-            place.since_s = self._clock.monotonic()
-            place.turn.set_result(None)
-
 
 class Place:
-    """One request at a *gate*. ``since_s`` is when it was let through, None before and after; ``number`` its place."""
+    """One request in a *line*. ``since_s`` is when it was let through, None before and after.
 
-    def __init__(self, gate: Gate) -> None:
+    ``number`` is how many wait before it on the device, ``line_number`` how many of them in its line.
+    """
+
+    def __init__(self, line: Line) -> None:
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.since_s: float | None = None
         self.number = 0
-        self._gate = gate
+        self.line_number = 0
+        self.line = line
 
     @property
     def admitted(self) -> bool:
@@ -116,10 +187,14 @@ class Place:
 
     @property
     def words(self) -> str:
-        """What a waiting request waits for."""
-        before = self._gate.before(self)
+        """What a waiting request waits for: its own line, or the device."""
+        line, gate = self.line, self.line.gate
+        gate.number()
+        before, why = self.number + gate.running, gate.why
+        if not line.free:
+            before, why = self.line_number + line.running, why if line.slots >= gate.limit else ""
         count = f"{before} {'request' if before == 1 else 'requests'} before this one"
-        return f"{count}; {self._gate.why}" if self._gate.why else count
+        return f"{count}; {why}" if why else count
 
     async def moved(self, told: str) -> None:
         """Return when the request is let through, or when its `words` are no longer those that were *told*."""
@@ -128,4 +203,4 @@ class Place:
 
     def leave(self) -> None:
         """Give the place to the next one. May be called again."""
-        self._gate.leave(self)
+        self.line.gate.leave(self)

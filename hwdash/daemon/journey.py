@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from hwdash.core.errors import (
@@ -13,23 +14,22 @@ from hwdash.core.errors import (
     UnknownModel,
     error_from_wire,
 )
-from hwdash.core.inference import AUTO, PromptRequest, Route
+from hwdash.core.inference import AUTO, InferenceRecord, PromptRequest, Route
 from hwdash.daemon.account import Arrival
-from hwdash.daemon.gate import Gate
+from hwdash.daemon.gate import Line
+from hwdash.daemon.loss import DeviceLeft
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A device (its id, and the name of the server that answers there, if one does) that did not answer, and why."""
+    """A device, by its id, that did not answer, and why.
+
+    ``failed``: it tried, which it did not where it had no room, or where the model is another engine's.
+    """
 
     device: str
-    server: str | None
     error: HwdashError
-
-    @property
-    def failed(self) -> bool:
-        """The device tried and failed: neither has it no room, nor is the model another engine's."""
-        return not isinstance(self.error, Overloaded | UnknownModel | ModelError)
+    failed: bool
 
     @property
     def reason(self) -> str:
@@ -39,27 +39,41 @@ class Refusal:
 
 @dataclass(slots=True)
 class Journey:
-    """*request*, come at *arrival*. ``queued_s`` it has waited for its turn; ``begun``: its first token was made."""
+    """*request*, come at *arrival*. ``queued_s`` it has waited for its turn; ``begun``: its first token was made.
+
+    ``without`` are the servers (None: the workers of our own) that do not have the model, ``full`` the lines that had
+    no room, ``conclusion`` writes the records of the attempts so far.
+    """
 
     request: PromptRequest
     arrival: Arrival
     queued_s: float = 0.0
     begun: bool = False
     refusals: list[Refusal] = field(default_factory=list)
-    full: list[Gate] = field(default_factory=list)
+    without: set[str | None] = field(default_factory=set)
+    full: list[Line] = field(default_factory=list)
+    conclusion: asyncio.Task[InferenceRecord] | None = None
+
+    @property
+    def free(self) -> bool:
+        """Any device may answer."""
+        return self.request.device == AUTO
 
     def goes_on(self, error: HwdashError) -> bool:
         """Whether another device may have more luck after *error*."""
-        if self.request.device != AUTO or self.begun or isinstance(error, PromptTooLong):
+        if not self.free or self.begun or isinstance(error, PromptTooLong):
             return False
         return isinstance(error, EngineError | Overloaded | UnknownModel | ModelError)
 
-    def useless(self, server: str | None) -> bool:
-        """A device where *server* (None: a worker of our own) answers has no other models than one that was tried."""
-        return any(
-            isinstance(refusal.error, UnknownModel | ModelError) and refusal.server == server
-            for refusal in self.refusals
-        )
+    def refuse(self, device: str, server: str | None, error: HwdashError) -> None:
+        """*device*, where *server* (None: a worker of our own) answers, did not: *error* says why."""
+        lacks = isinstance(error, UnknownModel | ModelError) and server in self.without
+        self.refusals.append(Refusal(device, error, not lacks and not isinstance(error, Overloaded | DeviceLeft)))
+
+    async def concluded(self) -> None:
+        """Wait until the records of all attempts are stored."""
+        if self.conclusion is not None:
+            await asyncio.wait({self.conclusion})
 
     def route(self, device: str, why: tuple[str, ...]) -> Route:
         """The route to *device*, chosen because of *why*, by way of those that did not answer."""

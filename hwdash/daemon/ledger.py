@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import count
 
 from hwdash.core.clock import Clock
 from hwdash.core.device import Device
@@ -12,13 +13,13 @@ from hwdash.core.event import Event, EventKind, Severity
 from hwdash.core.inference import Timing
 from hwdash.core.model import ModelShape
 from hwdash.core.snapshot import DeviceStatus, Snapshot
-from hwdash.core.status import AdmissionStatus, BreakerState
-from hwdash.daemon.gate import Gate
+from hwdash.core.status import AdmissionStatus
+from hwdash.daemon.circuit import Circuits
+from hwdash.daemon.gate import Gate, Line
 from hwdash.daemon.shape import ShapeBook
 from hwdash.daemon.verdict import Verdicts
 from hwdash.engine.engine import Engine, Standing
 from hwdash.routing.admission import limit_of
-from hwdash.routing.breaker import Breaker
 from hwdash.routing.knowledge import Circumstance, Knowledge
 from hwdash.routing.pace import Pace
 from hwdash.store.pace import StoredAnswer
@@ -27,10 +28,22 @@ TYPICAL_ANSWER = 256
 """An answer is taken to be no longer than this, however many tokens are allowed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A try of *model* on a device that was in *status* when it began, with the model ``loaded`` or not."""
+
+    number: int
+    status: DeviceStatus
+    model: str
+    loaded: bool
+    began_s: float
+
+
 class Ledger:
     """Paces, circuit breakers and verdicts of all devices; *tell* gets an event when one of the latter two changes.
 
-    ``gates`` are by the device's key, ``shapes`` those of models. *most* is how many requests one device may run at once.
+    ``gates`` are by the device's key, ``shapes`` those of models. *most* is how many requests one device may run at
+    once on workers of our own; of each model, these run as many as they say.
     """
 
     def __init__(self, engine: Engine, most: int, tell: Callable[[Event], None], clock: Clock) -> None:
@@ -41,8 +54,9 @@ class Ledger:
         self._tell = tell
         self._clock = clock
         self._paces: dict[tuple[str, str], Pace] = {}
-        self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)
+        self._circuits = Circuits()
         self._verdicts = Verdicts()
+        self._numbers = count(1)
 
     def seed(self, answers: Iterable[StoredAnswer]) -> None:
         """Learn from *answers* of earlier days, oldest first, where nothing was learned yet."""
@@ -54,41 +68,49 @@ class Ledger:
         self._paces = paces | self._paces
 
     def learn(self, key: str, model: str, timing: Timing, joules_per_token: float | None) -> None:
-        """Take in a finished answer; *timing* is the engine's own."""
-        ttft = timing.warm_ttft_s
-        if ttft is not None:
-            ttft = max(0.0, ttft - (timing.queue_s or 0.0))
-        pace = self._paces.get((key, model), Pace())
-        self._paces[key, model] = pace.after(ttft, timing.itl_p50_s, timing.cold_start_s, joules_per_token)
+        """Take in a finished answer; *timing* is the engine's own.
 
-    def begin(self, key: str, model: str) -> None:
-        """A request is on its way to the device: a trial, where requests are kept away from it otherwise."""
-        now_s = self._clock.monotonic()
-        self._verdicts.begin(key, model, now_s)
-        self._breakers[key] = self._breakers[key].tried(now_s)
-
-    def end(self, status: DeviceStatus, model: str, outcome: HwdashError | bool) -> None:
-        """That request came to *outcome*: an error, an answer (true), or nothing that says anything (false).
-
-        *status* is the device's from before it began.
+        The gaps between the pieces of an answer say less than its speed: a server may send several tokens at once.
         """
-        device, now_s = status.device, self._clock.monotonic()
-        breaker = self._breakers[device.key]
-        after = breaker.abandoned()
+        pace = self._paces.get((key, model), Pace())
+        self._paces[key, model] = pace.after(
+            timing.warm_ttft_s, timing.itl_p50_s, timing.cold_start_s, joules_per_token
+        )
+
+    def attempt(self, status: DeviceStatus, model: str) -> Attempt:
+        """A try of *model* that begins now on the device in *status*."""
+        loaded = self._engine.standing(model, status.device).loaded
+        return Attempt(next(self._numbers), status, model, loaded, self._clock.monotonic())
+
+    def begin(self, status: DeviceStatus, model: str) -> Attempt:
+        """The same for a request that has its turn: a trial, where requests are kept away otherwise."""
+        attempt = self.attempt(status, model)
+        key = status.device.key
+        self._verdicts.begin(key, model, attempt.began_s)
+        self._circuits.begin(key, model, attempt.number, attempt.began_s)
+        return attempt
+
+    def end(self, attempt: Attempt, outcome: HwdashError | bool) -> None:
+        """*attempt* came to *outcome*: an error, an answer (true), or nothing that says anything (false)."""
+        status, model, now_s = attempt.status, attempt.model, self._clock.monotonic()
+        device, key = status.device, status.device.key
+        bad, told = True, ""
         if isinstance(outcome, NoKernels):
-            if self._verdicts.lacks_kernels(device.key, outcome.message):
-                self._note(device, Severity.WARNING, f"no prompts go to it any more: {outcome.message}")
+            if self._verdicts.lacks_kernels(key, "" if outcome.any_model else model, outcome.message):
+                what = "prompts" if outcome.any_model else f"prompts for {model}"
+                told = f"no {what} go to it any more: {outcome.message}"
         elif isinstance(outcome, DeviceFull):
-            if self._verdicts.was_full(status, model, outcome.message, now_s):
-                self._note(device, Severity.WARNING, f"no prompts for {model} until memory is free: {outcome.message}")
+            # A model that was there already fits: it was the prompt that did not.
+            if not attempt.loaded and self._verdicts.was_full(status, model, outcome.message, now_s):
+                told = f"no prompts for {model} until memory is free: {outcome.message}"
         elif isinstance(outcome, WorkerDied | ServerDown) or type(outcome) is EngineError:
-            after = breaker.failed(now_s, outcome.message)
+            told = self._circuits.failed(key, model, outcome.message, attempt.began_s, now_s)
         elif outcome is True:
-            after = breaker.succeeded()
-            if self._verdicts.fits(device.key, model):
-                self._note(device, Severity.INFO, f"{model} fits again")
-        self._breakers[device.key] = after
-        self._note_change(device, breaker.state(now_s), after, now_s)
+            bad, ran = False, self._verdicts.runs(key, model)
+            told = self._circuits.succeeded(key, model, now_s) or (f"{model} runs there again" if ran else "")
+        self._circuits.abandoned(key, model, attempt.number)
+        if told:
+            self._note(device, Severity.WARNING if bad else Severity.INFO, told)
 
     def review(self, snapshot: Snapshot) -> None:
         """What *snapshot* changes: limits of running requests, and verdicts on memory that is free now."""
@@ -96,12 +118,21 @@ class Ledger:
             for model in self._verdicts.review(status):
                 self._note(status.device, Severity.INFO, f"memory is free again: prompts for {model} may go there")
             if (gate := self.gates.get(status.device.key)) is not None:
-                self.fit(gate, status, gate.slots)
+                gate.adjust(*limit_of(status, gate.slots))
 
-    def fit(self, gate: Gate, status: DeviceStatus, slots: int) -> None:
-        """Have *gate* let through what the device in *status* can take of *slots* requests at once."""
-        gate.slots = slots
-        gate.adjust(*limit_of(status, slots))
+    def line(self, status: DeviceStatus, model: str, max_queue: int) -> Line:
+        """Where a request for *model* queues before the device in *status*, behind *max_queue* others at most.
+
+        A worker of our own has a line for each model, a server one for all of its models.
+        """
+        device = status.device
+        standing = self._engine.standing(model, device)
+        slots = self._room(standing)
+        if (gate := self.gates.get(device.key)) is None:
+            gate = self.gates[device.key] = Gate(device.id, max_queue, slots, self._clock)
+        gate.slots = max(gate.slots, slots) if gate.running or gate.waiting else slots
+        gate.adjust(*limit_of(status, gate.slots))
+        return gate.line(_line_name(standing, model), standing.slots)
 
     def knowledge(
         self,
@@ -114,26 +145,21 @@ class Ledger:
     ) -> Knowledge:
         """All that is known of *model* on the devices of *snapshot*.
 
-        Whoever names a device (*named*, its id or key) may try it in spite of what keeps requests away for a while.
+        Whoever names a device (*named*, its id or key) may try it in spite of what keeps requests away.
         """
-        now_s = self._clock.monotonic()
         circumstances: Mapping[str, Circumstance] = {
             status.device.key: self._circumstance(
-                model, status, now_s, asked=bool(named) and named in (status.device.id, status.device.key)
+                model, status, asked=bool(named) and named in (status.device.id, status.device.key)
             )
             for status in snapshot.devices
         }
         return Knowledge(model, shape, circumstances, prompt_tokens, min(answer_tokens, TYPICAL_ANSWER))
 
-    def slots(self, standing: Standing) -> int:
-        """How many requests may run at once where an engine stands like that. Workers of our own each run one model."""
-        return self._most if standing.server is None else max(1, min(self._most, standing.slots))
-
-    def held_back(self, key: str) -> str:
-        """Why the circuit breaker keeps requests away from the device; empty when it does not."""
+    def held_back(self, key: str, model: str) -> tuple[str, float]:
+        """Why no request for *model* may go to the device for so many seconds; empty when one may."""
         now_s = self._clock.monotonic()
-        breaker = self._breakers.get(key)
-        return "" if breaker is None or breaker.admits(now_s) else breaker.words(now_s)
+        breaker, memory = self._circuits.held_back(key, model, now_s), self._verdicts.memory(key, model, now_s)
+        return breaker if breaker[0] else memory
 
     def admission(self, snapshot: Snapshot) -> tuple[AdmissionStatus, ...]:
         """What goes to each device that a request went to or is kept away from."""
@@ -141,8 +167,9 @@ class Ledger:
         found = []
         for status in snapshot.devices:
             key = status.device.key
-            gate, breaker, verdicts = self.gates.get(key), self._breakers.get(key), self._verdicts.sentences(key)
-            if gate is None and breaker is None and not verdicts:
+            gate, verdicts = self.gates.get(key), self._verdicts.sentences(key)
+            breaker, problem = self._circuits.standing(key, now_s)
+            if gate is None and not problem and not verdicts:
                 continue
             found.append(
                 AdmissionStatus(
@@ -151,41 +178,54 @@ class Ledger:
                     waiting=gate.waiting if gate else 0,
                     limit=gate.limit if gate else self._most,
                     why=gate.why if gate else "",
-                    breaker=breaker.state(now_s) if breaker else BreakerState.CLOSED,
-                    problem=breaker.words(now_s) if breaker else "",
+                    breaker=breaker,
+                    problem=problem,
                     verdicts=verdicts,
                 )
             )
         return tuple(found)
 
-    def _circumstance(self, model: str, status: DeviceStatus, now_s: float, *, asked: bool) -> Circumstance:
+    def _circumstance(self, model: str, status: DeviceStatus, *, asked: bool) -> Circumstance:
         key = status.device.key
         standing = self._engine.standing(model, status.device)
         # A server may be back before the next probe of it: who names it finds out.
         barred = "" if asked and standing.server is not None else standing.problem
-        if not barred and standing.server is None:
-            barred = self._verdicts.kernels(key)
+        again_s = None
         if not barred and not asked:
-            barred = self.held_back(key) or self._verdicts.memory(key, model, now_s)
-        gate = self.gates.get(key)
-        limit, why = (gate.limit, gate.why) if gate else limit_of(status, self.slots(standing))
+            barred = self._verdicts.kernels(key, model) if standing.server is None else ""
+            if not barred:
+                barred, wait_s = self.held_back(key, model)
+                again_s = wait_s if barred else None
+        running, waiting, limit, why = self._load(status, standing, model)
         return Circumstance(
             pace=self._paces.get((key, model)),
             loaded=standing.loaded,
-            running=max(gate.running if gate else 0, standing.running),
-            waiting=gate.waiting if gate else standing.waiting,
-            limit=max(1, min(limit, standing.slots)),
+            running=running,
+            waiting=waiting,
+            limit=limit,
             limit_why=why,
             server=standing.server,
             barred=barred,
+            again_s=again_s,
         )
 
-    def _note_change(self, device: Device, before: BreakerState, breaker: Breaker, now_s: float) -> None:
-        after = breaker.state(now_s)
-        if after is BreakerState.OPEN and before is not BreakerState.OPEN:
-            self._note(device, Severity.WARNING, f"no prompts go to it for now: {breaker.words(now_s)}")
-        elif after is BreakerState.CLOSED and before is not BreakerState.CLOSED:
-            self._note(device, Severity.INFO, "it answers again: prompts go to it as before")
+    def _load(self, status: DeviceStatus, standing: Standing, model: str) -> tuple[int, int, int, str]:
+        slots = max(1, standing.slots)
+        gate = self.gates.get(status.device.key)
+        if gate is None:
+            limit, why = limit_of(status, self._room(standing))
+            return standing.running, standing.waiting, min(slots, limit), why if slots >= limit else ""
+        line = gate.find(_line_name(standing, model)) or Line(gate, slots)
+        running, waiting, limit, why = line.load
+        return max(running, standing.running), waiting, limit, why
+
+    def _room(self, standing: Standing) -> int:
+        """How many requests the device may run at once where an engine stands like that."""
+        return self._most if standing.server is None else max(1, standing.slots)
 
     def _note(self, device: Device, severity: Severity, words: str) -> None:
         self._tell(Event(self._clock.now(), device.key, EventKind.DEVICE, severity, words, device.id))
+
+
+def _line_name(standing: Standing, model: str) -> str:
+    return f"model {model}" if standing.server is None else f"server {standing.server}"

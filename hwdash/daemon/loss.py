@@ -15,8 +15,12 @@ from hwdash.monitor.broadcast import Broadcast
 T = TypeVar("T")
 
 
+class DeviceLost(EngineError):
+    """The device was lost under a request: nothing more is held against it for that."""
+
+
 class DeviceLeft(EngineError):
-    """A request gave a device up that others keep away from already: nothing more is held against it for that."""
+    """A request gave the device up before it was its turn there."""
 
 
 class LossWatch:
@@ -27,11 +31,11 @@ class LossWatch:
         self._lost: asyncio.Task[None] | None = asyncio.create_task(_until_lost(snapshots, device.key))
 
     async def next(self, events: AsyncGenerator[T, None]) -> T | None:
-        """The next of *events*, None at their end. Raises what they raise, and `DeviceLeft` when the device is lost."""
+        """The next of *events*, None at their end. Raises what they raise, and `DeviceLost` when the device is lost."""
         return await (anext(events, None) if self._lost is None else self.wait(_next(events)))
 
     async def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """What *work* gives. Raises what it raises, and `DeviceLeft` when the device is lost before."""
+        """What *work* gives. Raises what it raises, and `DeviceLost` when the device is lost before."""
         if self._lost is None:
             return await work
         task = asyncio.create_task(work)
@@ -39,7 +43,7 @@ class LossWatch:
             await asyncio.wait({task, self._lost}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            raise DeviceLeft(f"{self._device.id} was lost before its first token; see `hwdash devices`")
+            raise DeviceLost(f"{self._device.id} was lost before its first token; see `hwdash devices`")
         finally:
             if not task.done():
                 task.cancel()

@@ -1,4 +1,4 @@
-"""What a model cannot do on a device, by what came of trying."""
+"""What models cannot do on a device, by what came of trying."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class _Full:
 
 
 class Verdicts:
-    """Remembers devices that lack kernels, for good, and those that ran out of memory, until they have more of it.
+    """Remembers where models lack kernels and where they ran out of memory, until something speaks against it.
 
     All times are seconds of one monotonic clock.
     """
 
     def __init__(self) -> None:
-        self._lacking: dict[str, str] = {}
+        self._lacking: dict[tuple[str, str], str] = {}
         self._full: dict[tuple[str, str], _Full] = {}
 
-    def lacks_kernels(self, key: str, words: str) -> bool:
-        """No model runs on the device, says an error in *words*. True when that is news."""
-        news = key not in self._lacking
-        self._lacking[key] = words
+    def lacks_kernels(self, key: str, model: str, words: str) -> bool:
+        """*model* (empty: any) does not run on the device, says an error in *words*. True when that is news."""
+        news = (key, model) not in self._lacking
+        self._lacking[key, model] = words
         return news
 
     def was_full(self, status: DeviceStatus, model: str, words: str, now_s: float) -> bool:
@@ -49,9 +49,14 @@ class Verdicts:
         if (full := self._full.get((key, model))) is not None:
             full.again_s = now_s + AGAIN_S
 
-    def fits(self, key: str, model: str) -> bool:
-        """*model* did fit. True when it had not before."""
-        return self._full.pop((key, model), None) is not None
+    def runs(self, key: str, model: str) -> bool:
+        """*model* was answered there. True when something was held against it."""
+        held = [
+            self._full.pop((key, model), None),
+            self._lacking.pop((key, model), None),
+            self._lacking.pop((key, ""), None),
+        ]
+        return any(item is not None for item in held)
 
     def review(self, status: DeviceStatus) -> tuple[str, ...]:
         """Forget what no longer holds now that the device is in *status*: the models that may be tried again."""
@@ -68,16 +73,16 @@ class Verdicts:
             del self._full[pair]
         return tuple(model for _, model in again)
 
-    def kernels(self, key: str) -> str:
-        """Why no model runs on the device; empty when nothing is known against it."""
-        return self._lacking.get(key, "")
+    def kernels(self, key: str, model: str) -> str:
+        """Why *model* does not run on the device; empty when nothing is known against it."""
+        return self._lacking.get((key, ""), "") or self._lacking.get((key, model), "")
 
-    def memory(self, key: str, model: str, now_s: float) -> str:
-        """Why *model* is not tried there now; empty when it may be."""
+    def memory(self, key: str, model: str, now_s: float) -> tuple[str, float]:
+        """Why *model* is not tried there now, and for how many seconds; empty when it may be."""
         full = self._full.get((key, model))
-        return full.words if full is not None and now_s < full.again_s else ""
+        return (full.words, full.again_s - now_s) if full is not None and now_s < full.again_s else ("", 0.0)
 
     def sentences(self, key: str) -> tuple[str, ...]:
         """All that is held against the device."""
-        full = tuple(f"{model}: {full.words}" for (device, model), full in self._full.items() if device == key)
-        return ((self._lacking[key],) if key in self._lacking else ()) + full
+        held = [*self._lacking.items(), *((pair, full.words) for pair, full in self._full.items())]
+        return tuple(f"{model}: {words}" if model else words for (device, model), words in held if device == key)

@@ -114,23 +114,15 @@ def _sooner(case: Case, entries: Sequence[Entry], first: Expectation) -> tuple[i
 
 
 def _nothing(snapshot: Snapshot, case: Case, excluded: Sequence[ExcludedDevice]) -> HwdashError:
-    if not excluded:
-        return NoSuitableDevice("no device was found; `hwdash status` says what is missing", param="device")
-    waits = [wait_s for status in snapshot.devices if (wait_s := _wait_s(status, case)) is not None]
-    if waits:
-        held = [
-            device
-            for device in excluded
-            if case.knowledge.of(snapshot.find(device.device).device.key).again_s is not None
-        ]
-        reasons = "; ".join(f"{device.device}: {', '.join(device.why)}" for device in held)
-        wait_s = max(1.0, min(waits))
-        return Overloaded(
-            f"no device takes the prompt for now ({reasons}); try again in about {duration_text(wait_s)}",
-            retry_after_s=wait_s,
-        )
-    reasons = "; ".join(f"{device.device}: {', '.join(device.why)}" for device in excluded)
-    return NoSuitableDevice(f"no device can take the prompt ({reasons}); see `hwdash rank`", param="device")
+    waits = {status.device.id: wait_s for status in snapshot.devices if (wait_s := _wait_s(status, case)) is not None}
+    if not waits:
+        return NoSuitableDevice(nothing_text(excluded), param="device")
+    reasons = "; ".join(f"{item.device}: {', '.join(item.why)}" for item in excluded if item.device in waits)
+    wait_s = max(1.0, min(waits.values()))
+    return Overloaded(
+        f"no suitable device takes the prompt for now ({reasons}); try again in about {duration_text(wait_s)}",
+        retry_after_s=wait_s,
+    )
 
 
 def _wait_s(status: DeviceStatus, case: Case) -> float | None:

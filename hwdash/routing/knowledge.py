@@ -15,10 +15,11 @@ class Circumstance:
     """What holds for one device and the model in question.
 
     ``pace`` is how it did with this model before, None when it never did. ``loaded``: no cold start is needed.
-    ``running`` and ``waiting`` are the requests on it now, of any model; ``limit`` how many may run at once and
-    ``limit_why`` what lowered that, empty when nothing did. ``server`` names the external server that answers there:
-    the model's memory is then the server's business. ``barred`` says why no request may go there now (a circuit
-    breaker, a verdict, an engine that cannot), empty when it may.
+    ``running`` and ``waiting`` are the requests on it now, of this model or of any, whichever holds the next one up;
+    ``limit`` is how many of them may run at once and ``limit_why`` what lowered that, empty when nothing did.
+    ``server`` names the external server that answers there: the model's memory is then the server's business.
+    ``barred`` says why no request may go there now (a circuit breaker, a verdict, an engine that cannot), empty when
+    it may; ``again_s`` is after how many seconds one may, None where time alone changes nothing.
     """
 
     pace: Pace | None = None
@@ -29,6 +30,7 @@ class Circumstance:
     limit_why: str = ""
     server: str | None = None
     barred: str = ""
+    again_s: float | None = None
 
 
 NO_CIRCUMSTANCE = Circumstance()

@@ -16,7 +16,8 @@ _SEARCHED = 1000
 class StoredAnswer:
     """The figures of one finished answer in seconds and joules; None where there was nothing to measure.
 
-    ``ttft_s`` is without cold start and without waiting for others.
+    ``ttft_s`` is without cold start and without waiting for others, ``itl_s`` the time from token to token over the
+    whole answer.
     """
 
     device_key: str
@@ -30,14 +31,17 @@ class StoredAnswer:
 def read_answers(connection: sqlite3.Connection) -> tuple[StoredAnswer, ...]:
     """The newest `MOST` finished answers of each device and model, oldest first. Raises ``sqlite3.Error``.
 
-    An answer that another device had failed to give is left out: the time lost there is in its figures.
+    An answer that another device had failed to give has no time to first token: the time lost there is in it. The
+    time from token to token is that of the decode speed; where that is not known, the median of the gaps between
+    pieces, each of which a server may have made of several tokens.
     """
     found: list[StoredAnswer] = []
     for dev, key in connection.execute("SELECT id, key FROM device ORDER BY id").fetchall():
         rows = connection.execute(
-            """SELECT model, ttft_us - coalesce(cold_start_us, 0) - coalesce(queue_us, 0), itl_p50_us, cold_start_us,
-                      energy_per_token_uj
-               FROM inference WHERE dev = ? AND finish IN ('stop', 'length') AND fallback_from IS NULL
+            """SELECT model,
+                      iif(fallback_from IS NULL, ttft_us - coalesce(cold_start_us, 0) - coalesce(queue_us, 0), NULL),
+                      coalesce(1e9 / nullif(tokens_per_ks, 0), itl_p50_us), cold_start_us, energy_per_token_uj
+               FROM inference WHERE dev = ? AND finish IN ('stop', 'length')
                ORDER BY ts DESC, id DESC LIMIT ?""",
             (dev, _SEARCHED),
         ).fetchall()

@@ -150,13 +150,13 @@ def _check_device(device: torch.device, architecture: str) -> None:
         return
     cuda, rocm = torch.version.cuda is not None, torch.version.hip is not None
     if not {"sm": cuda, "gf": rocm}.get(architecture[:2], cuda or rocm):
-        raise NoKernels(no_kernels_text(torch.__version__, architecture))
+        raise NoKernels(no_kernels_text(torch.__version__, architecture), param="device")
     if not torch.cuda.is_available():
         raise EngineError("CUDA does not see the device; run nvidia-smi and check that torch was built for its driver")
     if cuda:
         built_for, (major, minor) = torch.cuda.get_arch_list(), torch.cuda.get_device_capability(device)
         if not has_kernels(built_for, (major, minor)):
-            raise NoKernels(no_kernels_text(torch.__version__, f"sm_{major}{minor}", built_for))
+            raise NoKernels(no_kernels_text(torch.__version__, f"sm_{major}{minor}", built_for), param="device")
 
 
 def _load_in(dtype: str, load: Load, weight_bytes: int, device: torch.device, report: Report) -> LoadedModel:
