@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from hwdash.core.device import Device
-from hwdash.core.errors import Overloaded, ServerDown, UnknownModel
+from hwdash.core.errors import Overloaded, ServerDown, UnknownModel, UsageError
 from hwdash.core.inference import EngineEvent, PromptRequest, Stage, StageEvent
 from hwdash.core.model import ModelShape
 from hwdash.core.server import ServerConfig, server_label
@@ -24,6 +24,8 @@ from hwdash.engine.remote_stream import BadStream, Chunk, EventStream, read_chun
 
 NO_TOKEN_S = 600.0
 """The longest wait for a token, whatever else the server sends meanwhile, such as signs of life."""
+MOST_TOLD = 64
+"""The devices and models that it is told of to have answered for: a server may take any name for a model."""
 _AFTER_END_S = 1.0
 """How long the token counts may take after the answer ended."""
 
@@ -71,7 +73,7 @@ class RemoteEngine:
             async with aclosing(self._stream(request, name, answer)) as events:
                 async for event in events:
                     yield event
-            self._answered[device.key, request.model] = device.id
+            self._note(device, request.model)
         finally:
             self._running -= 1
             self._turns.release()
@@ -112,7 +114,7 @@ class RemoteEngine:
         return self.roster.names
 
     def workers(self) -> Sequence[WorkerStatus]:
-        """One entry for every device and model that it answered for."""
+        """One entry for each device and model of the newest `MOST_TOLD` that it answered for."""
         found = []
         for (_, model), device in sorted(self._answered.items()):
             problem = self.roster.trouble(model)
@@ -135,7 +137,13 @@ class RemoteEngine:
                 async for chunk in chunks:
                     if not answer.ended:
                         self._refuse(chunk, request.model)
-                    if (event := answer.take(chunk)) is not None:
+                    event = answer.take(chunk)
+                    if answer.bloated:
+                        raise ServerDown(
+                            f"{server_label(self.server)} sends more than was asked for: no answer of "
+                            f"{request.max_tokens} tokens is that large"
+                        )
+                    if event is not None:
                         yield event
         except UnknownModel as error:
             if self.roster.models is None or name not in self.roster.models:
@@ -188,17 +196,35 @@ class RemoteEngine:
 
     def _refuse(self, chunk: Chunk, model: str) -> None:
         """Raise the error that *chunk* tells of, if it tells of one."""
+        label = server_label(self.server)
         if chunk.error:
+            words = self._link.told(chunk.error)
             if chunk.status in _TOLD:
-                raise error_of(self.server, model, chunk.status or 0, chunk.error)
-            raise ServerDown(f"{server_label(self.server)} broke off the answer: {chunk.error}")
+                raise error_of(self.server, model, chunk.status or 0, words)
+            raise ServerDown(f"{label} broke off the answer: {words}")
         if chunk.finish in _BROKEN:
-            raise ServerDown(f"{server_label(self.server)} broke off the answer itself ({chunk.finish})")
+            raise ServerDown(f"{label} broke off the answer itself ({chunk.finish})")
+        # Neither is a failure of the server, and another try would come to the same.
+        if chunk.finish == "content_filter":
+            raise UsageError(f"{label} withholds the rest of the answer (content_filter); word the prompt otherwise")
+        if chunk.finish in _CALLS:
+            raise UsageError(
+                f"{label} ends the answer with a call of a tool ({chunk.finish}), and none was offered; "
+                "turn tool parsing off there, or word the prompt otherwise"
+            )
+
+    def _note(self, device: Device, model: str) -> None:
+        """*model* was answered for on *device*: the newest of these are told by `workers`."""
+        self._answered.pop((device.key, model), None)
+        self._answered[device.key, model] = device.id
+        if len(self._answered) > MOST_TOLD:
+            del self._answered[next(iter(self._answered))]
 
 
 _CUT = "did another request interrupt it?"
 """What llama-cpp-python does as it comes."""
 _TOLD = (400, 401, 403, 404, 413, 422, 429)
+_CALLS = ("tool_calls", "function_call")
 _BROKEN = ("abort", "error")
 """Words of vLLM and SGLang for an answer that is not complete."""
 

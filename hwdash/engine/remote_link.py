@@ -20,6 +20,7 @@ from hwdash.engine.remote_stream import error_words
 if TYPE_CHECKING:
     import httpx
 
+SHUTTING_DOWN = "the daemon is shutting down; send the prompt again when it is back"
 CONNECT_S = 3.0
 SILENCE_S = 60.0
 """The longest wait for the first byte of an answer, and from one byte to the next."""
@@ -27,6 +28,7 @@ _WRITE_S = 30.0
 _ERROR_BODY_S = 5.0
 _MAX_ERROR_BYTES = 2**16
 _MAX_LIST_BYTES = 2**22
+_LONGEST_WORDS = 300
 
 
 class Link:
@@ -46,10 +48,9 @@ class Link:
         Raises `ServerDown`, `UnknownModel`, `UsageError`, `PromptTooLong` and `Overloaded`, also while it is read.
         """
         client = await self._ready()
+        content = msgspec.json.encode(body)
         with self._words():
-            request = client.build_request(
-                "POST", self._server.url + path, content=msgspec.json.encode(body), headers=self._headers()
-            )
+            request = client.build_request("POST", self._server.url + path, content=content, headers=self._headers())
             response = await client.send(request, stream=True)
         self._open.add(response)
         try:
@@ -87,6 +88,12 @@ class Link:
                 response = await client.head(self._server.url + "/models", headers=self._headers())
         return response.status_code
 
+    def told(self, words: str, longest: int = _LONGEST_WORDS) -> str:
+        """The server's own *words* as one safe line without its token, of at most *longest* characters."""
+        if token := server_token(self._server, os.environ):
+            words = words.replace(token, "…")  # before they are cut: a part of a token gives it away as well
+        return sanitise_line(words, longest)
+
     async def close(self) -> None:
         """Break off what is under way and let go of all connections."""
         self._closed = True
@@ -103,9 +110,13 @@ class Link:
     async def _ready(self) -> httpx.AsyncClient:
         async with self._opening:
             if self._closed:
-                raise ServerDown("the daemon is shutting down; send the prompt again when it is back")
+                raise ServerDown(SHUTTING_DOWN)
             if self._client is None:
-                self._client = await asyncio.to_thread(_new_client)
+                try:
+                    self._client = await asyncio.to_thread(_new_client)
+                except OSError as error:
+                    words = sanitise_line(str(error), 120)
+                    raise ServerDown(f"{self._label}: the system's certificates cannot be read: {words}") from None
         return self._client
 
     def _headers(self) -> dict[str, str]:
@@ -123,7 +134,7 @@ class Link:
         form = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if form and form != "text/event-stream":
             raise ServerDown(
-                f"{self._label} answers with {sanitise_line(form, 60)}, not with a stream of events; "
+                f"{self._label} answers with {self.told(form, 60)}, not with a stream of events; "
                 "is its url the base of an OpenAI-compatible API?"
             )
 
@@ -133,9 +144,7 @@ class Link:
             async with asyncio.timeout(_ERROR_BODY_S):
                 with self._words():
                     body = await _body(response, _MAX_ERROR_BYTES)
-        words = error_words(_json(body))
-        if token := server_token(self._server, os.environ):
-            words = words.replace(token, "…")
+        words = self.told(error_words(_json(body)))
         return error_of(self._server, model, response.status_code, words, response.headers.get("retry-after", ""))
 
     @contextlib.contextmanager
@@ -148,8 +157,12 @@ class Link:
             yield
         except (httpx.HTTPError, httpx.StreamError, anyio.ClosedResourceError, anyio.EndOfStream) as error:
             if self._closed:
-                raise ServerDown("the daemon is shutting down; send the prompt again when it is back") from None
+                raise ServerDown(SHUTTING_DOWN) from None
             raise ServerDown(f"{self._label} {_cause(error)}") from None
+        except (httpx.InvalidURL, UnicodeError) as error:
+            # What a host may be is not settled: our check and this library's, both of them right, can differ.
+            words = sanitise_line(str(error), 120)
+            raise ServerDown(f"{self._label} cannot be asked: {words}; correct its url") from None
 
 
 def _new_client() -> httpx.AsyncClient:

@@ -10,7 +10,7 @@ from hwdash.core.errors import HwdashError, ServerDown, UnknownModel
 from hwdash.core.server import ServerConfig, server_label, status_problem
 from hwdash.core.text import sanitise_line
 from hwdash.engine.remote_error import refusal
-from hwdash.engine.remote_link import Link
+from hwdash.engine.remote_link import SHUTTING_DOWN, Link
 
 PROBE_EVERY_S = 10.0
 PROBE_LIMIT_S = 2.0
@@ -113,8 +113,14 @@ class Roster:
             self._start()
 
     async def refresh(self) -> None:
-        """Ask the server now; whoever comes meanwhile waits for the same answer."""
-        await asyncio.shield(self._start())
+        """Ask the server now; whoever comes meanwhile waits for the same answer. Raises `ServerDown` once it is closed."""
+        if self._closed:
+            raise ServerDown(SHUTTING_DOWN)
+        probe = self._start()
+        await asyncio.wait((probe,))
+        if probe.cancelled():
+            raise ServerDown(SHUTTING_DOWN)
+        probe.result()
 
     async def close(self) -> None:
         """End what asks by itself."""
@@ -133,7 +139,7 @@ class Roster:
         while time.monotonic() - self._wanted_at < _INTEREST_S:
             if self._asked_at is None or time.monotonic() - self._asked_at >= PROBE_EVERY_S:
                 # Asking llama-cpp-python for its list breaks off what it computes: it is asked that seldom.
-                await asyncio.shield(self._start(listing=time.monotonic() - self._listed_at > LIST_EVERY_S))
+                await asyncio.wait((self._start(listing=time.monotonic() - self._listed_at > LIST_EVERY_S),))
             await asyncio.sleep(PROBE_EVERY_S)
 
     async def _ask(self, *, listing: bool) -> None:
@@ -149,7 +155,8 @@ class Roster:
                 self.problem = f"{server_label(self._server)} does not answer within {PROBE_LIMIT_S:g} s"
         except HwdashError as error:
             self.problem = error.message
-        self._asked_at = time.monotonic()
+        finally:
+            self._asked_at = time.monotonic()
 
     async def _read_list(self) -> str:
         """Learn the models. What keeps the server from answering, by its list; empty: nothing."""

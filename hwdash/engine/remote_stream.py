@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -82,8 +83,8 @@ class EventStream:
 class Chunk:
     """One event of an answer. ``finish`` is the server's word for why it ended, None before the end.
 
-    The token counts are those that the server told, None where it did not. ``error`` is the server's own message,
-    empty where it tells of none, ``status`` the HTTP status that it gives it.
+    The token counts are those that the server told, None where it did not. ``error`` is the server's own message, of
+    any length, empty where it tells of none, ``status`` the HTTP status that it gives it.
     """
 
     text: str = ""
@@ -101,10 +102,7 @@ def read_chunk(data: bytes) -> Chunk | None:
     """
     if data.strip() == _DONE:
         return None
-    try:
-        event = _DECODER.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        raise BadStream("an event that is no piece of an answer") from None
+    event = _event(data)
     if event.error or (event.object == "error" and event.message):
         status = event.code
         if isinstance(event.error, dict):
@@ -116,23 +114,44 @@ def read_chunk(data: bytes) -> Chunk | None:
     for choice in event.choices or ():
         if choice.index == 0:
             delta = choice.delta or _Delta()
-            text = (delta.reasoning_content or delta.reasoning or "") + (delta.content or "") + (choice.text or "")
+            text = (delta.reasoning_content or delta.reasoning or "") + _text(delta.content) + (choice.text or "")
             return Chunk(text, choice.finish_reason, *counts)
     return Chunk("", None, *counts)
 
 
 def error_words(body: object) -> str:
-    """The message in the JSON *body* of an error, in any of the shapes that servers give it, as one safe line."""
+    """The message in the JSON *body* of an error, in any of the shapes that servers give it, as one safe line of any length."""
     for _ in range(4):
         if isinstance(body, dict):
             body = next((body[key] for key in ("error", "message", "detail", "msg") if body.get(key)), "")
         elif isinstance(body, list):
             body = body[0] if body else ""
-    return sanitise_line(body, 300) if isinstance(body, str) else ""
+    return sanitise_line(body, len(body)) if isinstance(body, str) else ""
+
+
+def _event(data: bytes) -> _Event:
+    try:
+        try:
+            return _DECODER.decode(data)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            # Half a surrogate pair, where a server cuts a character in two: only this decoder lets it pass.
+            return msgspec.convert(json.loads(data), _Event)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise BadStream("an event that is no piece of an answer") from None
+
+
+def _text(content: str | list[Any] | None) -> str:
+    """The text of *content*, be it in parts, of which those that are no text are left out."""
+    if not isinstance(content, list):
+        return content or ""
+    texts = [part.get("text") for part in content if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 class _Delta(msgspec.Struct):
-    content: str | None = None
+    content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
 

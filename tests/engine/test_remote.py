@@ -126,7 +126,11 @@ async def test_plain_text_goes_to_completions() -> None:
         ([delta("abc"), usage(1, 30), delta(None, "stop"), DONE], "abc", 30, "stop"),
         ([delta("a"), delta(None, "stop"), usage(1, 0), DONE], "a", 1, "stop"),
         ([delta(None, "stop"), usage(4, 0), DONE], "", 0, "stop"),
-        ([delta("a"), delta("b", "content_filter"), b"data: nonsense\n\n"], "ab", 2, "stop"),
+        ([delta("a"), delta("b", "eos"), b"data: nonsense\n\n"], "ab", 2, "stop"),
+        ([delta("\ud83d"), delta("\ude00 x", "stop")], "\N{GRINNING FACE} x", 2, "stop"),
+        ([delta("a\ud83d"), delta("\ud83db", "stop")], "a\ufffd\ufffdb", 2, "stop"),
+        ([delta("a\ud83d", "stop")], "a\ufffd", 1, "stop"),
+        ([delta(content=[{"type": "text", "text": "a"}, {"type": "other"}, 3]), delta("b", "stop")], "ab", 2, "stop"),
         ([delta("a"), delta(None, "stop"), b"data: {"], "a", 1, "stop"),
         ([delta("hello wor"), delta("ld, again"), DONE], "hello ", 2, "stop"),
         ([delta("wor", "stop"), DONE], "wor", 1, "stop"),
@@ -180,6 +184,7 @@ async def test_an_answer_without_end_is_ended() -> None:
         (refuse(301, {}, location="http://127.0.0.1:1/"), "redirect"),
         (refuse(418, b"\xff" * 100_000), "answers 418"),
         (refuse(200, {"choices": []}), "answers with application/json, not with a stream"),
+        (stream(*[delta("x" * 500_000)] * 3), "more than was asked for: no answer of 256 tokens is that large"),
     ],
 )
 async def test_a_server_that_breaks_is_down(script: Any, words: str) -> None:
@@ -233,6 +238,15 @@ async def test_a_token_is_sent_and_never_shown(
         server.script = refuse(400, {"error": {"message": "no secret-1 here"}})
         with pytest.raises(UsageError, match="no … here"):
             await answered(engine)
+        server.script = refuse(400, {"error": {"message": "x" * 295 + " secret-1"}})
+        with pytest.raises(UsageError) as caught:
+            await answered(engine)
+        assert "sec" not in caught.value.message
+        for status in (400, 500):
+            server.script = stream(event({"error": {"message": f"{'x' * 290} no secret-1 here", "code": status}}))
+            with pytest.raises(HwdashError, match="no …") as caught_in_stream:
+                await answered(engine)
+            assert "sec" not in caught_in_stream.value.message
         monkeypatch.setenv("THEIR_TOKEN", "two\nlines")
         with pytest.raises(ServerDown, match="THEIR_TOKEN must be ASCII"):
             await answered(engine)
@@ -444,6 +458,96 @@ async def test_a_slow_list_does_not_spoil_a_server_that_makes_tokens(monkeypatch
         engine.roster.doubt()
         await engine.roster.refresh()
         assert "does not answer within 0.05 s" in engine.roster.problem
+
+
+@pytest.mark.parametrize(
+    ("finish", "words"), [("content_filter", "withholds the rest"), ("tool_calls", "tool"), ("function_call", "tool")]
+)
+async def test_an_answer_that_is_not_the_whole_answer_is_no_fault_of_the_server(finish: str, words: str) -> None:
+    async with attached(script=stream(delta("a"), delta(None, finish), DONE)) as (_, engine):
+        with pytest.raises(UsageError, match=rf"there at http.*{words}.*\({finish}\)"):
+            await answered(engine)
+        assert not engine.roster.problem
+
+
+async def test_a_server_that_failed_is_asked_before_the_next_prompt() -> None:
+    async with attached() as (server, engine):
+
+        async def dying(asked: Asked, writer: Writer) -> None:
+            server.list_status = 503
+            await stream(delta("a"))(asked, writer)
+
+        server.script = dying
+        with pytest.raises(ServerDown, match="broke off"):
+            await answered(engine)
+        with pytest.raises(ServerDown, match="503"):
+            await answered(engine)
+        assert len(server.prompts) == 1
+
+
+async def test_an_answer_that_is_none_is_hung_up_on() -> None:
+    async def endless(asked: Asked, writer: Writer) -> None:
+        begin(writer, "application/json")
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with attached(script=endless) as (server, engine):
+        with pytest.raises(ServerDown, match="not with a stream"):
+            await answered(engine)
+        await asyncio.wait_for(server.hung_up.wait(), 20)
+
+
+@pytest.mark.parametrize("url", ["http://256.1.1.1/v1", "http://[v1.a]/v1", "http://xn--/v1"])
+async def test_a_url_that_cannot_be_asked_is_a_server_that_is_down(url: str) -> None:
+    engine = RemoteEngine(ServerConfig("there", url))
+    with pytest.raises(ServerDown, match=r"cannot be asked: .*; correct its url"):
+        await answered(engine)
+    assert engine.roster.asked
+    assert "cannot be asked" in engine.standing("a-model", CPU).problem
+    await engine.close()
+
+
+async def test_whatever_befalls_a_probe_the_server_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with attached() as (_, engine):
+
+        async def broken(limit_s: float) -> int:
+            raise RuntimeError("boom")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(engine._link, "probe", broken)
+            with pytest.raises(RuntimeError, match="boom"):
+                await engine.roster.refresh()
+            assert engine.roster.asked
+        assert (await answered(engine))[0] == "Hello there"
+
+
+async def test_who_waits_for_a_probe_is_told_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with attached() as (_, engine):
+        begun = asyncio.Event()
+
+        async def endless(limit_s: float) -> int:
+            begun.set()
+            return int(await asyncio.Event().wait())
+
+        monkeypatch.setattr(engine._link, "probe", endless)
+        waiting = [asyncio.ensure_future(engine.check("a-model", CPU)) for _ in range(2)]
+        await begun.wait()
+        waiting[0].cancel()
+        await asyncio.wait(waiting[:1])
+        assert waiting[0].cancelled()
+        await engine.close()
+        with pytest.raises(ServerDown, match="shutting down"):
+            await waiting[1]
+        with pytest.raises(ServerDown, match="shutting down"):
+            await engine.roster.refresh()
+
+
+async def test_only_the_newest_names_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MOST_TOLD", 3)
+    async with attached(models=None) as (_, engine):
+        for name in ("m0", "m1", "m2", "m0", "m3"):
+            await answered(engine, asking(name))
+        assert [status.model for status in engine.workers()] == ["m0", "m2", "m3"]
 
 
 async def test_what_it_answered_for_is_told() -> None:

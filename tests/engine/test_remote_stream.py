@@ -85,6 +85,8 @@ def test_chunks_in_all_their_forms() -> None:
     assert chunk(error={"code": 1}) == Chunk(error="an error without words", status=1)
     assert chunk(object="error", message="broken", code=404) == Chunk(error="broken", status=404)
     assert chunk() == Chunk()
+    assert chunk(choices=[{"delta": {"content": "half \ud83d"}}]) == Chunk("half \ud83d")
+    assert chunk(choices=[{"delta": {"content": ["x", {"text": "a"}, {"text": 3}, {"text": "b"}]}}]) == Chunk("ab")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,7 @@ def test_any_json_is_a_chunk_or_nonsense(data: object) -> None:
         ({"detail": [{"loc": ["body"], "msg": "a"}]}, "a"),
         ({"message": "a\x1b[31m\nb"}, "a\ufffd[31m b"),
         ({"error": {"code": 3}}, ""),
+        ({"error": "long " * 200 + "end"}, "long " * 200 + "end"),
         ([], ""),
         (None, ""),
         (7, ""),
