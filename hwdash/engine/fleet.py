@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -15,6 +16,8 @@ from hwdash.core.server import ServerConfig, server_key
 from hwdash.core.status import WorkerStatus
 from hwdash.engine.engine import Engine, Standing
 from hwdash.engine.remote import RemoteEngine
+
+log = logging.getLogger(__name__)
 
 
 class FleetEngine:
@@ -70,7 +73,9 @@ class FleetEngine:
         """End all workers and let go of all servers."""
         self._closed = True
         engines = [self._workers, *self._servers, *self._by_url.values()]
-        await asyncio.gather(*(engine.close() for engine in engines))
+        for problem in await asyncio.gather(*(engine.close() for engine in engines), return_exceptions=True):
+            if isinstance(problem, BaseException):
+                log.error("an engine did not end as it should", exc_info=problem)
 
     async def _engine(self, model: str, device: Device) -> Engine:
         """The engine for *model* on *device*, after each server that might be it was asked at least once."""

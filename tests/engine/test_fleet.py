@@ -143,6 +143,22 @@ async def test_of_two_servers_on_a_device_the_one_that_serves_the_model() -> Non
             assert sorted(engine.served()) == ["one", "two"]
 
 
+async def test_what_fails_to_end_does_not_keep_the_others_from_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> None:
+        raise RuntimeError("boom")
+
+    async with openai_server() as server, fleet(ServerConfig("s", server.url, device="cpu0")) as (workers, engine):
+        (remote,) = engine._servers
+        whole = remote.close
+        monkeypatch.setattr(remote, "close", broken)
+        await engine.close()
+        assert workers.closed
+        assert "boom" in caplog.text
+        await whole()
+
+
 async def test_after_its_end_nothing_is_taken() -> None:
     async with fleet() as (_, engine):
         await engine.close()
