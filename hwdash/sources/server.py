@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Sequence
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -22,6 +25,8 @@ from hwdash.sources.source import DeviceLost
 PROBE_EVERY_S = 5.0
 PROBE_LIMIT_S = 1.5
 """Less than a read may take (``monitor.deadline_s``), so that a silent server is told from a driver that hangs."""
+_LONGEST_LINE = 4096
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?![0-9])")
 
 
 class ServerSource:
@@ -69,46 +74,84 @@ class _Probe:
         self.server = server
         self._pace = Pace(PROBE_EVERY_S)
         self._problem = ""
+        self._words = ""
+        self._asking: threading.Thread | None = None
 
     def problem(self, now_s: float, fresh: bool) -> str:
-        """Why the server cannot answer, as of the last few seconds, or as of now for *fresh*. Blocks, briefly."""
+        """Why the server cannot answer, as of the last few seconds, or as of now for *fresh*. Blocks for `PROBE_LIMIT_S` at most."""
         if fresh:
             self._pace.hasten()
         if self._pace.due(now_s):
-            try:
-                words = self._ask()
-                self._problem = f"{server_label(self.server)} {words}" if words else ""
-            except ServerDown as error:
-                self._problem = error.message
+            words = self._ask_within(PROBE_LIMIT_S)
+            self._problem = f"{server_label(self.server)} {words}" if words else ""
         return self._problem
 
-    def _ask(self) -> str:
-        parts = urlsplit(self.server.url)
-        host = parts.hostname or ""
-        if parts.scheme == "https":
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, parts.port or 443, timeout=PROBE_LIMIT_S, context=ssl.create_default_context()
+    def _ask_within(self, limit_s: float) -> str:
+        """What keeps the server from answering. On a thread of its own: nothing else ends the look-up of a name in time."""
+        asking = self._asking
+        if asking is None or not asking.is_alive():
+            asking = self._asking = threading.Thread(
+                target=self._ask, args=(limit_s,), daemon=True, name="hwdash-server"
             )
-        else:
-            connection = http.client.HTTPConnection(host, parts.port or 80, timeout=PROBE_LIMIT_S)
-        token = server_token(self.server, os.environ)
-        headers = {"User-Agent": "hwdash", "Accept-Encoding": "identity"}
+            asking.start()
+        asking.join(limit_s)
+        return f"does not answer within {limit_s:g} s" if asking.is_alive() else self._words
+
+    def _ask(self, limit_s: float) -> None:
         try:
-            connection.request(
-                "HEAD",  # no server computes anything for it, and no answer of a busy one is broken off
-                f"{parts.path}/models",
-                headers=headers | ({"Authorization": f"Bearer {token}"} if token else {}),
-            )
-            return status_problem(connection.getresponse().status)
+            self._words = status_problem(_status(self.server, limit_s))
+        except ServerDown as error:
+            self._words = error.message.removeprefix(f"{server_label(self.server)}: ")
         except ConnectionRefusedError:
-            return "refuses the connection; start it or correct its url"
+            self._words = "refuses the connection; start it or correct its url"
         except TimeoutError:
-            return f"does not answer within {PROBE_LIMIT_S:g} s"
+            self._words = f"does not answer within {limit_s:g} s"
         except socket.gaierror as error:
-            return f"cannot be found: {sanitise_line(error.strerror or str(error), 120)}"
+            self._words = f"cannot be found: {sanitise_line(error.strerror or str(error), 120)}"
         except ssl.SSLError as error:
-            return f"fails to prove who it is: {sanitise_line(str(error), 120)}"
-        except (OSError, http.client.HTTPException) as error:
-            return f"cannot be asked: {sanitise_line(str(error), 120) or type(error).__name__}"
-        finally:
-            connection.close()
+            self._words = f"fails to prove who it is: {sanitise_line(str(error), 120)}"
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
+            self._words = f"cannot be asked: {sanitise_line(str(error), 120) or type(error).__name__}"
+
+
+def _status(server: ServerConfig, limit_s: float) -> int:
+    """The status of *server* to a question that costs it nothing; no step of asking takes longer than *limit_s* seconds.
+
+    Raises `OSError`, `HTTPException`, `UnicodeError` and `ServerDown`.
+    """
+    parts = urlsplit(server.url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, parts.port or 443, timeout=limit_s, context=ssl.create_default_context()
+        )
+    else:
+        connection = http.client.HTTPConnection(host, parts.port or 80, timeout=limit_s)
+    token = server_token(server, os.environ)
+    headers = {"User-Agent": "hwdash", "Accept-Encoding": "identity"}
+    try:
+        connection.request(
+            "HEAD",  # no server computes anything for it, and no answer of a busy one is broken off
+            f"{parts.path}/models",
+            headers=headers | ({"Authorization": f"Bearer {token}"} if token else {}),
+        )
+        return _first_line(connection.sock, limit_s)
+    finally:
+        connection.close()
+
+
+def _first_line(connection: socket.socket, limit_s: float) -> int:
+    """The status in the first line of an answer, all of which counts against *limit_s*: bytes may come one by one."""
+    until = time.monotonic() + limit_s
+    line = b""
+    while b"\n" not in line and len(line) < _LONGEST_LINE:
+        if (left_s := until - time.monotonic()) <= 0:
+            raise TimeoutError
+        connection.settimeout(left_s)
+        if not (piece := connection.recv(_LONGEST_LINE)):
+            break
+        line += piece
+    found = _STATUS.match(line)
+    if found is None:
+        raise http.client.BadStatusLine("what answers there does not speak HTTP" if line else "it hung up")
+    return int(found[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,68 @@ async def test_what_is_wrong_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         assert "does not answer within 0.2 s" in await words_of(ServerSource([ServerConfig("s", url)]))
+
+
+async def test_a_server_that_drips_and_a_name_that_is_looked_up_for_ever_hold_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hwdash.sources.server.PROBE_LIMIT_S", 0.3)
+    ended = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while not reader.at_eof():
+                writer.write(b"H")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass
+        finally:
+            ended.set()
+            writer.close()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        source = ServerSource([ServerConfig("s", f"http://127.0.0.1:{port}")])
+        assert "does not answer within 0.3 s" in await words_of(source)
+        await asyncio.wait_for(ended.wait(), 20)
+
+    found = threading.Event()
+    asked = []
+
+    def look_up(*address: object, **more: object) -> list[object]:
+        asked.append(address)
+        found.wait(20)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    source = ServerSource([ServerConfig("s", "http://slow.invalid")])
+    for _ in range(3):
+        assert "does not answer within 0.3 s" in await words_of(source)
+    assert len(asked) == 1
+    found.set()
+    monkeypatch.setattr("hwdash.sources.server.PROBE_LIMIT_S", 20)
+    assert "cannot be found" in await words_of(source)
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.0 404\n", b"HTTP/1.1 500"])
+async def test_no_more_than_the_first_line_is_waited_for(head: bytes) -> None:
+    async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head[:5])
+        await writer.drain()
+        writer.write(head[5:])
+        if b"\n" in head:
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(begin, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        assert await words_of(ServerSource([ServerConfig("s", f"http://127.0.0.1:{port}")])) == ""
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+async def test_a_host_that_no_library_takes_is_a_server_that_is_lost(host: str) -> None:
+    assert "cannot be asked" in await words_of(ServerSource([ServerConfig("s", f"http://{host}/v1")]))
 
 
 async def test_it_is_asked_once_in_a_while() -> None:
