@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hwdash.core.device import Device
 from hwdash.core.errors import ServerDown, UsageError
 from hwdash.core.text import sanitise_line
 from hwdash.core.tomlline import KeyPath
@@ -75,6 +76,17 @@ def status_problem(status: int) -> str:
     if status in (502, 503, 504):
         return f"answers {status}: it is not ready"
     return ""
+
+
+def unbound_servers(servers: Iterable[ServerConfig], devices: Iterable[Device]) -> Iterator[str]:
+    """A sentence for each of *servers* whose ``device`` is none of *devices*: no prompt ever reaches it."""
+    known = {name for device in devices for name in (device.id, device.key)}
+    for server in servers:
+        if server.device is not None and server.device not in known:
+            yield (
+                f"{server_label(server)} answers for no device: there is no {server.device}; correct device in "
+                "[[engine.servers]], or leave it out to have the server as a device of its own"
+            )
 
 
 def read_servers(tables: object, where: Callable[[KeyPath], str]) -> tuple[ServerConfig, ...]:

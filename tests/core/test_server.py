@@ -16,7 +16,9 @@ from hwdash.core.server import (
     server_token,
     server_url_problem,
     status_problem,
+    unbound_servers,
 )
+from hwdash.sources.fake import fake_gpu
 
 
 def servers(text: str) -> tuple[ServerConfig, ...]:
@@ -118,6 +120,14 @@ def test_tokens_come_from_the_environment() -> None:
         with pytest.raises(ServerDown, match="in T must be ASCII") as caught:
             server_token(named, {"T": token})
         assert token not in caught.value.message
+
+
+def test_a_server_for_a_device_that_is_not_there_is_told() -> None:
+    devices = [fake_gpu(id="gpu0")]
+    bound = [ServerConfig(str(name), "http://a", device=name) for name in (devices[0].id, devices[0].key, None)]
+    assert list(unbound_servers(bound, devices)) == []
+    (words,) = unbound_servers([*bound, ServerConfig("lone", "http://b", device="gpu7")], devices)
+    assert words.startswith("lone at http://b answers for no device: there is no gpu7; correct device")
 
 
 def test_names_of_a_server() -> None:
