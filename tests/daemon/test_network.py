@@ -153,6 +153,7 @@ async def test_tls_with_an_authority_of_ones_own(network: Network, tmp_path: Pat
     authority.cert_pem.write_to_path(str(ours))
     leaf.cert_chain_pems[0].write_to_path(str(certificate))
     leaf.private_key_pem.write_to_path(str(key))
+    key.chmod(0o644)
     secret, _ = network.tokens.create()
     url = network.start(certificate=str(certificate), key=str(key))
     assert url.startswith("https://127.0.0.1:")
@@ -160,7 +161,10 @@ async def test_tls_with_an_authority_of_ones_own(network: Network, tmp_path: Pat
     trusted = environ | {"SSL_CERT_FILE": str(ours)}
     done = hwdash(trusted, "status", "--json", "--connect", url)
     assert done.returncode == 0, done.stderr
-    assert f"https://{json.loads(done.stdout)['listen']}" == url
+    status = json.loads(done.stdout)
+    assert f"https://{status['listen']}" == url
+    assert any(f"{key} is open to every user" in problem for problem in status["problems"])
+    assert f"{key} is open to every user" in network.log
     done = hwdash(trusted, "prompt", "one two three", "--connect", url, "--model", "fake")
     assert done.stdout == "one two three\n", done.stderr
     done = hwdash(environ, "status", "--connect", url)
