@@ -10,6 +10,8 @@ import pytest
 from hwdash.core.errors import DeviceFull, EngineError, NoKernels
 from hwdash.core.model import ModelShape
 from hwdash.engine.worker.host_memory import host_bytes
+from hwdash.sources.cgroup import ControlGroups
+from hwdash.sources.sysfs import Tree
 
 GIB = 2**30
 MEMINFO = f"MemTotal: 99 kB\nMemAvailable: {8 * GIB // 1024} kB\n"
@@ -43,6 +45,23 @@ def host(root: Path, groups: dict[str, tuple[str, str]]) -> Path:
 )
 def test_the_host_has_what_its_groups_allow(tmp_path: Path, groups: dict[str, tuple[str, str]], expected: int) -> None:
     assert host_bytes(host(tmp_path, groups)) == expected
+
+
+def test_groups_of_version_1_bound_the_host_too(tmp_path: Path) -> None:
+    root = host(tmp_path, {"": ("max", "0")})
+    (root / "proc/self/cgroup").write_text("4:memory:/docker/1\n0::/\n")
+    for name, limit in (("", str(2**63 - 4096)), ("docker/1", str(4 * GIB))):
+        folder = root / "sys/fs/cgroup/memory" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.limit_in_bytes").write_text(limit)
+        (folder / "memory.usage_in_bytes").write_text(str(3 * GIB))
+        (folder / "memory.stat").write_text(f"inactive_file 7\ntotal_inactive_file {GIB}\n")
+    assert host_bytes(root) == 2 * GIB
+
+
+def test_loading_and_ranking_count_the_same(tmp_path: Path) -> None:
+    root = host(tmp_path, {"a": (str(4 * GIB), str(2 * GIB)), "a/b": ("max", str(GIB))})
+    assert host_bytes(root) == ControlGroups(Tree(root)).memory_room() == 3 * GIB
 
 
 def test_a_host_that_tells_nothing(tmp_path: Path) -> None:
