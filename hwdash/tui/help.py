@@ -10,10 +10,10 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from hwdash.tui.app import HwdashApp
-from hwdash.tui.canvas import Canvas
 from hwdash.tui.keybar import KEY_NAMES
 from hwdash.tui.line import Line, Span, line_width, wrapped
 from hwdash.tui.replay import BINDINGS
+from hwdash.tui.scroll import ScrollCanvas, scroll_bindings
 
 _STATES = (
     ("ok", "ok", "healthy"),
@@ -38,33 +38,24 @@ _WORDS = (
 )
 
 
-class HelpText(Canvas, can_focus=True):
+class HelpText(ScrollCanvas, can_focus=True):
     """The scrolling text of the help."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", tooltip="One line up", show=False, id="help.up"),
-        Binding("down,j", "move(1)", "Down", tooltip="One line down", show=False, id="help.down"),
-        Binding("pageup", "move(-10)", "Page up", tooltip="Ten lines up", show=False, id="help.page_up"),
-        Binding("pagedown,space", "move(10)", "Page down", tooltip="Ten lines down", show=False, id="help.page_down"),
-        Binding("home,g", "move(-1000)", "Top", tooltip="To the top", show=False, id="help.first"),
-        Binding("end,G", "move(1000)", "Bottom", tooltip="To the bottom", show=False, id="help.last"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*scroll_bindings("help", "pagedown,space")]
 
     def __init__(self, groups: Sequence[tuple[str, Sequence[Binding]]]) -> None:
         super().__init__()
         self._groups = groups
-        self._top = 0
 
     def draw(self, width: int, height: int) -> Sequence[Line]:
         """A title with the scroll position, then as much of the text as fits."""
         glyphs = self.glyphs
         text = list(self._text(width - 2))
         room = max(1, height - 1)
-        self._top = max(0, min(self._top, len(text) - room))
-        below = len(text) - self._top - room
-        arrows = (glyphs.up if self._top else "") + (f" {below} more {glyphs.down}" if below > 0 else "")
+        lines, below = self.in_sight(text, room)
+        arrows = (glyphs.up if self.top else "") + (f" {below} more {glyphs.down}" if below > 0 else "")
         title: Line = (Span(" Help", "title"), Span("   Esc closes", "label"), Span(f"   {arrows}", "label"))
-        return [title, *((Span(" "), *line) for line in text[self._top : self._top + room])]
+        return [title, *((Span(" "), *line) for line in lines)]
 
     def _text(self, width: int) -> Iterable[Line]:
         for title, bindings in self._groups:
@@ -80,19 +71,6 @@ class HelpText(Canvas, can_focus=True):
         yield (Span("Words", "strong"),)
         for words, meaning in _WORDS:
             yield from _entry(words, meaning, "label", 16, width)
-
-    def action_move(self, lines: int) -> None:
-        """Scroll by *lines*."""
-        self._top = max(0, self._top + lines)
-        self.redraw()
-
-    def on_mouse_scroll_down(self) -> None:
-        """Scroll down."""
-        self.action_move(2)
-
-    def on_mouse_scroll_up(self) -> None:
-        """Scroll up."""
-        self.action_move(-2)
 
 
 def _entry(head: str, words: str, style: str, column: int, width: int) -> Iterable[Line]:
