@@ -21,6 +21,7 @@ from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
+from hwdash.core.server import unbound_servers
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.daemon.alert import AlertBook
@@ -166,6 +167,8 @@ class Service:
         ]
         problems += [*self._store.problems, *self._prewarm_problems]
         problems += self._webhook.problems if self._webhook is not None else ()
+        if latest is not None and self._player is None:
+            problems += unbound_servers(self._config.engine.servers, (status.device for status in latest.devices))
         if self._identity.problem:
             problems.append(self._identity.problem)
         return DaemonStatus(

@@ -60,6 +60,16 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("bare_machine")
+async def test_a_server_for_a_device_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    async with openai_server(models=("theirs",)) as server:
+        lost = ServerConfig("lost", server.url, device="gpu9")
+        bound = ServerConfig("bound", server.url, device="other0")
+        async with serving(tmp_path, ServerConfig("s", server.url), lost, bound) as service:
+            (problem,) = [words for words in service.status().problems if "[[engine.servers]]" in words]
+            assert problem.startswith(f"lost at {server.url} answers for no device: there is no gpu9")
+
+
+@pytest.mark.usefixtures("bare_machine")
 async def test_a_prompt_to_a_server_has_a_record_like_any_other(tmp_path: Path) -> None:
     async with openai_server(models=("theirs",)) as server, _over(tmp_path, server) as service:
         text, record = await prompted(service, device="other0")
