@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from types import MappingProxyType
 
-from hwdash.core.format import expectation_basis, joules_per_token_text, rate_text, seconds_text
-from hwdash.core.ranking import Expectation, RankedDevice
+from hwdash.core.ranking import RankedDevice
 from hwdash.tui.cell import bar
 from hwdash.tui.fact import laid_out
 from hwdash.tui.gauge import Fact
@@ -64,24 +63,13 @@ def _left_out(row: Row) -> Iterator[Fact]:
 
 
 def _reasons(item: RankedDevice) -> Iterator[Fact]:
-    if item.expected is not None:
-        yield from _expected(item.expected)
+    """The reasons; the first one, where anything is expected of the device, says what (`hwdash.routing.words.why`)."""
+    expects = item.expected is not None and item.expected.ttft_s is not None
     for number, reason in enumerate(item.why):
-        yield Fact("" if number else "because", reason)
-
-
-def _expected(expected: Expectation) -> Iterator[Fact]:
-    figures = []
-    if expected.ttft_s is not None:
-        figures.append(f"TTFT {seconds_text(expected.ttft_s)}")
-    if expected.tokens_per_s is not None:
-        figures.append(rate_text(expected.tokens_per_s))
-    if expected.joules_per_token is not None:
-        figures.append(joules_per_token_text(expected.joules_per_token))
-    if figures:
-        yield Fact("expected", ", ".join(figures), "strong")
-    if basis := expectation_basis(expected):
-        yield Fact("", basis, "ok" if expected.measured else "muted")
+        if number == 0 and expects:
+            yield Fact("expected", reason, "strong")
+        else:
+            yield Fact("because" if number == int(expects) else "", reason)
 
 
 def _bars(item: RankedDevice, weights: Mapping[str, float], width: int, glyphs: Glyphs) -> list[Line]:

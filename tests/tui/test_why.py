@@ -61,11 +61,12 @@ async def test_score_parts_expectation_and_reasons_are_there(size: tuple[int, in
             "35%",
             "score",
             "expected",
-            "measured, 12 answers, ±8%",
             "rank 1 of 6 · balanced",
             "0.94",
         ):
             assert name in said
+        beside = size[0] == 160  # the detail, which has the reasons too
+        assert said.count("TTFT 18.2 ms, 312 tok/s") == 1 + beside
         await pilot.press("down", "down", "down")
         await shown(pilot, "rank 4 of 6")
         assert "estimated" in text(app)
@@ -128,7 +129,7 @@ async def test_live_figures_keep_focus_cursor_and_scrolling() -> None:
     async with app.run_test(size=(80, 20)) as pilot:
         await opened(pilot)
         await pilot.press("j", "tab", "G")
-        await shown(pilot, "the model is loaded")
+        await shown(pilot, "the model needs")
         first, *rest = explained().ranked[1:]
         changed = replace(explained(), ranked=(explained().ranked[0], replace(first, score=0.777), *rest))
         fake.snapshots.append(replace(explained_snapshot(9), ranking=changed))
