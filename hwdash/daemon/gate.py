@@ -45,16 +45,10 @@ class Gate:
         return 1.0 if self._answer_s is None else self._answer_s.value
 
     def line(self, name: str, slots: int) -> Line:
-        """The line of that *name* for requests of which *slots* may pass at once. Lines where nobody is are forgotten."""
-        if (line := self._lines.get(name)) is None:
-            self._lines = {name: line for name, line in self._lines.items() if line.running or line.waiting}
-            line = self._lines[name] = Line(self, slots)
+        """The line of that *name* for requests of which *slots* may pass at once."""
+        line = self._lines.get(name) or Line(self, name, slots)
         line.slots = max(1, slots)
         return line
-
-    def find(self, name: str) -> Line | None:
-        """The line of that *name*, where there is one."""
-        return self._lines.get(name)
 
     def adjust(self, limit: int, why: str) -> None:
         """Let *limit* requests pass at once from now on, because of *why*. Those that run are not disturbed."""
@@ -64,6 +58,7 @@ class Gate:
     def join(self, place: Place) -> None:
         """Let *place* wait, or pass at once."""
         self._waiting[place] = None
+        place.line = self._lines.setdefault(place.line.name, place.line)
         place.line.waiting += 1
         self._numbered = False
         self._admit()
@@ -83,12 +78,18 @@ class Gate:
         """The request of *place* has ended or does not want to wait any more."""
         if place in self._waiting:
             self._take(place)
+            self._forget(place.line)
         elif place.since_s is not None:
             self.running -= 1
             place.line.running -= 1
             ran_s, place.since_s = self._clock.monotonic() - place.since_s, None
             self._answer_s = Average(ran_s) if self._answer_s is None else self._answer_s.after(ran_s)
+            self._forget(place.line)
             self._admit()
+
+    def _forget(self, line: Line) -> None:
+        if not line.running and not line.waiting:
+            del self._lines[line.name]
 
     def _take(self, place: Place) -> None:
         del self._waiting[place]
@@ -111,13 +112,17 @@ class Gate:
 
 
 class Line:
-    """The requests before a *gate* that one worker or server takes, at most ``slots`` of them at once."""
+    """The requests before a *gate* that one worker or server takes, at most ``slots`` of them at once.
 
-    def __init__(self, gate: Gate, slots: int) -> None:
+    The gate knows it while there are any.
+    """
+
+    def __init__(self, gate: Gate, name: str, slots: int) -> None:
+        self.gate = gate
+        self.name = name
         self.slots = slots
         self.running = 0
         self.waiting = 0
-        self.gate = gate
 
     @property
     def free(self) -> bool:

@@ -73,9 +73,8 @@ class Ledger:
         The gaps between the pieces of an answer say less than its speed: a server may send several tokens at once.
         """
         pace = self._paces.get((key, model), Pace())
-        self._paces[key, model] = pace.after(
-            timing.warm_ttft_s, timing.itl_p50_s, timing.cold_start_s, joules_per_token
-        )
+        itl = 1.0 / timing.tokens_per_s if timing.tokens_per_s else timing.itl_p50_s
+        self._paces[key, model] = pace.after(timing.warm_ttft_s, itl, timing.cold_start_s, joules_per_token)
 
     def attempt(self, status: DeviceStatus, model: str) -> Attempt:
         """A try of *model* that begins now on the device in *status*."""
@@ -215,8 +214,7 @@ class Ledger:
         if gate is None:
             limit, why = limit_of(status, self._room(standing))
             return standing.running, standing.waiting, min(slots, limit), why if slots >= limit else ""
-        line = gate.find(_line_name(standing, model)) or Line(gate, slots)
-        running, waiting, limit, why = line.load
+        running, waiting, limit, why = gate.line(_line_name(standing, model), slots).load
         return max(running, standing.running), waiting, limit, why
 
     def _room(self, standing: Standing) -> int:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from hwdash.core.clock import ManualClock
 from hwdash.core.config import Config, EngineConfig
 from hwdash.core.device import Device
 from hwdash.core.errors import (
     DeviceFull,
     EngineError,
     HwdashError,
+    ModelError,
     NoKernels,
     NoSuitableDevice,
     Overloaded,
@@ -23,10 +26,12 @@ from hwdash.core.errors import (
     UnknownModel,
     WorkerDied,
 )
+from hwdash.core.health import HealthState
 from hwdash.core.inference import (
     EngineEvent,
     FinishedEvent,
     FinishReason,
+    Generation,
     InferenceRecord,
     PromptEvent,
     PromptRequest,
@@ -35,10 +40,17 @@ from hwdash.core.inference import (
     TokenEvent,
 )
 from hwdash.core.requirement import Requirements
+from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import AdmissionStatus, BreakerState
+from hwdash.daemon.account import Arrival
+from hwdash.daemon.dispatch import _Wish
+from hwdash.daemon.gate import Gate
+from hwdash.daemon.journey import Journey
+from hwdash.daemon.loss import LossWatch
 from hwdash.engine.engine import Standing
 from hwdash.engine.fake import FakeEngine
 from hwdash.routing.choose import Choice, choose
+from hwdash.routing.knowledge import Knowledge
 from hwdash.sources.fake import GIB, FakeSource, fake_gpu, fake_readings
 from hwdash.store.pace import StoredAnswer
 from hwdash.store.store import Store
@@ -78,6 +90,11 @@ def admission(daemon: Living, device: str = "gpu0") -> AdmissionStatus:
     return states.get(device, AdmissionStatus(device))
 
 
+def by_name(*asked: Any) -> Choice:
+    """As `choose`, but in the order of the devices' ids."""
+    return Choice(tuple(sorted(choose(*asked).candidates, key=lambda candidate: candidate.status.device.id)))
+
+
 async def told_of(daemon: Living, start: str) -> None:
     """Wait for an event whose words begin with *start*."""
     await until(
@@ -94,6 +111,7 @@ async def told_of(daemon: Living, start: str) -> None:
         WorkerDied("gpu0: the worker was killed by signal 9"),
         DeviceFull("gpu0: out of memory, 20 GiB wanted"),
         NoKernels("gpu0: this torch build has no kernels for sm_12"),
+        ModelError("gpu0: its weights are torn"),
         ServerDown("gpu0: the server does not answer"),
         Overloaded("gpu0: the server is busy"),
         EngineError("gpu0: not loaded within 600 s"),
@@ -190,19 +208,320 @@ async def test_a_device_that_fails_again_and_again_is_left_alone_but_for_who_nam
             await answer(daemon, ask_for(model=f"model {number}"))
         state = admission(daemon)
         assert state.breaker is BreakerState.OPEN
-        assert "3 failures in a row, last: gpu0: dead" in state.problem
+        assert "3 different models failed in a row, last: gpu0: dead" in state.problem
         engine.asked.clear()
         _, record = await answer(daemon)
         assert engine.asked == [SECOND]
         assert record.route.fallback_from is None
         ranking = await daemon.service.rank()
-        assert [(item.device, "failures in a row" in item.why[0]) for item in ranking.excluded] == [("gpu0", True)]
+        assert [(item.device, "failed in a row" in item.why[0]) for item in ranking.excluded] == [("gpu0", True)]
 
         del engine.failures[FIRST]
         await answer(daemon, ask_for(device="gpu0"))
         assert admission(daemon).breaker is BreakerState.CLOSED
-        await told_of(daemon, "no prompts go to it for now: 3 failures")
+        await told_of(daemon, "no prompts go to it for now: 3 different models")
         await told_of(daemon, "it answers again")
+
+
+class BadModel(FakeEngine):
+    """Fails whoever asks for the model ``bad`` by ``error``."""
+
+    def __init__(self, error: HwdashError) -> None:
+        super().__init__()
+        self.error = error
+
+    async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
+        self.failure = self.error if request.model == "bad" else None
+        async with aclosing(super().generate(request, device)) as events:
+            async for event in events:
+                yield event
+
+
+async def test_a_model_that_kills_every_worker_closes_no_device_to_the_others() -> None:
+    async with living(gpus(), BadModel(WorkerDied("the worker died"))) as daemon:
+        for _ in range(3):
+            with pytest.raises(WorkerDied):
+                await answer(daemon, ask_for(model="bad"))
+        with pytest.raises(
+            Overloaded, match=r"for now \(gpu0: 3 failures in a row.*gpu1: 3.*try again in about 10"
+        ) as caught:
+            await answer(daemon, ask_for(model="bad"))
+        assert 8.0 < caught.value.retry_after_s <= 10.0
+        await answer(daemon)
+        assert [admission(daemon, name).breaker for name in ("gpu0", "gpu1")] == [BreakerState.OPEN] * 2
+
+
+async def test_missing_kernels_of_one_model_keep_no_other_away() -> None:
+    engine = BadModel(NoKernels("this torch build has no kernels for this device"))
+    async with living(gpus(1), engine) as daemon:
+        with pytest.raises(NoKernels):
+            await answer(daemon, ask_for(model="bad"))
+        await answer(daemon)
+        with pytest.raises(NoSuitableDevice, match="no kernels"):
+            await answer(daemon, ask_for(model="bad"))
+        engine.error = None  # type: ignore[assignment]
+        await answer(daemon, ask_for(model="bad", device="gpu0"))
+        await answer(daemon, ask_for(model="bad"))
+        assert admission(daemon).verdicts == ()
+
+
+async def test_a_prompt_too_long_for_the_memory_keeps_no_shorter_one_away() -> None:
+    class Small(FakeEngine):
+        async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
+            self.failure = DeviceFull("out of memory") if len(request.messages[0].content) > 1000 else None
+            async with aclosing(super().generate(request, device)) as events:
+                async for event in events:
+                    yield event
+
+    async with living(gpus(1), Small()) as daemon:
+        await answer(daemon)
+        with pytest.raises(DeviceFull):
+            await answer(daemon, ask_for("w " * 2000))
+        await answer(daemon)
+
+
+async def test_a_verdict_on_memory_goes_by_what_was_free_when_it_was_the_request_s_turn() -> None:
+    class Big(HeldEngine):
+        async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
+            self.failure = DeviceFull("out of memory") if request.model == "big" else None
+            async with aclosing(super().generate(request, device)) as events:
+                async for event in events:
+                    yield event
+
+    source, engine = gpus(1), Big(FIRST)
+    source.readings[FIRST] = fake_readings(memory_used_bytes=130.0 * GIB)
+    async with living(source, engine, config=Config(engine=EngineConfig(max_concurrent=1))) as daemon:
+        first = asyncio.create_task(answer(daemon))
+        await until(lambda: admission(daemon).running == 1)
+        big = asyncio.create_task(answer(daemon, ask_for(model="big")))
+        await until(lambda: admission(daemon).waiting == 1)
+        source.readings[FIRST] = fake_readings(memory_used_bytes=100.0 * GIB)
+
+        def free() -> float | None:
+            pool = (await_snapshot := daemon.service.snapshots.latest) and await_snapshot.devices[0].largest_pool
+            return pool.free_bytes if pool else None
+
+        before = free()
+        await until(lambda: free() != before)
+        engine.held[FIRST].set()
+        await first
+        with pytest.raises(DeviceFull):
+            await big
+        sequence = (await daemon.service.snapshot()).sequence
+        await until(lambda: (latest := daemon.service.snapshots.latest) is not None and latest.sequence > sequence + 2)
+        assert admission(daemon).verdicts == ("big: out of memory",)
+
+
+async def test_half_open_one_of_a_burst_is_let_through_and_the_others_are_told_when_to_come_again() -> None:
+    class Slow(HeldEngine):
+        async def check(self, model: str, device: Device) -> None:
+            await asyncio.sleep(0.01)
+
+    engine = Slow()
+    engine.failures[FIRST] = WorkerDied("dead")
+    engine.standings[FIRST] = Standing(slots=8)
+    async with living(gpus(1), engine, config=Config(engine=EngineConfig(max_concurrent=8))) as daemon:
+        for _ in range(3):
+            with pytest.raises(WorkerDied):
+                await answer(daemon)
+        del engine.failures[FIRST]
+        engine.held[FIRST] = asyncio.Event()
+        engine.asked.clear()
+        circuits = daemon.service._ledger._circuits
+        circuits._models[FIRST, "echo"] = replace(circuits._models[FIRST, "echo"], opens_s=0.0)
+        burst = [asyncio.create_task(answer(daemon)) for _ in range(5)]
+        await until(lambda: sum(task.done() for task in burst) == 4)
+        for task in burst:
+            if task.done():
+                with pytest.raises(Overloaded, match="one request is trying it now"):
+                    await task
+        engine.held[FIRST].set()
+        await asyncio.gather(*burst, return_exceptions=True)
+        assert engine.asked == [FIRST]
+        assert admission(daemon).breaker is BreakerState.CLOSED
+
+
+async def test_the_next_device_does_not_wait_for_the_record_of_the_one_that_failed() -> None:
+    engine = FakeEngine()
+    engine.failures[FIRST] = WorkerDied("gpu0: dead")
+    async with living(gpus(), engine) as daemon:
+        store, held, seen = daemon.store.add_record, asyncio.Event(), []
+        daemon.service.observers.append(lambda record: seen.append(record.device))
+
+        async def add_record(record: InferenceRecord) -> None:
+            if record.device == "gpu0":
+                await held.wait()
+            await store(record)
+
+        daemon.store.add_record = add_record  # type: ignore[method-assign]
+        async with aclosing(daemon.service.prompt(ask_for())) as events:
+            async for event in events:
+                if isinstance(event, TokenEvent):
+                    assert seen == []
+                    held.set()
+        # The end is told when both are stored, in their order.
+        assert seen == ["gpu0", "gpu1"]
+
+
+async def test_all_records_are_stored_before_the_last_error_is_told() -> None:
+    engine = FakeEngine(failure=WorkerDied("dead"))
+    async with living(gpus(), engine) as daemon:
+        seen: list[str] = []
+        daemon.service.observers.append(lambda record: seen.append(record.device))
+        with pytest.raises(WorkerDied):
+            await answer(daemon)
+        assert seen == ["gpu0", "gpu1"]
+
+
+async def test_a_device_lost_after_the_first_token_does_not_break_the_answer_off() -> None:
+    class Talking(FakeEngine):
+        go = asyncio.Event()
+
+        async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
+            async with aclosing(super().generate(request, device)) as events:
+                async for event in events:
+                    yield event
+                    if isinstance(event, TokenEvent):
+                        await self.go.wait()
+
+    source, engine = gpus(1), Talking()
+    async with living(source, engine) as daemon:
+        events = daemon.service.prompt(ask_for())
+        while not isinstance(await anext(events), TokenEvent):
+            pass
+        source.lost.add(FIRST)
+        await until(
+            lambda: (
+                (latest := daemon.service.snapshots.latest) is not None
+                and latest.devices[0].health.state is HealthState.LOST
+            )
+        )
+        engine.go.set()
+        told = [event async for event in events]
+        assert isinstance(told[-1], FinishedEvent)
+        assert told[-1].record.finish_reason is FinishReason.STOP
+
+
+async def test_who_waits_for_a_device_that_is_lost_was_never_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwdash.daemon.dispatch.choose", by_name)
+    source, engine = gpus(), HeldEngine(FIRST)
+    seen: list[InferenceRecord] = []
+    async with living(source, engine) as daemon:
+        daemon.service.observers.append(seen.append)
+        named = asyncio.create_task(answer(daemon, ask_for(device="gpu0")))
+        await until(lambda: admission(daemon).running == 1)
+        free = asyncio.create_task(answer(daemon))
+        await until(lambda: admission(daemon).waiting == 1)
+        source.lost.add(FIRST)
+        _, record = await free
+        assert record.route.fallback_from is None
+        assert "gpu0 passed over: gpu0 was lost" in record.route.why[0]
+        with pytest.raises(EngineError, match="gpu0 was lost"):
+            await named
+        assert sorted((item.device, item.finish_reason) for item in seen) == [
+            ("gpu0", FinishReason.ERROR),
+            ("gpu1", FinishReason.STOP),
+        ]
+
+
+async def test_a_model_that_one_worker_cannot_read_is_tried_on_another() -> None:
+    engine = FakeEngine()
+    engine.failures[FIRST] = ModelError("gpu0: cannot load it: uncorrectable ECC error")
+    async with living(gpus(), engine) as daemon:
+        _, record = await answer(daemon)
+        assert engine.asked == [FIRST, SECOND]
+        assert record.route.fallback_from == "gpu0"
+
+
+async def test_a_model_that_no_worker_has_is_looked_for_once() -> None:
+    engine = FakeEngine()
+    engine.unknown.add("none")
+    async with living(gpus(3), engine) as daemon:
+        with pytest.raises(UnknownModel, match=r"^no model 'none'$"):
+            await answer(daemon, ask_for(model="none"))
+
+
+async def test_only_answers_that_came_to_their_end_are_learned_from() -> None:
+    class Breaking(FakeEngine):
+        async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
+            async with aclosing(super().generate(request, device)) as events:
+                async for event in events:
+                    yield replace(event, finish_reason=self.finish) if isinstance(event, Generation) else event
+
+        finish = FinishReason.CANCELLED
+
+    engine = Breaking()
+    async with living(gpus(1), engine) as daemon:
+        for finish, samples in ((FinishReason.CANCELLED, 0), (FinishReason.STOP, 1)):
+            engine.finish = finish
+            await answer(daemon)
+            expected = (await daemon.service.rank(Requirements(model="echo"))).ranked[0].expected
+            assert expected is not None
+            assert expected.samples == samples
+
+
+async def test_what_fails_while_the_daemon_ends_is_not_held_against_the_device() -> None:
+    engine = HeldEngine(FIRST)
+    engine.failures[FIRST] = WorkerDied("dead")
+    async with living(gpus(), engine) as daemon:
+        engine.standings[FIRST] = Standing(slots=3)
+        asking = [asyncio.create_task(answer(daemon, ask_for(model=f"m{n}", device="gpu0"))) for n in range(3)]
+        await until(lambda: admission(daemon).running == 3)
+        daemon.service.stopping.set()
+        engine.held[FIRST].set()
+        for task in asking:
+            with pytest.raises(WorkerDied):
+                await task
+        assert admission(daemon).breaker is BreakerState.CLOSED
+
+
+async def test_waiting_at_several_devices_adds_up() -> None:
+    clock = ManualClock()
+    journey = Journey(ask_for(), Arrival(clock.now(), clock.monotonic()))
+    async with living(gpus()) as daemon:
+        await daemon.service.snapshot()
+        dispatcher, device = daemon.service._dispatcher, fake_gpu(0)
+        dispatcher._clock = clock
+        for seconds in (2.0, 3.0):
+            place = Gate("gpu0", 8, 1, clock).line("m", 1).enter()
+            watch = LossWatch(daemon.service.snapshots, device)
+            journey.refuse("gpu9", None, Overloaded("full"))
+            async for _ in dispatcher._wait(journey, device, place, watch):
+                clock.advance(seconds)
+            watch.close()
+        assert journey.queued_s == 5.0
+
+
+def test_when_all_are_full_the_first_to_have_room_says_when_to_come_again() -> None:
+    clock = ManualClock()
+    journey = Journey(ask_for(), Arrival(clock.now(), clock.monotonic()))
+    for device, wait_s in (("gpu0", 9.0), ("gpu1", 4.0), ("gpu2", 7.0)):
+        journey.refuse(device, None, Overloaded(f"{device}: {wait_s:g} wait already", retry_after_s=wait_s))
+    error = journey.end()
+    assert isinstance(error, Overloaded)
+    assert error.retry_after_s == 4.0
+
+
+@pytest.mark.parametrize(
+    ("text", "max_tokens", "tokens"), [("abcd" * 30, 100, 130), ("文" * 40, 100, 130), ("", 1, 2), ("\ud800abc", 5, 6)]
+)
+async def test_the_context_is_the_prompt_s_own_length_and_that_of_the_answer(
+    monkeypatch: pytest.MonkeyPatch, text: str, max_tokens: int, tokens: int
+) -> None:
+    asked: list[Requirements] = []
+
+    def noted(snapshot: Snapshot, device: str, requirements: Requirements, knowledge: Knowledge) -> Choice:
+        asked.append(requirements)
+        return choose(snapshot, device, requirements, knowledge)
+
+    monkeypatch.setattr("hwdash.daemon.dispatch.choose", noted)
+    async with living(gpus(1)) as daemon:
+        request = ask_for(text, max_tokens=max_tokens)
+        candidates = await daemon.service._dispatcher._candidates(
+            _Wish.of(request, await daemon.service.snapshot()), await daemon.service.snapshot()
+        )
+        assert len(candidates) == 1
+    assert [(item.model, item.context_tokens) for item in asked] == [("echo", tokens)]
 
 
 async def test_a_full_device_comes_back_when_it_has_memory() -> None:
@@ -227,14 +546,14 @@ async def test_a_full_device_comes_back_when_it_has_memory() -> None:
 
 async def test_a_device_without_kernels_is_remembered_for_every_model() -> None:
     engine = FakeEngine()
-    engine.failures[FIRST] = NoKernels("this torch build has no kernels for sm_12")
+    engine.failures[FIRST] = NoKernels("this torch build has no kernels for sm_12", param="device")
     async with living(gpus(), engine) as daemon:
         await answer(daemon)
         _, record = await answer(daemon, ask_for(model="other"))
         assert record.device == "gpu1"
         assert engine.asked == [FIRST, SECOND, SECOND]
         assert admission(daemon).verdicts == ("this torch build has no kernels for sm_12",)
-        with pytest.raises(NoSuitableDevice, match="no kernels for sm_12"):
+        with pytest.raises(NoKernels):
             await answer(daemon, ask_for(device="gpu0"))
 
 
@@ -319,9 +638,6 @@ async def test_an_observer_that_fails_keeps_nobody_from_the_answer() -> None:
 
 
 async def test_who_waits_for_a_device_that_fails_the_others_goes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_name(*asked: Any) -> Choice:
-        return Choice(tuple(sorted(choose(*asked).candidates, key=lambda candidate: candidate.status.device.id)))
-
     monkeypatch.setattr("hwdash.daemon.dispatch.choose", by_name)
     engine = HeldEngine(FIRST)
     engine.failures[FIRST] = WorkerDied("gpu0: dead")

@@ -344,10 +344,10 @@ async def test_energy_of_requests_at_the_same_time_is_said_to_be_shared() -> Non
 
     async with living(FakeSource([fake_gpu(0)], {KEY: readings}), FakeEngine(delay_s=0.05)) as daemon:
 
-        async def scope() -> str:
-            record = await record_of(daemon, ask_for())
+        async def scope(model: str) -> str:
+            record = await record_of(daemon, ask_for(model=model))
             assert record.energy is not None
             assert record.energy.joules_per_token is None
             return record.energy.scope
 
-        assert set(await asyncio.gather(scope(), scope())) == {"device, shared"}
+        assert set(await asyncio.gather(scope("one"), scope("other"))) == {"device, shared"}

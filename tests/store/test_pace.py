@@ -33,10 +33,27 @@ async def test_waiting_and_cold_start_are_not_the_device_s_pace(tmp_path: Path) 
     await store.add_record(record(1, timing=timing, route=straight, energy=Energy(10.0, "device", 0.5)))
     await store.add_record(record(2, finish=FinishReason.ERROR, route=straight))
     await store.add_record(record(3, finish=FinishReason.CANCELLED, route=straight))
-    await store.add_record(record(4, route=Route("auto", (), "gpu9")))
+    await store.add_record(record(4, timing=timing, energy=None, route=Route("auto", (), "gpu9")))
     await store.add_record(record(5, timing=Timing(), energy=None, route=straight))
     assert await store.recent_answers() == (
         StoredAnswer(gpu(0).key, "tiny", 0.5, 0.01, 3.0, 0.5),
+        # What another device had cost before is in the time to first token, and in nothing else.
+        StoredAnswer(gpu(0).key, "tiny", None, 0.01, 3.0),
         StoredAnswer(gpu(0).key, "tiny"),
     )
+    await store.close()
+
+
+async def test_the_speed_of_the_whole_answer_counts_and_not_the_gaps_between_its_pieces(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path / "hwdash.db", StoreConfig(), pace=FAST)
+    for number, timing in enumerate(
+        (
+            Timing(itl_p50_s=0.00002, tokens_per_s=100.0),
+            Timing(itl_p50_s=0.02),
+            Timing(itl_p50_s=0.02, tokens_per_s=0.0),
+        )
+    ):
+        await store.add_record(record(number, timing=timing, route=Route("auto")))
+    answers = await store.recent_answers()
+    assert [answer.itl_s for answer in answers] == pytest.approx([0.01, 0.02, 0.02])
     await store.close()
