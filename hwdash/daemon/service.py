@@ -100,8 +100,6 @@ class Service:
         self._clock = clock
         self._player = player
         self._alerts = AlertBook(config.alerts.rules)
-        if player is not None:
-            player.on_jump = self._alerts.forget
         webhook = config.alerts.webhook if player is None else None
         self._webhook = None if webhook is None else Webhook(webhook, clock)
         self._started = SYSTEM_CLOCK.monotonic()
@@ -131,6 +129,7 @@ class Service:
     async def start(self) -> None:
         """Start watching; returns at once. The first snapshot comes when all devices were read, or their deadline passed."""
         if self._player is not None:
+            self._player.on_jump = self._alerts.forget
             self._player.attach(self._monitor)
         await self._monitor.start()
         self._keep(self._background, self._publish()).add_done_callback(self._crashed)
