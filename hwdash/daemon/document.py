@@ -19,25 +19,30 @@ _JSON = "application/json"
 _TEXT: Json = {"type": "string"}
 _EVENTS: Json = {}
 """A stream of events has no schema as a whole; docs/api.md tells what each one holds."""
+_RETRY_AFTER: Json = {"schema": {"type": "integer", "minimum": 1}}
 _ERRORS: Mapping[int, str] = MappingProxyType(
     {
         400: "A field or parameter is wrong; the message names it.",
         401: "No bearer token, or one that is not known. Only over TCP.",
+        403: "Not for this client: a daemon is not ended over TCP, and without a token it answers no web page. Only over TCP.",
         404: "There is no such device or model.",
+        408: "The body was not complete after half a minute.",
         409: "The model's files are corrupt, unsafe or cannot be stored.",
         413: "The body is larger than 8 MiB.",
         415: "The body is not said to be JSON.",
+        421: "The name in the Host header is not one of this daemon. Only over TCP without tokens.",
         422: "No device satisfies the request; the message has the reason of each.",
         429: "Too many requests wait; try again after Retry-After seconds.",
+        431: "The head of the request is larger than 16 KiB.",
         500: "The daemon failed; its log has the details.",
-        503: "A worker or server failed, or the daemon is starting or stopping.",
+        503: "A worker or server failed, the daemon is starting or stopping, or all places for clients are taken.",
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a path takes and answers: the content of the answer by media type, and the errors besides 401 and 500.
+    """What a path takes and answers: the content of the answer by media type, and the errors besides those of all paths.
 
     ``grammars`` are those of parameters that are texts with a form of their own.
     """
@@ -62,7 +67,10 @@ def _json(name: str) -> Mapping[str, Json]:
     return {_JSON: ref(name)}
 
 
-_ASKING = (400, 404, 409, 413, 422, 429, 503)
+_ALWAYS = (401, 403, 421, 431, 500, 503)
+"""What every path can be answered with."""
+_WITH_BODY = (408, 413)
+_ASKING = (400, 404, 409, 422, 429)
 _LOOKING_BACK = (400, 404)
 _SINCE: Mapping[str, Json] = MappingProxyType({"since": DURATION})
 
@@ -87,7 +95,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = MappingProxyType(
         ("GET", "/api/v1/rank"): Operation(
             _json("Ranking"), errors=(400, 404, 409), grammars={"min_memory": SIZE, "require": FEATURES, "kind": KINDS}
         ),
-        ("GET", "/api/v1/stream"): Operation({EVENT_STREAM: _EVENTS}, errors=(400, 503)),
+        ("GET", "/api/v1/stream"): Operation({EVENT_STREAM: _EVENTS}, errors=(400,)),
         ("POST", "/api/v1/stop"): Operation({_JSON: _state("stopping")}, errors=(400,), status=202),
         ("POST", "/api/v1/prompt"): Operation({JSON_LINES: _TEXT}, "PromptBody", _ASKING),
         ("GET", "/api/v1/history/latency"): Operation(_json("LatencyHistory"), errors=_LOOKING_BACK, grammars=_SINCE),
@@ -98,9 +106,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = MappingProxyType(
         ("GET", "/api/v1/models"): Operation(
             {_JSON: _object(models={"type": "array", "items": ref("ModelInfo")})}, errors=(400,)
         ),
-        ("POST", "/api/v1/models/pull"): Operation({JSON_LINES: _TEXT}, "PullBody", (400, 404, 409, 413, 503)),
+        ("POST", "/api/v1/models/pull"): Operation({JSON_LINES: _TEXT}, "PullBody", (400, 404, 409)),
         ("DELETE", "/api/v1/models/{name}"): Operation({_JSON: _object(removed=_TEXT)}, errors=(400, 404, 409)),
-        ("POST", "/api/v1/replay"): Operation(_json("ReplayState"), "ReplayBody", (400, 413)),
+        ("POST", "/api/v1/replay"): Operation(_json("ReplayState"), "ReplayBody", (400,)),
     }
 )
 """By method and path. A path that is served and not here is a mistake that a test finds."""
@@ -133,12 +141,16 @@ def _complete(found: Json, operation: Operation) -> None:
     if operation.body is not None:
         found["requestBody"] = {"required": True, "content": _content({_JSON: ref(operation.body)})}
     responses: Json = {str(operation.status): {"description": "Done.", "content": _content(operation.content)}}
+    for status in sorted({*operation.errors, *_ALWAYS, *(_WITH_BODY if operation.body else ())}):
+        answer = {"description": _ERRORS[status], "content": _content({_JSON: ref("Error")})}
+        if status == 429:
+            answer["headers"] = {"Retry-After": _RETRY_AFTER}
+        if status == 503:
+            answer["headers"] = {"Retry-After": {"description": "Where all places are taken."} | _RETRY_AFTER}
+        responses[str(status)] = answer
     for status, schema in operation.also.items():
-        responses[str(status)] = {"description": "Not yet.", "content": _content({_JSON: schema})}
-    for status in sorted({*operation.errors, 401, 500}):
-        responses[str(status)] = {"description": _ERRORS[status], "content": _content({_JSON: ref("Error")})}
-    if "429" in responses:
-        responses["429"]["headers"] = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}}
+        answer = responses[str(status)]
+        answer["content"] = _content({_JSON: {"anyOf": [schema, ref("Error")]}})
     found["responses"] = responses
 
 

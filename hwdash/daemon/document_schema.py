@@ -94,7 +94,7 @@ def _is_nullable(schema: Json) -> bool:
 
 
 def _error() -> Json:
-    kinds = ["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"]
+    kinds = ["invalid_request_error", "rate_limit_error", "server_error"]
     told = {
         "type": "object",
         "properties": {

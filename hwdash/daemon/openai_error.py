@@ -22,7 +22,7 @@ _CODES: Mapping[str, str] = MappingProxyType(
     }
 )
 """The names of errors in OpenAI's API where it has one."""
-_TYPES: Mapping[int, str] = MappingProxyType({401: "authentication_error", 429: "rate_limit_error"})
+_TYPES: Mapping[int, str] = MappingProxyType({429: "rate_limit_error"})
 
 
 def is_openai_path(path: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import AsyncGenerator
 
@@ -13,11 +12,8 @@ from starlette.types import Receive, Scope, Send
 from hwdash.core.errors import DaemonUnreachable, HwdashError, Overloaded
 from hwdash.core.wire import dumps, error_to_wire
 
-log = logging.getLogger(__name__)
-
 EVENT_STREAM = "text/event-stream"
 JSON_LINES = "application/x-ndjson"
-_STALLED_S = 30.0
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -39,7 +35,7 @@ class Stream(Response):
     """A body made chunk by chunk. The headers go out with the first chunk, so that an early error has its own status.
 
     An error after that is told as a last chunk, ``{"type": "error", "error": {…}}``. *chunks* is closed as soon as
-    the client leaves, stops reading for half a minute, or *stopping* is set.
+    the client leaves or *stopping* is set. (Who stops reading is taken off by the connection: `Patience.stalled_s`.)
     """
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str, stopping: asyncio.Event) -> None:
@@ -63,9 +59,6 @@ class Stream(Response):
                 error = DaemonUnreachable("the daemon is stopping")
             else:
                 error = work.result()
-        except TimeoutError:
-            log.warning("a client has not read its stream for %d s: dropped", _STALLED_S)
-            return
         finally:
             for task in (work, gone, stop):
                 task.cancel()
@@ -89,8 +82,7 @@ class Stream(Response):
         try:
             async for chunk in self._chunks:
                 await self._begin(send)
-                async with asyncio.timeout(_STALLED_S):
-                    await send(_chunk(chunk))
+                await send(_chunk(chunk))
         except HwdashError as error:
             return error
         finally:

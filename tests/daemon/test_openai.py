@@ -237,7 +237,7 @@ async def test_a_token_is_the_api_key(tmp_path: Path) -> None:
     async with answering(tokens=tokens) as (_, url), talking(url) as client:
         with pytest.raises(openai.AuthenticationError) as caught:
             await client.models.list()
-        assert (caught.value.type, caught.value.code) == ("authentication_error", "invalid_api_key")
+        assert (caught.value.type, caught.value.code) == ("invalid_request_error", "invalid_api_key")
         answer = await client.with_options(api_key=secret).chat.completions.create(model=MODEL, messages=HELLO)
         assert answer.choices[0].message.content == "one two three"
 

@@ -42,7 +42,10 @@ async def test_every_path_is_described() -> None:
     assert served == set(OPERATIONS)
     for item in made["paths"].values():
         for operation in item.values():
-            assert {"401", "500"} < set(operation["responses"])
+            assert {"401", "403", "421", "431", "500", "503"} < set(operation["responses"])
+            assert (
+                ("requestBody" in operation) == ("408" in operation["responses"]) == ("413" in operation["responses"])
+            )
             assert operation["description"]
             assert "HTTPValidationError" not in str(operation)
 
