@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import re
 import socket
@@ -21,6 +22,8 @@ from hwdash.core.server import ServerConfig, server_key, server_label, server_to
 from hwdash.core.text import sanitise_line
 from hwdash.sources.pace import Pace
 from hwdash.sources.source import DeviceLost
+
+log = logging.getLogger(__name__)
 
 PROBE_EVERY_S = 5.0
 PROBE_LIMIT_S = 1.5
@@ -74,7 +77,7 @@ class _Probe:
         self.server = server
         self._pace = Pace(PROBE_EVERY_S)
         self._problem = ""
-        self._words = ""
+        self._found = ""
         self._asking: threading.Thread | None = None
 
     def problem(self, now_s: float, fresh: bool) -> str:
@@ -82,36 +85,45 @@ class _Probe:
         if fresh:
             self._pace.hasten()
         if self._pace.due(now_s):
-            words = self._ask_within(PROBE_LIMIT_S)
-            self._problem = f"{server_label(self.server)} {words}" if words else ""
+            self._problem = self._ask_within(PROBE_LIMIT_S)
         return self._problem
 
     def _ask_within(self, limit_s: float) -> str:
         """What keeps the server from answering. On a thread of its own: nothing else ends the look-up of a name in time."""
         asking = self._asking
         if asking is None or not asking.is_alive():
-            asking = self._asking = threading.Thread(
-                target=self._ask, args=(limit_s,), daemon=True, name="hwdash-server"
-            )
+            asking = threading.Thread(target=self._ask, args=(limit_s,), daemon=True, name="hwdash-server")
+            self._asking = asking
             asking.start()
         asking.join(limit_s)
-        return f"does not answer within {limit_s:g} s" if asking.is_alive() else self._words
+        late = f"{server_label(self.server)} does not answer within {limit_s:g} s"
+        return late if asking.is_alive() else self._found
 
     def _ask(self, limit_s: float) -> None:
         try:
-            self._words = status_problem(_status(self.server, limit_s))
+            words = _why_not(self.server, limit_s)
+            self._found = f"{server_label(self.server)} {words}" if words else ""
         except ServerDown as error:
-            self._words = error.message.removeprefix(f"{server_label(self.server)}: ")
-        except ConnectionRefusedError:
-            self._words = "refuses the connection; start it or correct its url"
-        except TimeoutError:
-            self._words = f"does not answer within {limit_s:g} s"
-        except socket.gaierror as error:
-            self._words = f"cannot be found: {sanitise_line(error.strerror or str(error), 120)}"
-        except ssl.SSLError as error:
-            self._words = f"fails to prove who it is: {sanitise_line(str(error), 120)}"
-        except (OSError, UnicodeError, http.client.HTTPException) as error:
-            self._words = f"cannot be asked: {sanitise_line(str(error), 120) or type(error).__name__}"
+            self._found = error.message
+        except Exception:
+            log.exception("asking %s failed", server_label(self.server))
+            self._found = f"{server_label(self.server)} cannot be asked: internal error; see the log"
+
+
+def _why_not(server: ServerConfig, limit_s: float) -> str:
+    """What keeps *server* from answering, as the end of a sentence that begins with it. Raises `ServerDown`."""
+    try:
+        return status_problem(_status(server, limit_s))
+    except ConnectionRefusedError:
+        return "refuses the connection; start it or correct its url"
+    except TimeoutError:
+        return f"does not answer within {limit_s:g} s"
+    except socket.gaierror as error:
+        return f"cannot be found: {sanitise_line(error.strerror or str(error), 120)}"
+    except ssl.SSLError as error:
+        return f"fails to prove who it is: {sanitise_line(str(error), 120)}"
+    except (OSError, UnicodeError, http.client.HTTPException) as error:
+        return f"cannot be asked: {sanitise_line(str(error), 120) or type(error).__name__}"
 
 
 def _status(server: ServerConfig, limit_s: float) -> int:

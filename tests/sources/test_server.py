@@ -160,6 +160,18 @@ async def test_a_host_that_no_library_takes_is_a_server_that_is_lost(host: str) 
     assert "cannot be asked" in await words_of(ServerSource([ServerConfig("s", f"http://{host}/v1")]))
 
 
+async def test_a_question_that_fails_in_an_unknown_way_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(status: int) -> str:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("hwdash.sources.server.status_problem", broken)
+    async with openai_server() as server:
+        assert "internal error; see the log" in await words_of(ServerSource([ServerConfig("s", server.url)]))
+    assert "boom" in caplog.text
+
+
 async def test_it_is_asked_once_in_a_while() -> None:
     clock = ManualClock()
     async with openai_server() as server:
@@ -184,7 +196,7 @@ async def test_the_token_goes_along(monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.asked[0].headers["authorization"] == "Bearer secret"
         monkeypatch.setenv("THEIR_TOKEN", "sec ret")
         words = await words_of(source)
-        assert "THEIR_TOKEN" in words
+        assert words.startswith(f"s at {server.url}: the token in THEIR_TOKEN must be ASCII")
         assert "sec ret" not in words
 
 
