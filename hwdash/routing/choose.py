@@ -9,12 +9,13 @@ from hwdash.core.errors import HwdashError, NoSuitableDevice, Overloaded
 from hwdash.core.format import duration_text, seconds_text
 from hwdash.core.inference import AUTO
 from hwdash.core.ranking import ExcludedDevice, Expectation, nothing_text
-from hwdash.core.requirement import NO_REQUIREMENTS, Policy, Requirements
+from hwdash.core.requirement import NO_REQUIREMENTS, Policy, Requirements, requirements_to_wire
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.routing.estimate import Case
 from hwdash.routing.knowledge import NOTHING_KNOWN, Knowledge
 from hwdash.routing.rank import Entry, order
 from hwdash.routing.requirement import unmet
+from hwdash.routing.settle import settled
 from hwdash.routing.words import throttle_words, why
 
 _QUICK = frozenset({Policy.BALANCED, Policy.LATENCY})
@@ -43,7 +44,7 @@ def choose(
 ) -> Choice:
     """The devices for a prompt that asks for *requested* (an id, a key, or ``auto``), best first, each with the reasons.
 
-    ``auto`` takes the order of the ranking; a named device stands alone and must meet *requirements* too. A device
+    ``auto`` takes the order of the ranking, and that which *snapshot* shows where it is for the same; a named device stands alone and must meet *requirements* too. A device
     that would have to load the model, or has a queue, yields the first place to one that has the model loaded and
     would end its answer sooner, where the policy is after quick answers. Raises `UnknownDevice` for a name that no
     device has, `NoSuitableDevice`, with each device's reasons, when the device that is asked for, or all of them,
@@ -65,6 +66,7 @@ def _pick(snapshot: Snapshot, case: Case) -> Choice:
     entries, excluded = order(snapshot, case)
     if not entries:
         raise _nothing(snapshot, case, excluded)
+    entries = _settled(snapshot, case, entries)
     count = len(entries)
     places = [
         f"{_place(number)} of {count} devices, score {entry[0]:.3f}"
@@ -85,6 +87,15 @@ def _pick(snapshot: Snapshot, case: Case) -> Choice:
     )
     others = (Candidate(entry[2], text) for entry, text in zip(entries[1:], reasons[1:], strict=True))
     return Choice((first, *others))
+
+
+def _settled(snapshot: Snapshot, case: Case, entries: list[Entry]) -> list[Entry]:
+    """*entries* in the order that the ranking of *snapshot* shows, where it ranks the same and the scores are close."""
+    shown, asked = snapshot.ranking, replace(case.requirements, context_tokens=None)
+    if shown is None or shown.policy != asked.policy or shown.requirements != requirements_to_wire(asked):
+        return entries
+    found = {entry[2].device.id: entry for entry in entries}
+    return [found[name] for name in settled({name: entry[0] for name, entry in found.items()}, shown)]
 
 
 def _place(number: int) -> str:

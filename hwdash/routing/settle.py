@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from hwdash.core.ranking import Ranking
@@ -18,13 +19,19 @@ def settle(ranking: Ranking, before: Ranking | None) -> Ranking:
     if before is None or before.policy != ranking.policy:
         return ranking
     devices = {item.device: item for item in ranking.ranked}
-    known = [item.device for item in before.ranked if item.device in devices]
+    order = settled({name: item.score for name, item in devices.items()}, before)
+    return replace(ranking, ranked=tuple(devices[name] for name in order))
+
+
+def settled(scores: Mapping[str, float], before: Ranking) -> list[str]:
+    """The devices of *scores*, which has the best first, as `settle` puts them."""
+    known = [item.device for item in before.ranked if item.device in scores]
     known_names = frozenset(known)
-    order = [*known, *(name for name in devices if name not in known_names)]
+    order = [*known, *(name for name in scores if name not in known_names)]
     for place, name in enumerate(order):
         lead = LEAD if name in known_names else 0.0
-        while place and devices[name].score > devices[order[place - 1]].score + lead:
+        while place and scores[name] > scores[order[place - 1]] + lead:
             order[place] = order[place - 1]
             place -= 1
         order[place] = name
-    return replace(ranking, ranked=tuple(devices[name] for name in order))
+    return order

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from hwdash.core.errors import NoSuitableDevice, UnknownDevice
+from hwdash.core.errors import NoSuitableDevice, Overloaded, UnknownDevice
 from hwdash.core.health import HealthState
+from hwdash.core.ranking import RankedDevice
 from hwdash.core.requirement import NO_REQUIREMENTS, Policy, Requirements
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.routing.choose import Choice, choose
 from hwdash.routing.knowledge import NOTHING_KNOWN, Circumstance, Knowledge
+from hwdash.routing.pace import Average
 from hwdash.routing.rank import rank
 from tests.routing.build import device_status, knowing, knowledges, machines, pace_of, requirements, snapshot_of
 
@@ -101,10 +103,69 @@ def test_a_queue_yields_to_a_loaded_device_without_one() -> None:
         device_status("gpu1", load=1.0, margin=-1.0), health=device_status("gpu1", health=HealthState.THROTTLED).health
     )
     known = knowing({"gpu0": busy, "gpu1": Circumstance(pace_of(0.05, 0.06), loaded=True)})
+    assert rank(snapshot_of(GPUS[0], slow), NO_REQUIREMENTS, known).ranked[0].device == "gpu0"
     choice = chosen("auto", GPUS[0], slow, known=known)
-    if rank(snapshot_of(GPUS[0], slow), NO_REQUIREMENTS, known).ranked[0].device == "gpu0":
-        assert choice.candidates[0].why[0].endswith("on gpu0 with a queue")
     assert names(choice) == ["gpu1", "gpu0"]
+    assert choice.candidates[0].why[0].endswith("on gpu0 with a queue")
+
+
+@pytest.mark.parametrize(
+    ("second", "order"),
+    [
+        (Circumstance(pace_of(0.05, 0.06), loaded=True), ["gpu1", "gpu0"]),
+        (Circumstance(pace_of(0.05, 0.06)), ["gpu0", "gpu1"]),
+        (Circumstance(pace_of(0.05, 0.06), server="rack"), ["gpu1", "gpu0"]),
+    ],
+)
+def test_a_cold_start_yields_only_to_a_device_that_has_the_model(second: Circumstance, order: list[str]) -> None:
+    slow = replace(
+        device_status("gpu1", load=1.0, margin=-1.0), health=device_status("gpu1", health=HealthState.THROTTLED).health
+    )
+    # The other one's cold start was quicker to measure: it would end sooner all the same.
+    first = Circumstance(replace(pace_of(0.01, 0.002), cold_start_s=Average(60.0)))
+    if second.pace is not None and not second.loaded and second.server is None:
+        second = replace(second, pace=replace(second.pace, cold_start_s=Average(1.0)))
+    known = knowing({"gpu0": first, "gpu1": second})
+    assert rank(snapshot_of(GPUS[0], slow), NO_REQUIREMENTS, known).ranked[0].device == "gpu0"
+    assert names(chosen("auto", GPUS[0], slow, known=known)) == order
+
+
+def test_auto_keeps_to_the_order_that_is_shown_where_the_scores_are_close() -> None:
+    asked = Requirements(model="m")
+    close = (device_status("gpu0", load=0.2), device_status("gpu1"))
+    by_score = ["gpu1", "gpu0"]
+    assert [item.device for item in rank(snapshot_of(*close), asked).ranked] == by_score
+    shown = rank(snapshot_of(close[0]), asked)
+    snapshot = replace(
+        snapshot_of(*close), ranking=replace(shown, ranked=(*shown.ranked, RankedDevice("gpu1", 0.5, {}, ())))
+    )
+    assert names(choose(snapshot, "auto", replace(asked, context_tokens=100))) == ["gpu0", "gpu1"]
+    for other in (Requirements(model="n"), Requirements(model="m", policy=Policy.LATENCY), NO_REQUIREMENTS):
+        assert names(choose(snapshot, "auto", other)) == by_score
+    apart = (device_status("gpu0", health=HealthState.THROTTLED, load=1.0), close[1])
+    assert names(choose(replace(snapshot, devices=apart), "auto", asked)) == by_score
+
+
+def test_devices_that_are_kept_back_for_a_while_say_when_to_come_again() -> None:
+    held = {
+        "gpu0": Circumstance(barred="3 failures in a row", again_s=40.0),
+        "gpu1": Circumstance(barred="out of memory", again_s=7.0),
+    }
+    with pytest.raises(
+        Overloaded, match=r"\(gpu0: 3 failures in a row; gpu1: out of memory\); try again in about 7 s"
+    ) as caught:
+        chosen("auto", *GPUS, known=knowing(held))
+    assert caught.value.retry_after_s == 7.0
+    # Those that would not do anyway promise nothing.
+    lost = device_status("gpu1", health=HealthState.LOST)
+    with pytest.raises(Overloaded, match=r"\(gpu0: 3 failures in a row\)") as caught:
+        chosen("auto", GPUS[0], lost, known=knowing(held))
+    assert caught.value.retry_after_s == 40.0
+    for asked in (Requirements(min_memory_bytes=2**50), Requirements(max_power_w=1.0)):
+        with pytest.raises(NoSuitableDevice):
+            chosen("auto", *GPUS, asked=asked, known=knowing(held))
+    with pytest.raises(NoSuitableDevice):
+        chosen("auto", GPUS[0], known=knowing({"gpu0": Circumstance(barred="no kernels")}))
 
 
 @pytest.mark.parametrize("name", ["gpu0", "fake:gpu0"])
