@@ -37,7 +37,7 @@ class EngineConfig:
 
     ``model`` is used where a prompt names none. ``prewarm`` loads models before they are asked for, each as
     ``MODEL`` or ``MODEL@DEVICE``. ``keep_alive_s`` is how long an idle worker stays loaded (0: until the daemon
-    ends). ``max_queue`` bounds the requests that wait for one device, ``max_concurrent`` those that run on it at once;
+    ends). ``max_queue`` bounds the requests that wait for one device, ``max_concurrent`` those that its workers run at once;
     ``load_timeout_s`` bounds a cold start. ``servers`` are external servers that answer for a device.
     """
 
