@@ -4,91 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
-import re
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from hwdash.daemon.app import create_app
 from hwdash.daemon.connection import MAX_HEAD_BYTES, Patience, origin_form
-from hwdash.daemon.guard import TokenGuard
 from hwdash.daemon.server import Place, Places, SocketServer
 from hwdash.daemon.token import TokenFile
 from hwdash.engine.fake import FakeEngine
-from tests.daemon.living import Living, living, sockets_of, until
+from tests.daemon.living import sockets_of, until
+from tests.daemon.serving import HEAD, LASTING, OK, serving
 
-LASTING = Patience(look_s=0.02)
 ENDLESS = Patience(head_s=600.0, body_s=600.0, idle_s=600.0, stalled_s=600.0)
 BUSY_S = 120.0
 """How long a crowd may take on a machine with other things to do."""
 SHORT = Patience(head_s=0.1, body_s=0.1, idle_s=0.1, stalled_s=0.1, look_s=0.02)
-HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-OK = b'{"status":"ok"}'
-
-
-@dataclass
-class Open:
-    """A server that listens at a port of the loopback address."""
-
-    daemon: Living
-    port: int
-    places: Places
-    before: set[asyncio.Task[object]]
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
-
-    async def say(self, data: bytes, *, eof: bool = False) -> bytes:
-        """All that is answered to *data* until the server hangs up."""
-        reader, writer = await self.connect()
-        writer.write(data)
-        if eof:
-            writer.write_eof()
-        answer = await asyncio.wait_for(reader.read(), 20)
-        writer.close()
-        return answer
-
-    async def nothing_is_left(self, within_s: float = 20.0) -> None:
-        await until(lambda: self.places.taken == 0, within_s)
-        mine = asyncio.current_task()
-        await until(lambda: not {task for task in asyncio.all_tasks() if task is not mine} - self.before, within_s)
-        assert self.daemon.service.watchers == 0
-
-
-@asynccontextmanager
-async def serving(
-    patience: Patience = LASTING,
-    engine: FakeEngine | None = None,
-    *,
-    tokens: TokenFile | None = None,
-    app: ASGIApp | None = None,
-    interval_s: float = 0.1,
-    **limits: int,
-) -> AsyncIterator[Open]:
-    async with living(engine=engine, interval_s=interval_s) as daemon:
-        listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        listener.setblocking(False)
-        places = Places(**limits)
-        app = app or create_app(daemon.service, daemon.stop.set)
-        server = SocketServer(app if tokens is None else TokenGuard(app, tokens), places, patience=patience)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        await until(lambda: server.started)
-        await daemon.service.snapshot()
-        await asyncio.sleep(0)
-        before: set[asyncio.Task[object]] = set(asyncio.all_tasks())
-        try:
-            yield Open(daemon, listener.getsockname()[1], places, before)
-        finally:
-            server.end()
-            await task
-        assert places.taken == 0
 
 
 async def test_two_hundred_that_open_a_stream_and_vanish() -> None:
@@ -332,49 +266,6 @@ async def test_what_an_application_fails_with_is_logged(caplog: pytest.LogCaptur
     async with serving(app=failing) as server:
         assert (await server.say(HEAD)).startswith(b"HTTP/1.1 500")
     assert "a bug" in caplog.text
-
-
-LOST = (
-    *(errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET),
-    *(errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM),
-)
-NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EIO)
-
-
-@pytest.mark.parametrize("number", [*LOST, *NONE_LEFT])
-async def test_a_client_that_cannot_be_accepted_ends_nothing(
-    number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    loop = asyncio.get_running_loop()
-    accept = loop.sock_accept
-    failures = [OSError(number, os.strerror(number)) for _ in range(3)]
-
-    async def flaky(listener: socket.socket) -> tuple[socket.socket, object]:
-        if failures:
-            raise failures.pop()
-        return await accept(listener)
-
-    monkeypatch.setattr(loop, "sock_accept", flaky)
-    monkeypatch.setattr("hwdash.daemon.server._EXHAUSTED_S", 0.01)
-    async with serving() as server:
-        await until(lambda: not failures)
-        assert OK in await server.say(HEAD.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n"))
-    assert ("no further client can be let in" in caplog.text) == (number in NONE_LEFT)
-
-
-@pytest.mark.parametrize("number", [errno.EBADF, errno.EINVAL, errno.ENOTSOCK])
-async def test_a_listener_that_is_none_ends_the_server(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(_: socket.socket) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", broken)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-
-        async def nothing(scope: Scope, receive: Receive, send: Send) -> None: ...
-
-        with pytest.raises(OSError, match=re.escape(f"[Errno {number}]")):
-            await asyncio.wait_for(SocketServer(nothing).serve(sockets=[listener]), 20)
 
 
 async def test_no_place_is_left() -> None:
