@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from hwdash.core.device import Device
 from hwdash.core.errors import HwdashError, ModelError, NoSuitableDevice, Overloaded, PromptTooLong, WorkerDied
-from hwdash.core.inference import EngineEvent, PromptRequest
+from hwdash.core.inference import EngineEvent, Generation, PromptRequest, TokenCounts
 from hwdash.daemon.token import TokenFile
 from hwdash.engine.fake import FakeEngine
 from tests.daemon.fake_models import MODEL
@@ -97,6 +98,24 @@ async def test_a_chat_as_a_stream() -> None:
         assert counts.usage is not None
         assert counts.usage.total_tokens == 5
         assert (counts.model_extra or {})["hwdash"]["device"] == "gpu0"
+
+
+async def test_a_prompt_that_nobody_counted_has_no_usage() -> None:
+    class Uncounted(FakeEngine):
+        async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent]:
+            async for event in super().generate(request, device):
+                yield replace(event, tokens=TokenCounts(None, 3)) if isinstance(event, Generation) else event
+
+    async with answering(Uncounted()) as (_, url), talking(url) as client:
+        answer = await client.chat.completions.create(model=MODEL, messages=HELLO)
+        assert answer.usage is None
+        assert (answer.model_extra or {})["hwdash"]["tokens"] == {"prompt": None, "completion": 3}
+        stream = await client.chat.completions.create(
+            model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True}
+        )
+        *_, counts = [chunk async for chunk in stream]
+        assert (counts.choices, counts.usage) == ([], None)
+        assert (counts.model_extra or {})["hwdash"]["tokens"]["completion"] == 3
 
 
 async def test_without_the_counts_the_last_chunk_tells_the_rest() -> None:
