@@ -39,6 +39,8 @@ class LossWatch:
         if self._lost is None:
             return await work
         task = asyncio.create_task(work)
+        # Whoever waits here may be cancelled in the moment in which the work fails: nobody asks for its error then.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:
             await asyncio.wait({task, self._lost}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -48,8 +50,6 @@ class LossWatch:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
-                if not task.cancelled():
-                    task.exception()
 
     def close(self) -> None:
         """Do not look any more: what is awaited from now on is not cut short."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -32,6 +33,7 @@ from hwdash.daemon.gate import Gate
 from hwdash.daemon.journey import Journey
 from hwdash.daemon.loss import LossWatch
 from hwdash.engine.fake import FakeEngine
+from hwdash.monitor.broadcast import Broadcast
 from hwdash.routing.choose import Choice, choose
 from hwdash.routing.knowledge import Knowledge
 from hwdash.sources.fake import fake_gpu
@@ -192,3 +194,23 @@ async def test_a_fresh_daemon_knows_the_paces_of_earlier_days(monkeypatch: pytes
                 await asyncio.sleep(0.01)
         assert ranked.expected.samples == 2
         assert ranked.expected.ttft_s == pytest.approx(0.5)
+
+
+async def test_work_that_fails_in_the_moment_in_which_its_waiter_leaves_is_no_lost_error() -> None:
+    lost: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
+
+    async def fail() -> None:
+        raise WorkerDied("dead")
+
+    watch = LossWatch(Broadcast(), fake_gpu(0))
+    waiting = asyncio.create_task(watch.wait(fail()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    del waiting
+    watch.close()
+    gc.collect()
+    assert lost == []
