@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -115,6 +115,7 @@ def test_the_largest_conversation_and_the_strangest_text_are_taken() -> None:
 
 
 @given(st.lists(st.text(st.sampled_from('"\\,[{a'), max_size=6), max_size=6), st.integers(0, 6))
+@settings(deadline=None, max_examples=40)
 def test_marks_within_a_text_do_not_count(texts: list[str], more: int) -> None:
     value = [*texts, *([{"a": texts}] * more)]
     filler = [0] * (MAX_VALUES - 1)
