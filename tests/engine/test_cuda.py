@@ -69,7 +69,14 @@ async def test_the_named_device_answers_and_is_let_go(tiny_model: Path, tmp_path
 FILLER = """
 import sys, torch
 left = int(sys.argv[1])
-kept = torch.empty(torch.cuda.mem_get_info()[0] - left, dtype=torch.uint8, device="cuda")
+kept, size = [], 2**33
+while size >= 2**21:  # a block of all that is free is refused: it is not in one piece
+    try:
+        while torch.cuda.mem_get_info()[0] - left >= size:
+            kept.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+    except torch.OutOfMemoryError:
+        pass
+    size //= 2
 print("full", flush=True)
 sys.stdin.read()
 """
@@ -99,7 +106,7 @@ async def test_a_full_device_says_so_and_answers_once_there_is_room(tiny_model: 
     gpu = device("fp32")
     request = PromptRequest((Message("user", GREEDY_PROMPT),), str(tiny_model), max_tokens=4)
     try:
-        for left in (2**20, 400 * 2**20):  # no room for a CUDA context; room for one at most
+        for left in (2**22, 400 * 2**20):  # no room for a CUDA context; room for one at most
             with filled(gpu, left), pytest.raises(DeviceFull, match=r"memory|free"):
                 async for _ in engine.generate(request, gpu):
                     pass
