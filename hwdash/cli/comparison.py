@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hwdash.cli.answer import figures_text
-from hwdash.cli.output import print_json
+from hwdash.cli.output import failure_told, print_json
 from hwdash.cli.progress import Progress
 from hwdash.client.client import Client
 from hwdash.core.errors import DaemonUnreachable, HwdashError, NoSuitableDevice
-from hwdash.core.inference import FinishedEvent, FinishReason, InferenceRecord, PromptRequest, TokenEvent
-from hwdash.core.ranking import nothing_text
+from hwdash.core.inference import FinishedEvent, FinishReason, InferenceRecord, PromptRequest, Route, TokenEvent
+from hwdash.core.ranking import RankedDevice, nothing_text
 from hwdash.core.text import sanitise_line
 from hwdash.core.wire import answer_to_wire
 
@@ -41,7 +41,8 @@ async def compare(client: Client, request: PromptRequest, as_json: bool) -> int:
 
     Gives 0 when at least one device answered, else 1. Raises `NoSuitableDevice` when there is none to ask.
     """
-    ranking = await client.rank(replace(request.requirements, model=request.model))
+    with failure_told(as_json):
+        ranking = await client.rank(replace(request.requirements, model=request.model))
     if not ranking.ranked:
         if as_json:
             print_json({"results": []})
@@ -49,15 +50,18 @@ async def compare(client: Client, request: PromptRequest, as_json: bool) -> int:
     progress = Progress(quiet=as_json)
     count = len(ranking.ranked)
 
-    async def ask(place: int, device: str) -> _Outcome:
-        outcome = await _ask(client, replace(request, device=device), place, progress)
-        progress.done(device)
+    async def ask(place: int, item: RankedDevice) -> _Outcome:
+        outcome = await _ask(client, replace(request, device=item.device), place, progress)
+        progress.done(item.device)
+        if isinstance(outcome.result, InferenceRecord):
+            route = Route(ALL, (f"number {place} of {count} devices, score {item.score:.3f}", *item.why))
+            outcome = replace(outcome, result=replace(outcome.result, route=route))
         if not as_json:
             _print(outcome, count)
         return outcome
 
     try:
-        outcomes = await asyncio.gather(*(ask(place, item.device) for place, item in enumerate(ranking.ranked, 1)))
+        outcomes = await asyncio.gather(*(ask(place, item) for place, item in enumerate(ranking.ranked, 1)))
     finally:
         progress.clear()
     if as_json:

@@ -17,12 +17,16 @@ from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.text import sanitise_line
 
 INTERRUPTED = 130
+_NO_VALUE = ": expected one argument"
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose mistakes are one line on stderr and exit 2."""
 
     def error(self, message: str) -> NoReturn:
+        if message.endswith(_NO_VALUE):
+            flag = message.removeprefix("argument ").removesuffix(_NO_VALUE).rpartition("/")[2]
+            message += f" (one that begins with a dash is written {flag}=VALUE)"
         raise UsageError(f"{message}; see: {self.prog} --help")
 
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from hwdash.core.wire import dumps
+from hwdash.core.errors import HwdashError
+from hwdash.core.wire import dumps, error_to_wire
 
 
 def print_json(value: object) -> None:
     """*value* as one JSON document on stdout, in UTF-8 whatever the locale says."""
     sys.stdout.flush()
     sys.stdout.buffer.write(dumps(value) + b"\n")
+
+
+@contextlib.contextmanager
+def failure_told(as_json: bool) -> Iterator[None]:
+    """With *as_json* an error that is raised is printed as the command's document; it goes on to stderr and exit code."""
+    try:
+        yield
+    except HwdashError as error:
+        if as_json:
+            print_json(error_to_wire(error))
+        raise
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> str:

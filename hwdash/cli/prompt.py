@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from hwdash.cli.answer import figures_text, route_lines
 from hwdash.cli.comparison import ALL, compare
-from hwdash.cli.output import print_json
+from hwdash.cli.output import failure_told, print_json
 from hwdash.cli.progress import Progress
 from hwdash.cli.requirement import add_requirements, model_name, requirements_of
 from hwdash.cli.settings import load_config, with_client
@@ -54,10 +54,18 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
 
 
 def _run(parsed: argparse.Namespace) -> int:
+    with failure_told(parsed.json):
+        request = _request(parsed)
+    answer = compare if parsed.device == ALL else send
+    return with_client(parsed, lambda client: answer(client, request, parsed.json))
+
+
+def _request(parsed: argparse.Namespace) -> PromptRequest:
+    """What the options ask for. Raises `UsageError`."""
     config = load_config(parsed.config, paths_from(os.environ))
-    request = PromptRequest(
+    return PromptRequest(
         messages=(Message("user", _prompt_text(parsed.text)),),
-        model=model_name(parsed.model or config.engine.model),
+        model=model_name(config.engine.model if parsed.model is None else parsed.model),
         device=parsed.device,
         max_tokens=_checked("--max-tokens", parsed.max_tokens, 1, MAX_TOKENS),
         temperature=_checked("--temperature", parsed.temperature, 0.0, MAX_TEMPERATURE),
@@ -65,8 +73,6 @@ def _run(parsed: argparse.Namespace) -> int:
         seed=None if parsed.seed is None else _checked("--seed", parsed.seed, 0, MAX_SEED),
         requirements=requirements_of(parsed),
     )
-    answer = compare if parsed.device == ALL else send
-    return with_client(parsed, lambda client: answer(client, request, parsed.json))
 
 
 def _prompt_text(argument: str) -> str:
@@ -101,24 +107,25 @@ async def send(client: Client, request: PromptRequest, as_json: bool) -> int:
     progress = Progress(quiet=as_json)
     text: list[str] = []
     record: InferenceRecord | None = None
-    async with aclosing(client.prompt(request)) as events:
-        try:
-            async for event in events:
-                match event:
-                    case StageEvent():
-                        progress.show(event)
-                    case TokenEvent():
-                        progress.clear()
-                        text.append(event.text)
-                        if not as_json:
-                            sys.stdout.write(event.text)
-                            sys.stdout.flush()
-                    case FinishedEvent():
-                        record = event.record
-        finally:
-            progress.clear()
-            if text and not as_json and not text[-1].endswith("\n"):
-                print(flush=True)
+    with failure_told(as_json):
+        async with aclosing(client.prompt(request)) as events:
+            try:
+                async for event in events:
+                    match event:
+                        case StageEvent():
+                            progress.show(event)
+                        case TokenEvent():
+                            progress.clear()
+                            text.append(event.text)
+                            if not as_json:
+                                sys.stdout.write(event.text)
+                                sys.stdout.flush()
+                        case FinishedEvent():
+                            record = event.record
+            finally:
+                progress.clear()
+                if text and not as_json and not text[-1].endswith("\n"):
+                    print(flush=True)
     assert record is not None, "an answer always ends with its record"
     if as_json:
         print_json(answer_to_wire(record, "".join(text)))

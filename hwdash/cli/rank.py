@@ -12,12 +12,12 @@ from hwdash.cli.settings import with_client
 from hwdash.client.client import Client
 from hwdash.core.errors import NoSuitableDevice
 from hwdash.core.format import expectation_basis, joules_per_token_text, rate_text, seconds_text
-from hwdash.core.ranking import Expectation, RankedDevice, Ranking, nothing_text
+from hwdash.core.ranking import Expectation, RankedDevice, Ranking, nothing_text, order_text
 from hwdash.core.requirement import Requirements
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.wire import to_wire
 
-_HEADER = ("RANK", "DEVICE", "NAME", "SCORE", "TTFT", "TOK/S", "BASIS", "J/TOKEN", "STATE")
+_HEADER = ("RANK", "DEVICE", "NAME", "SCORE", "COLD", "TTFT", "TOK/S", "BASIS", "J/TOKEN", "STATE")
 _UNKNOWN = "-"
 
 
@@ -70,7 +70,9 @@ def ranking_text(ranking: Ranking, snapshot: Snapshot, words: str) -> str:
     blocks = [f"policy {ranking.policy}, {words}"]
     if ranking.ranked:
         rows = [_row(number, item, snapshot) for number, item in enumerate(ranking.ranked, 1)]
-        blocks.append(table_text(_HEADER, rows, right=frozenset({0, 3, 4, 5, 7})))
+        blocks.append(table_text(_HEADER, rows, right=frozenset({0, 3, 4, 5, 6, 8})))
+        if note := order_text(ranking):
+            blocks.append(note)
         blocks.append("\n".join(line for item in ranking.ranked for line in _reasons(item, ranking.weights)))
     if ranking.excluded:
         lines = [line for item in ranking.excluded for line in (f"{item.device}: excluded", *_points(item.why))]
@@ -87,6 +89,7 @@ def _row(number: int, item: RankedDevice, snapshot: Snapshot) -> tuple[str, ...]
         item.device,
         status.device.name if status is not None else _UNKNOWN,
         f"{item.score:.3f}",
+        seconds_text(expected.cold_start_s) if expected.cold_start_s else _UNKNOWN,
         _UNKNOWN if expected.ttft_s is None else seconds_text(expected.ttft_s),
         _UNKNOWN if rate is None else rate_text(rate).removesuffix(" tok/s"),
         expectation_basis(item.expected) or _UNKNOWN,

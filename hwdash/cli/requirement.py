@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,8 @@ from hwdash.core.size import parse_size
 from hwdash.core.text import sanitise_line
 
 T = TypeVar("T")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+"""A number as people write it: `float` also takes ``1_000`` and the digits of every script."""
 
 
 def add_requirements(parser: argparse.ArgumentParser) -> None:
@@ -86,10 +89,7 @@ def _listed(
 def _number(flag: str, text: str | None, most: float, unit: str) -> float | None:
     if text is None:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if _NUMBER.fullmatch(text.strip()) else math.nan
     if not 0.0 < value <= most:
         raise UsageError(f"{flag} must be {unit} above 0 and at most {most:,.0f}, not {_shown(text)}", param=flag)
     return value
@@ -118,6 +118,11 @@ def _shown(text: str) -> str:
 
 
 def model_name(name: str) -> str:
-    """*name* with a checkpoint directory made absolute, because the daemon runs elsewhere."""
+    """The value of ``--model``, a checkpoint directory made absolute, because the daemon runs elsewhere.
+
+    Raises `UsageError` when it is empty.
+    """
+    if not name.strip():
+        raise UsageError("--model is empty; name a model, such as those of: hwdash models list", param="model")
     path = Path(name).expanduser()
     return str(path.absolute()) if name.startswith((".", "/", "~")) else name

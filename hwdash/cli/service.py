@@ -13,6 +13,7 @@ from hwdash.cli.output import print_json, table_text
 from hwdash.cli.playback import add_playback, playback_of
 from hwdash.cli.settings import load_config, with_client
 from hwdash.client.client import Client
+from hwdash.core.address import parse_address
 from hwdash.core.config import Config, check_interval
 from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.format import duration_text
@@ -63,6 +64,8 @@ def with_listening(config: Config, parsed: argparse.Namespace) -> Config:
     http = replace(config.http, **{name: getattr(parsed, name) for name in names})
     if names and http.listen is None:
         raise UsageError(f"--{names[0]} means nothing without an address: add --listen HOST:PORT", param="listen")
+    if parsed.listen is not None:
+        parse_address(parsed.listen, "--listen")
     if names and parsed.owned:
         raise UsageError("--owned is of a daemon that a command starts for itself: it does not listen over TCP")
     return replace(config, http=http)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_origin, get_type_hints
 
+from hwdash.core.address import address_problem
 from hwdash.core.alert import AlertConfig
 from hwdash.core.errors import UsageError
 from hwdash.core.rule import check_webhooks, read_rules, webhook_problem
@@ -204,6 +205,8 @@ def _checked(section: str, key: str, value: Any, hint: Any) -> tuple[str, Any]:
         return f"must be {_TYPE_NAMES[hint]}, not {value!r}", None
     if (section, key) == ("alerts", "webhook"):
         return webhook_problem(value), value
+    if (section, key) == ("http", "listen"):
+        return address_problem(value), value
     low, high = _BOUNDS.get((section, key), (float("-inf"), float("inf")))
     if isinstance(value, int | float) and not low <= value <= high:
         return f"must be between {low:g} and {high:g}, not {value!r}", None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +68,11 @@ class Ranking:
     ranked: tuple[RankedDevice, ...]
     excluded: tuple[ExcludedDevice, ...]
     weights: Mapping[str, float] = field(default_factory=dict)
+
+
+def order_text(ranking: Ranking) -> str:
+    """Why a device stands behind one of a lower score, in one sentence; empty where the scores, as they are shown, fall."""
+    scores = [round(item.score, 3) for item in ranking.ranked]
+    if all(first >= second for first, second in pairwise(scores)):
+        return ""
+    return "Close scores keep the order they had: a device overtakes another only with a clear lead."

@@ -149,7 +149,9 @@ def _slots_problem(value: object) -> str:
 
 
 _CHECKS: Mapping[str, Callable[[object], str]] = {
-    "name": lambda value: _text_problem(value, _NAME, "must be 1 to 40 letters, digits, dots or dashes"),
+    "name": lambda value: _text_problem(
+        value, _NAME, "must be 1 to 40 letters, digits, dots, dashes or underscores, the first a letter or digit"
+    ),
     "url": lambda value: server_url_problem(value) if isinstance(value, str) else _text_problem(value, None, ""),
     "device": lambda value: _text_problem(value, None, "must be the id or key of a device"),
     "model": lambda value: _text_problem(value, None, "must be a name in one line"),

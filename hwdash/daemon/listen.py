@@ -6,13 +6,13 @@ import contextlib
 import errno
 import ipaddress
 import os
-import re
 import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hwdash.core.address import Address, parse_address
 from hwdash.core.config import HttpConfig
 from hwdash.core.errors import DaemonUnreachable, UsageError
 from hwdash.daemon.certificate import key_warning, server_tls
@@ -21,18 +21,6 @@ from hwdash.daemon.token import TokenFile, TokenFileError
 _BACKLOG = 128
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
 """A peer that vanished without a word is noticed within a minute (tcp(7): seconds, seconds, probes, milliseconds)."""
-_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+(?:%\w+)?)\]|(?P<name>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A host (name, IPv4 or IPv6) and a port; port 0 is any that is free."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +50,6 @@ class Plan:
     tls: ssl.SSLContext | None
     tokens: TokenFile | None
     warning: str = ""
-
-
-def parse_address(text: str) -> Address:
-    """``HOST:PORT`` as an address. Raises `UsageError`."""
-    match = _ADDRESS.fullmatch(text)
-    if match is None or int(match["port"]) > 65_535:
-        raise UsageError(
-            f"not an address to listen at: {text!r}; write HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080",
-            param="listen",
-        )
-    return Address(match["v6"] or match["name"], int(match["port"]))
 
 
 def plan(http: HttpConfig, tokens: Path) -> Plan | None:

@@ -91,7 +91,7 @@ def _unusable(status: DeviceStatus, trait: Trait, circumstance: Circumstance) ->
 def _hardware(status: DeviceStatus, requirements: Requirements) -> Iterator[str]:
     device = status.device
     if requirements.kinds and device.kind not in requirements.kinds:
-        yield f"is a {device.kind.value}, not a {' or '.join(kind.value for kind in requirements.kinds)}"
+        yield f"is of kind {device.kind.value}, not {' or '.join(kind.value for kind in requirements.kinds)}"
     dtypes = device.capabilities.dtypes
     for feature in requirements.features:
         if feature in ITEM_BYTES:
@@ -138,13 +138,14 @@ def _latency(
     most = case.requirements.max_latency_s
     if most is None:
         return
+    due = seconds_text(most) if most >= 1e-6 else "less than 1 µs"
     ttft_s, _rate, answer_s, wait_s, cold_s, *_ = case.figures(status, trait, circumstance, need)
     if ttft_s is None or (answer_s is None and ahead(circumstance) > 0):
-        yield f"the first token is due in {seconds_text(most)}, its time to first token is not known yet"
+        yield f"the first token is due in {due}, its time to first token is not known yet"
     elif ttft_s + wait_s + cold_s > most:
         causes = [f"{seconds_text(wait_s)} of waiting"] if wait_s else []
         causes += [f"{seconds_text(cold_s)} of cold start"] if cold_s else []
         expected = (
             f"{seconds_text(ttft_s + wait_s + cold_s)} expected{' with ' + ' and '.join(causes) if causes else ''}"
         )
-        yield f"the first token is due in {seconds_text(most)}, {expected}"
+        yield f"the first token is due in {due}, {expected}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwdash.core.ranking import Ranking
+from hwdash.core.ranking import Ranking, order_text
 from hwdash.tui.explanation import explanation_lines
+from hwdash.tui.fact import laid_out
+from hwdash.tui.gauge import Fact
 from hwdash.tui.line import Line
 from hwdash.tui.pane import ScrollPane
 from hwdash.tui.row import Row
@@ -37,4 +39,7 @@ class WhyPane(ScrollPane):
     def content(self, row: Row, width: int) -> Sequence[Line]:
         """The explanation."""
         weights = {} if self._ranking is None else self._ranking.weights
-        return explanation_lines(row, weights, width, self.glyphs)
+        lines = explanation_lines(row, weights, width, self.glyphs)
+        if self._ranking is not None and row.ranked is not None and (note := order_text(self._ranking)):
+            lines += laid_out([Fact("", note, "muted")], width, self.glyphs)
+        return lines

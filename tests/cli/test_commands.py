@@ -161,6 +161,19 @@ def test_errors_end_with_their_exit_code(
     out = capsys.readouterr()
     assert out.out == "Hello\n"
     assert out.err == f"hwdash: {error}\n"
+    assert main(["prompt", "hi", "--json"]) == code
+    out = capsys.readouterr()
+    assert json.loads(out.out)["error"]["message"] == str(error)
+    assert out.err == f"hwdash: {error}\n"
+
+
+def test_a_prompt_that_cannot_be_sent_has_its_document_too(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prompt", "hi", "--json", "--max-tokens", "0"]) == 2
+    out = capsys.readouterr()
+    assert json.loads(out.out)["error"]["type"] == "invalid_request_error"
+    assert "--max-tokens" in out.err
 
 
 @pytest.mark.parametrize(

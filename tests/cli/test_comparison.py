@@ -62,6 +62,17 @@ def test_one_that_fails_does_not_harm_the_others(serve: Serve, capsys: pytest.Ca
     assert results[0]["finish_reason"] == "error"
     assert results[1]["text"] == "I am gpu0."
     assert results[1]["timing"]["ttft_s"] == 0.042
+    assert results[1]["route"] == {
+        "requested": "all",
+        "why": ["number 2 of 2 devices, score 0.500", "throttled: power cap"],
+        "fallback_from": None,
+    }
+
+
+def test_a_ranking_that_fails_is_the_document(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    serve(World())
+    assert main(["prompt", "hi", "--device", "all", "--model", "far-away", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == "no model 'far-away'"
 
 
 @pytest.mark.parametrize("as_json", [False, True])

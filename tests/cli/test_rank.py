@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from hwdash.cli.main import main
-from hwdash.core.ranking import Ranking
+from hwdash.core.ranking import Expectation, Ranking
 from hwdash.core.reading import Absent
 from hwdash.core.requirement import Policy, Requirements
 from tests.cli.conftest import Serve
@@ -24,14 +24,33 @@ def test_the_table_says_score_expectation_and_reasons(serve: Serve, capsys: pyte
     lines = out.out.splitlines()
     assert lines[0] == "policy balanced, for m, the default model"
     assert re.split(r"\s{2,}", lines[2].strip()) == [
-        "RANK", "DEVICE", "NAME", "SCORE", "TTFT", "TOK/S", "BASIS", "J/TOKEN", "STATE",
+        "RANK", "DEVICE", "NAME", "SCORE", "COLD", "TTFT", "TOK/S", "BASIS", "J/TOKEN", "STATE",
     ]  # fmt: skip
     first = re.split(r"\s{2,}", lines[3].strip())
-    assert first == ["1", "gpu1", first[2], "0.912", "18.2 ms", "312", "measured, 12 answers, ±8%", "0.19 J", "ok"]
+    assert first == ["1", "gpu1", first[2], "0.912", "-", "18.2 ms", "312", "measured, 12 answers, ±8%", "0.19 J", "ok"]
     second = re.split(r"\s{2,}", lines[4].strip())
-    assert second[4:] == ["90.0 ms", "41.0", "estimated", "-", "ok"]
+    assert second[5:] == ["90.0 ms", "41.0", "estimated", "-", "ok"]
     assert "gpu1: latency 0.95 ×0.35, room for more 1.00\n  - 140 GiB free\n  - nothing runs" in out.out
     assert "gpu2: excluded\n  - lost: off the bus\n  - needs 40.0 GiB, 21.3 GiB free" in out.out
+
+
+def test_a_cold_start_stands_beside_the_time_to_first_token(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    world = serve(World())
+    cold = replace(RANKED[0], expected=Expectation(0.0211, 47.5, 11.5, cold_start_s=10.1))
+    world.rankings = {Policy.BALANCED: Ranking("balanced", {}, (cold,), ())}
+    assert main(["rank"]) == 0
+    out = capsys.readouterr().out
+    assert re.split(r"\s{2,}", out.splitlines()[3].strip())[4:6] == ["10.1 s", "21.1 ms"]
+
+
+@pytest.mark.parametrize(("score", "told"), [(0.93, True), (0.912, False), (0.9124, False), (0.7, False)])
+def test_an_order_that_is_not_by_score_is_explained(
+    serve: Serve, capsys: pytest.CaptureFixture[str], score: float, told: bool
+) -> None:
+    world = serve(World())
+    world.rankings = {Policy.BALANCED: Ranking("balanced", {}, (RANKED[0], replace(RANKED[1], score=score)), ())}
+    assert main(["rank"]) == 0
+    assert ("Close scores keep the order they had" in capsys.readouterr().out) is told
 
 
 def test_the_document_has_the_contracts_keys(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,5 +133,5 @@ def test_parts_and_expectations_may_be_missing(serve: Serve, capsys: pytest.Capt
     world.rankings = {Policy.BALANCED: Ranking("balanced", {}, (bare,), ())}
     assert main(["rank"]) == 0
     assert re.split(r"\s{2,}", capsys.readouterr().out.splitlines()[3].strip())[2:] == [
-        "-", "0.912", "-", "-", "-", "-", "-",
+        "-", "0.912", "-", "-", "-", "-", "-", "-",
     ]  # fmt: skip

@@ -54,7 +54,7 @@ def test_sizes(text: str, size: int) -> None:
     assert requirements_of(build_parser().parse_args(["rank", "--min-memory", text])).min_memory_bytes == size
 
 
-_NUMBERS = ["nan", "inf", "-inf", "-1", "0", "1e999", "", "many", "0x10", "5 W", "1,5"]
+_NUMBERS = ["nan", "inf", "-inf", "-1", "0", "1e999", "", "many", "0x10", "5 W", "1,5", "1_000", "١٢٣", "５"]
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,7 @@ _NUMBERS = ["nan", "inf", "-inf", "-1", "0", "1e999", "", "many", "0x10", "5 W",
         *(("--min-memory", value) for value in (*_NUMBERS, "40 GiB GiB", "GiB", "9" * 400)),
         *(("--require", value) for value in ("", ",", "bf16,", "bf17", "cc8", "\x1b[31m")),
         *(("--kind", value) for value in ("", ",gpu", "toaster", "gpu npu")),
+        *(("--model", value) for value in ("", "  ")),
         *(("--policy", value) for value in ("", "best", "Latency!", "x" * 5000)),
     ],
 )
@@ -91,3 +92,16 @@ def test_a_negative_number_beside_its_option_names_it_too(
     serve(World())
     assert main(["rank", flag, "-5"]) == 2
     assert flag in capsys.readouterr().err
+
+
+def test_a_value_that_begins_with_a_dash_is_told_how_to_be_written(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(World())
+    assert main(["rank", "--min-memory", "-5GiB"]) == 2
+    assert "--min-memory=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["300", "3e2", "+300.0", "300.", " 300 "])
+def test_numbers(text: str) -> None:
+    assert requirements_of(build_parser().parse_args(["rank", "--max-power", text])).max_power_w == 300.0

@@ -1,4 +1,4 @@
-"""The TCP address: what it may be, what is checked before it is opened, and certificates."""
+"""The TCP address: what is checked before it is opened, and certificates."""
 
 from __future__ import annotations
 
@@ -8,40 +8,13 @@ from pathlib import Path
 
 import pytest
 import trustme
-from hypothesis import given
-from hypothesis import strategies as st
 
+from hwdash.core.address import Address
 from hwdash.core.config import HttpConfig
 from hwdash.core.errors import DaemonUnreachable, UsageError
 from hwdash.daemon.certificate import server_tls
-from hwdash.daemon.listen import Address, Plan, opened, parse_address, plan
+from hwdash.daemon.listen import Plan, opened, plan
 from hwdash.daemon.token import TokenFile
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [("127.0.0.1:80", "127.0.0.1", 80), ("[::1]:0", "::1", 0), ("gpu-box.lan:65535", "gpu-box.lan", 65535)],
-)
-def test_addresses(text: str, host: str, port: int) -> None:
-    assert parse_address(text) == Address(host, port)
-    assert str(parse_address(text)) == text
-
-
-@pytest.mark.parametrize(
-    "text", ["", ":80", "80", "host", "host:", "::1:80", "[::1]", "h:65536", "h:-1", "http://h:1", "a b:1"]
-)
-def test_addresses_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError, match="write HOST:PORT"):
-        parse_address(text)
-
-
-@given(st.text())
-def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
-    try:
-        address = parse_address(text)
-    except UsageError:
-        return
-    assert parse_address(str(address)) == address
 
 
 def test_without_a_token_only_insecure_listens(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_what_bars_a_device_is_its_reason() -> None:
 
 def test_kinds_and_features_name_both_sides() -> None:
     gpu = device_status("gpu0", dtypes=("fp32", "fp16"), compute="8.6")
-    assert why(gpu, Requirements(kinds=(DeviceKind.NPU, DeviceKind.TPU))) == "is a gpu, not a npu or tpu"
+    assert why(gpu, Requirements(kinds=(DeviceKind.NPU, DeviceKind.TPU))) == "is of kind gpu, not npu or tpu"
     assert why(gpu, Requirements(features=("fp8",))) == "needs fp8, it computes in fp32, fp16"
     assert why(gpu, Requirements(features=("cc8.9",))) == "needs compute capability 8.9, has 8.6"
     assert why(gpu, Requirements(features=("cc8.6", "fp16"))) == ""
@@ -189,4 +189,7 @@ def test_latency_counts_the_wait_and_the_cold_start() -> None:
     assert (
         why(device_status("gpu0"), asked)
         == "the first token is due in 1.00 s, its time to first token is not known yet"
+    )
+    assert why(device_status("gpu0"), Requirements(max_latency_s=1e-9)).startswith(
+        "the first token is due in less than 1 µs,"
     )

@@ -257,3 +257,21 @@ def test_all_reasons_are_told() -> None:
     )
     for reason in REASONS:
         assert reason in said
+
+
+def test_a_cold_start_stands_beside_the_time_to_first_token() -> None:
+    cold, loaded = (
+        " ".join(" ".join(plain(line) for line in explanation_lines(row_of(device), {}, 60, UNICODE)).split())
+        for device in ("gpu0", "gpu1")
+    )
+    assert "30 layers); cold start 3.20 s" in cold
+    assert "; cold start" not in loaded
+
+
+async def test_an_order_that_is_not_by_score_is_explained() -> None:
+    app = make_app()
+    async with app.run_test(size=(160, 48)) as pilot:
+        await opened(pilot)
+        assert "Close scores" not in text(app)
+        await pilot.press("P", "P")
+        await shown(pilot, "Close scores keep the order they had")
