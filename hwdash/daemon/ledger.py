@@ -114,7 +114,7 @@ class Ledger:
     def review(self, snapshot: Snapshot) -> None:
         """What *snapshot* changes: limits of running requests, and verdicts on memory that is free now."""
         for status in snapshot.devices:
-            for model in self._verdicts.review(status):
+            for model in self._verdicts.review(status, self._clock.monotonic()):
                 self._note(status.device, Severity.INFO, f"memory is free again: prompts for {model} may go there")
             if (gate := self.gates.get(status.device.key)) is not None:
                 gate.adjust(*limit_of(status, gate.slots))

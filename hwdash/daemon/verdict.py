@@ -11,13 +11,18 @@ AGAIN_S = 60.0
 _MORE_BYTES = 256 * 2**20
 _MORE_SHARE = 0.02
 """Clearly more memory: so many bytes, or this share of the pool where that is more."""
+_SETTLED_S = 3.0
+"""So long after a failure a sample of the device can still show what the failed worker itself had taken."""
 
 
 @dataclass(slots=True)
 class _Full:
+    """``free_bytes`` is the least that was seen free, from before the failure on."""
+
     words: str
     free_bytes: int | None
     again_s: float
+    settled_s: float
 
 
 class Verdicts:
@@ -41,7 +46,8 @@ class Verdicts:
         pair = (status.device.key, model)
         pool = status.largest_pool
         news = pair not in self._full
-        self._full[pair] = _Full(words, None if pool is None else pool.free_bytes, now_s + AGAIN_S)
+        free = None if pool is None else pool.free_bytes
+        self._full[pair] = _Full(words, free, now_s + AGAIN_S, now_s + _SETTLED_S)
         return news
 
     def begin(self, key: str, model: str, now_s: float) -> None:
@@ -58,17 +64,20 @@ class Verdicts:
         ]
         return any(item is not None for item in held)
 
-    def review(self, status: DeviceStatus) -> tuple[str, ...]:
+    def review(self, status: DeviceStatus, now_s: float) -> tuple[str, ...]:
         """Forget what no longer holds now that the device is in *status*: the models that may be tried again."""
         pool, key = status.largest_pool, status.device.key
         if pool is None:
             return ()
         more = max(_MORE_BYTES, _MORE_SHARE * pool.total_bytes)
-        again = [
-            pair
-            for pair, full in self._full.items()
-            if pair[0] == key and full.free_bytes is not None and pool.free_bytes >= full.free_bytes + more
-        ]
+        again: list[tuple[str, str]] = []
+        for pair, full in self._full.items():
+            if pair[0] != key or full.free_bytes is None:
+                continue
+            if pool.free_bytes >= full.free_bytes + more:
+                again.append(pair)
+            elif now_s >= full.settled_s:
+                full.free_bytes = min(full.free_bytes, pool.free_bytes)
         for pair in again:
             del self._full[pair]
         return tuple(model for _, model in again)

@@ -116,6 +116,21 @@ def test_on_a_small_device_clearly_more_memory_is_256_mib() -> None:
         assert desk.of().barred == barred
 
 
+def test_memory_that_was_taken_while_a_model_loaded_is_back_when_it_is_free_again() -> None:
+    desk = Desk()
+
+    def review(free_gib: int) -> str:
+        desk.ledger.review(snapshot_of(device_status("gpu0", free=free_gib * GIB)))
+        return desk.of().barred
+
+    desk.attempt(FULL)  # with 130 GiB free as it began
+    assert review(1) == FULL.message  # what the failed worker had taken may be in it
+    assert review(130) == FULL.message
+    desk.clock.advance(3.0)
+    assert review(1) == FULL.message
+    assert review(130) == ""
+
+
 def test_full_memory_is_tried_again_after_a_minute_by_one_request() -> None:
     desk = Desk()
     desk.attempt(FULL)
