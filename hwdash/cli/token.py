@@ -32,9 +32,13 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
 
 
 def create(file: TokenFile, name: str) -> int:
-    """Make a token: the token to stdout, the rest to stderr."""
+    """Make a token: the token to stdout, the rest to stderr. One that cannot be printed is taken back: nobody has it."""
     secret, token = file.create(name)
-    print(secret, flush=True)
+    try:
+        print(secret, flush=True)
+    except BaseException:
+        file.revoke(token.id)
+        raise
     print(
         f"token {token.id}: kept as a hash only, so it is shown this once; give it to clients as HWDASH_TOKEN, "
         f"or as the header `Authorization: Bearer TOKEN`; end it with: hwdash token revoke {token.id}",

@@ -15,13 +15,16 @@ from urllib.parse import unquote
 import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from hwdash.core.errors import HwdashError
 from hwdash.core.wire import dumps, error_to_wire
+from hwdash.daemon.inlet import MAX_CHUNKS, Flow, HeadTooLarge, Inlet, Parser
 
-MAX_HEAD_BYTES = 16 * 1024
+_PARTING_S = 1.0
+_PARTING_BYTES = 8 << 20
 
 _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/@]+)(?P<path>/.*)?", re.IGNORECASE | re.DOTALL)
 
@@ -80,6 +83,12 @@ class Connection(H11Protocol):
         self._stage: tuple[Phase, RequestResponseCycle | None, int] | None = None
         self._since_s = 0.0
         self._full_since_s: float | None = None
+        self._parser = Parser()
+        self.conn = self._parser
+        self._inlet = Inlet(self._parser)
+        self._turn: asyncio.Handle | None = None
+        self._parting: asyncio.Handle | None = None
+        self._dropped_bytes = 0
 
     @property
     def made(self) -> bool:
@@ -87,9 +96,79 @@ class Connection(H11Protocol):
         transport: object = self.transport
         return transport is not None
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The connection has begun."""
+        super().connection_made(transport)
+        self._flow = Flow(transport)
+        self.flow = self._flow
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent *data*. It is taken in piece by piece, one a turn of the event loop."""
+        if self._parting is not None:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > _PARTING_BYTES:
+                self.transport.abort()
+            return
+        self._unset_keepalive_if_required()
+        self._inlet.add(data)
+        if self._turn is None:
+            self._feed()
+
+    def on_response_complete(self) -> None:
+        """A request has been answered: what came after it has its turn."""
+        super().on_response_complete()
+        if self._inlet and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._feed_later()
+
+    def _feed(self) -> None:
+        """Give the parser one piece of what has come, and see to the rest later."""
+        self._turn = None
+        if self.transport.is_closing() or self._parting is not None:
+            self._inlet.clear()
+            return
+        try:
+            piece = self._inlet.take()
+        except HeadTooLarge as error:
+            self._part(refusal(431, str(error), "head_too_large"))
+            return
+        if piece:
+            self.conn.receive_data(piece)
+            self.handle_events()
+        if piece and self._inlet:
+            self._flow.hold()
+            self._feed_later()
+        elif self._inlet.waits_for_answer:
+            self._flow.hold()
+        else:
+            cycle: RequestResponseCycle | None = self.cycle
+            waiting = cycle is not None and not cycle.response_complete and len(cycle.body) > HIGH_WATER_LIMIT
+            self._flow.release(resume=not waiting)
+
+    def _feed_later(self) -> None:
+        if self._turn is None:
+            self._turn = self.loop.call_soon(self._feed)
+
+    def _part(self, answer: bytes) -> None:
+        """Send *answer* as the last, and close. An answer is lost with a connection that ends over unread bytes: for a
+        moment what still comes is read and dropped.
+        """
+        self._inlet.clear()
+        self.transport.write(answer)
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._parting = self.loop.call_later(_PARTING_S, self.transport.close)
+        self._flow.release(resume=True)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is no more."""
         self._unset_keepalive_if_required()
+        for handle in (self._turn, self._parting):
+            if handle is not None:
+                handle.cancel()
+        self._inlet.clear()
         super().connection_lost(exc)
         self._on_end()
 
@@ -139,13 +218,13 @@ class Connection(H11Protocol):
     def _at(self) -> tuple[Phase, RequestResponseCycle | None, int]:
         """What is waited for, of which request, and, once nothing more is to come, how much is still to be sent."""
         cycle: RequestResponseCycle | None = self.cycle
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._parting is not None:
             return Phase.FLUSH, cycle, self.transport.get_write_buffer_size()
         if self.conn.their_state is h11.SEND_BODY:
             return Phase.BODY, cycle, 0
         if cycle is not None and not cycle.response_complete:
             return Phase.ANSWER, cycle, 0
-        if cycle is None or self.conn.trailing_data[0]:
+        if cycle is None or self.conn.trailing_data[0] or self._inlet:
             return Phase.HEAD, cycle, 0
         return Phase.IDLE, cycle, 0
 
@@ -156,15 +235,14 @@ class Connection(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            if in_body:
-                answer = refusal(400, "the body of the request is not what its head announces", "bad_request")
-            elif len(self.conn.trailing_data[0]) > MAX_HEAD_BYTES:
-                words = f"the head of the request is larger than {MAX_HEAD_BYTES // 1024} KiB; shorten it"
-                answer = refusal(431, words, "head_too_large")
-            else:
-                answer = refusal(400, "these bytes are no HTTP/1.1 request", "bad_request")
-            self.transport.write(answer)
-        self.transport.close()
+            words = "these bytes are no HTTP/1.1 request"
+            if self._parser.in_too_many_chunks:
+                words = f"the body of the request comes in more than {MAX_CHUNKS} chunks; send larger ones"
+            elif in_body:
+                words = "the body of the request is not what its head announces"
+            self._part(refusal(400, words, "bad_request"))
+        else:
+            self.transport.close()
 
 
 def origin_form(scope: Scope) -> Scope:

@@ -14,12 +14,12 @@ from socket import AF_UNIX, SHUT_WR
 from socket import socket as Socket  # noqa: N812 - a class with a lower-case name
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config, Server
 
 from hwdash.core.errors import Overloaded
 from hwdash.core.wire import dumps, error_to_wire
-from hwdash.daemon.connection import MAX_HEAD_BYTES, Connection, Patience, refusal
+from hwdash.daemon.connection import Connection, Patience, refusal
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,11 @@ _GRACE_S = 0.3
 _FLUSH_S = 0.02
 _EXHAUSTED_S = 1.0
 _RETRY_AFTER_S = 5
+_LINGER_S = 1.0
+_MAX_LINGERING = 64
+_MAX_DROPPED = 256
+_BRIEF = frozenset({"/health", "/ready", "/api/v1/status", "/api/v1/devices", "/api/v1/rank", "/api/v1/stop"})
+"""What the socket's owner may ask where all places are taken: it is answered at once, and helps to find out why."""
 _FULL = "all places for clients are taken; try again in some seconds"
 _LOST = (
     *(errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET),
@@ -51,7 +56,7 @@ class Place:
 class Places:
     """How many clients are served at once: *total*, of them *tcp* over TCP, so that the socket's owner always gets in.
 
-    *waiting* more of either kind are told so; the rest is not let in.
+    *waiting* more of either kind are told so, and on the socket answered what is brief; the rest is not let in.
     """
 
     def __init__(
@@ -108,7 +113,6 @@ class SocketServer(Server):
                 server_header=False,
                 date_header=False,
                 timeout_keep_alive=round(patience.idle_s),
-                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 workers=1,
             )
         )
@@ -118,6 +122,7 @@ class SocketServer(Server):
         self._ended = asyncio.Event()
         self._listeners: list[asyncio.Task[None]] = []
         self._greetings: set[asyncio.Task[None]] = set()
+        self._refusals: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
 
     def end(self) -> None:
@@ -150,7 +155,7 @@ class SocketServer(Server):
         for task in self._listeners:
             task.cancel()
         await asyncio.sleep(0)  # a greeting that has not begun would lose its client
-        early = [*self._listeners, *self._greetings]
+        early = [*self._listeners, *self._greetings, *self._refusals]
         for task in early:
             task.cancel()
         for listener in sockets or []:
@@ -199,7 +204,7 @@ class SocketServer(Server):
         loop = asyncio.get_running_loop()
         connection = Connection(self.config, self.server_state, self._patience, lambda: self._places.free(place))
         if not place.served:
-            connection.app = _full
+            connection.app = _full if place.tcp else _brief(connection.app)
         handshake_s = None if self._tls is None else self._patience.head_s
         try:
             await loop.connect_accepted_socket(
@@ -215,11 +220,13 @@ class SocketServer(Server):
                 self._sweep_handle = loop.call_later(self._patience.look_s, self._sweep)
 
     def _refuse(self, client: Socket) -> None:
-        with contextlib.suppress(OSError), client:
-            if self._tls is None:
-                client.setblocking(False)
-                client.send(refusal(503, _FULL, "overloaded", _RETRY_AFTER_S))
-                client.shutdown(SHUT_WR)
+        """Tell *client* that there is no place. It has to have read that before its connection ends over what it sends."""
+        if self._tls is not None or len(self._refusals) >= _MAX_LINGERING:
+            client.close()
+            return
+        refused = asyncio.create_task(_tell_full(client))
+        self._refusals.add(refused)
+        refused.add_done_callback(self._refusals.discard)
 
     def _sweep(self) -> None:
         """Drop all clients that take too long; again and again, as long as there are any."""
@@ -231,6 +238,37 @@ class SocketServer(Server):
                 connection.hang_up()
         if self.server_state.connections:
             self._sweep_handle = loop.call_later(self._patience.look_s, self._sweep)
+
+
+async def _tell_full(client: Socket) -> None:
+    """Say that there is no place, and drop what *client* sends until it leaves, for a moment at most."""
+    loop = asyncio.get_running_loop()
+    with client, contextlib.suppress(OSError, TimeoutError):
+        client.setblocking(False)
+        client.send(refusal(503, _FULL, "overloaded", _RETRY_AFTER_S))
+        client.shutdown(SHUT_WR)
+        async with asyncio.timeout(_LINGER_S):
+            for _ in range(_MAX_DROPPED):
+                if not await loop.sock_recv(client, 65536):
+                    break
+                await asyncio.sleep(0)  # what is there is given without a pause for anything else
+
+
+def _brief(app: ASGIApp) -> ASGIApp:
+    """*app* for one brief request; `_full` for all others."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        if scope["path"] in _BRIEF:
+            await app(scope, receive, send_last)
+        else:
+            await _full(scope, receive, send)
+
+    return answer
 
 
 async def _full(scope: Scope, receive: Receive, send: Send) -> None:

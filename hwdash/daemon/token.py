@@ -142,12 +142,13 @@ class TokenFile:
             return b""
         except OSError as error:
             raise self._unread(error) from None
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                words = _why_not_trusted(os.fstat(descriptor), self._path.parent.stat(), os.geteuid())
-                data = b"" if words else file.read(_MAX_FILE_BYTES + 1)
-            except OSError as error:
-                raise self._unread(error) from None
+        try:
+            words = _why_not_trusted(os.fstat(descriptor), self._path.parent.stat(), os.geteuid())
+            data = b"" if words else _read(descriptor)
+        except OSError as error:
+            raise self._unread(error) from None
+        finally:
+            os.close(descriptor)
         if words:
             raise self._problem(words)
         if len(data) > _MAX_FILE_BYTES:
@@ -227,6 +228,12 @@ class TokenFile:
 
     def _problem(self, words: str) -> TokenFileError:
         return TokenFileError(f"the file of tokens {self._path} {words}")
+
+
+def _read(descriptor: int) -> bytes:
+    """One byte more than may be, at most."""
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read(_MAX_FILE_BYTES + 1)
 
 
 def _why_not_trusted(file: os.stat_result, directory: os.stat_result, uid: int) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,15 @@ def test_no_token_is_shown_that_would_not_be_believed(path: Path, capsys: pytest
     assert said.out == ""
     assert "chmod 700" in said.err
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_token_that_nobody_has_seen_is_taken_back(path: Path) -> None:
+    program = "import sys; from hwdash.cli.main import main; sys.exit(main(['token', 'create']))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert TokenFile(path).read() == ()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from hwdash.daemon.connection import MAX_HEAD_BYTES, Patience, origin_form
+from hwdash.daemon.connection import Patience, origin_form
+from hwdash.daemon.inlet import MAX_HEAD_BYTES, MAX_HEAD_LINES
 from hwdash.daemon.server import Place, Places, SocketServer
 from hwdash.daemon.token import TokenFile
 from hwdash.engine.fake import FakeEngine
@@ -118,6 +119,10 @@ async def test_a_reader_that_stops_reading_is_dropped() -> None:
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 2 * MAX_HEAD_BYTES, b"431"),
         (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * MAX_HEAD_BYTES, b"431"),
         (b"GET /" + b"a" * 2 * MAX_HEAD_BYTES, b"431"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n", b"431"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X: a\r\n" * 500_000 + b"\r\n", b"431"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X: a\r\n" * MAX_HEAD_LINES + b"\r\n", b"431"),
+        (b"\r\n" + HEAD, b"400"),
         (b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"400"),
         (b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
         (b"POST /api/v1/prompt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", b"400"),

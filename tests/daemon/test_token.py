@@ -84,6 +84,11 @@ def _fifo(path: Path) -> None:
     os.mkfifo(path, 0o600)
 
 
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir(0o700)
+
+
 def _content(data: bytes) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         path.write_bytes(data)
@@ -98,6 +103,7 @@ def _content(data: bytes) -> Callable[[Path], None]:
         (_replaceable, "others may replace it"),
         (_link, "cannot be read"),
         (_fifo, "no regular file"),
+        (_directory, "no regular file"),
         (_content(b""), "is empty"),
         (_content(b"{"), "no list of tokens"),
         (_content(b'{"tokens": [{"id": "a"}], "version": 1}'), "no list of tokens"),
