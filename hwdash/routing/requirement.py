@@ -125,11 +125,12 @@ def _power(status: DeviceStatus, requirements: Requirements) -> Iterator[str]:
     most = requirements.max_power_w
     if most is None:
         return
+    bound = reading_text("power_w", most) if most >= 0.1 else "less than 0.1 W"
     watts = status.device.limits.power_w
     if watts is None:
-        yield f"may draw {reading_text('power_w', most)} at most, its power limit is not known"
+        yield f"may draw {bound} at most, its power limit is not known"
     elif watts > most:
-        yield f"may draw {reading_text('power_w', most)} at most, its limit is {reading_text('power_w', watts)}"
+        yield f"may draw {bound} at most, its limit is {reading_text('power_w', watts)}"
 
 
 def _latency(

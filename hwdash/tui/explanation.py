@@ -68,15 +68,11 @@ def _reasons(item: RankedDevice) -> Iterator[Fact]:
     expects = item.expected is not None and item.expected.ttft_s is not None
     for number, reason in enumerate(item.why):
         if number == 0 and expects:
-            yield Fact("expected", f"{reason}{_cold_text(item)}", "strong")
+            yield Fact("expected", reason, "strong")
+            if item.expected is not None and (cold_s := item.expected.cold_start_s):
+                yield Fact("", f"after a cold start of {seconds_text(cold_s)}", "strong")
         else:
             yield Fact("because" if number == int(expects) else "", reason)
-
-
-def _cold_text(item: RankedDevice) -> str:
-    """The time to first token is that of a loaded model: what comes before it here."""
-    cold_s = 0.0 if item.expected is None else item.expected.cold_start_s
-    return f"; cold start {seconds_text(cold_s)}" if cold_s else ""
 
 
 def _bars(item: RankedDevice, weights: Mapping[str, float], width: int, glyphs: Glyphs) -> list[Line]:

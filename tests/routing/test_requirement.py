@@ -174,6 +174,8 @@ def test_power_is_the_limit_and_not_what_is_drawn_now() -> None:
     assert why(device_status("cpu0", limit_w=None, watts=9.0), asked) == unknown
     assert why(device_status("gpu0", limit_w=None, watts=None), asked) == unknown
     assert why(device_status("gpu0", limit_w=300.0), asked) == ""
+    tiny = Requirements(max_power_w=1e-9)
+    assert why(device_status("gpu0"), tiny) == "may draw less than 0.1 W at most, its limit is 700 W"
 
 
 def test_latency_counts_the_wait_and_the_cold_start() -> None:

@@ -264,8 +264,8 @@ def test_a_cold_start_stands_beside_the_time_to_first_token() -> None:
         " ".join(" ".join(plain(line) for line in explanation_lines(row_of(device), {}, 60, UNICODE)).split())
         for device in ("gpu0", "gpu1")
     )
-    assert "30 layers); cold start 3.20 s" in cold
-    assert "; cold start" not in loaded
+    assert "30 layers) after a cold start of 3.20 s because" in cold
+    assert "after a cold start" not in loaded
 
 
 async def test_an_order_that_is_not_by_score_is_explained() -> None:
