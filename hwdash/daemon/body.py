@@ -27,11 +27,12 @@ from hwdash.daemon.bound import check_bound
 from hwdash.daemon.requirement import WHOLE, RequirementBody
 
 B = TypeVar("B", bound=BaseModel)
+_NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]+$"
 BODY_S = 30.0
 """Seconds that a whole request body may take."""
 MAX_TOLD = 100
 """Mistakes of a body that are looked at one by one; of more only their number is told."""
-Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=512, pattern=_NO_CONTROL)]
 # What pydantic puts in the place of a field for each branch of a union.
 _BRANCH = re.compile(r"str|int|float|(constrained|function)-.*|list\[.*\]")
 
@@ -46,6 +47,13 @@ class BodyTooSlow(UsageError):
     """The request body did not come within `BODY_S`."""
 
     http_status = 408
+
+
+class WrongEncoding(UsageError):
+    """The request body is compressed."""
+
+    http_status = 415
+    code = "unsupported_media_type"
 
 
 class _Body(BaseModel):
@@ -132,7 +140,11 @@ async def read_body(request: Request, kind: type[B]) -> B:
 
 
 async def read_bytes(request: Request) -> bytes:
-    """The body of *request* as it came. Raises `BodyTooLarge` and `BodyTooSlow` without reading on."""
+    """The body of *request* as it came. Raises `BodyTooLarge`, `BodyTooSlow` and `WrongEncoding` without reading on."""
+    encoding = request.headers.get("content-encoding", "")
+    if encoding.strip().lower() not in ("", "identity"):
+        shown = sanitise_line(encoding, 60)
+        raise WrongEncoding(f"Content-Encoding is {shown!r}; send the body as it is", param="Content-Encoding")
     data = bytearray()
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_REQUEST_BYTES:
@@ -179,7 +191,7 @@ def problems_of(error: ValidationError) -> Sequence[Any]:
     count = error.error_count()
     if count > MAX_TOLD:
         return [{"type": "too_many_mistakes", "loc": (), "msg": f"there are {count} mistakes in it"}]
-    return error.errors(include_url=False, include_context=False, include_input=False)
+    return error.errors(include_url=False, include_input=False)
 
 
 def usage_error(problems: Sequence[Any], item: str = ".{}") -> UsageError:
@@ -194,7 +206,20 @@ def usage_error(problems: Sequence[Any], item: str = ".{}") -> UsageError:
     ]
     path = "".join(item.format(step) if isinstance(step, int) else f".{step[:100]}" for step in place)
     field = sanitise_line(path.removeprefix("."), 60)
-    return UsageError(f"{field or 'body'}: {sanitise_line(first['msg'])}", param=field or None)
+    return UsageError(f"{field or 'body'}: {_words(first)}", param=field or None)
+
+
+def _words(problem: Any) -> str:
+    """What is wrong, in our own words where pydantic's are about its checks and not about the field."""
+    limits = problem.get("ctx", {})
+    match problem["type"]:
+        case "string_too_short" if limits.get("min_length") == 1:
+            return "must not be empty"
+        case "string_pattern_mismatch" if limits.get("pattern") == _NO_CONTROL:
+            return "must be one line, without control characters"
+        case "too_long" if "max_length" in limits:
+            return f"at most {limits['max_length']} are taken"
+    return sanitise_line(problem["msg"])
 
 
 def _too_large() -> BodyTooLarge:

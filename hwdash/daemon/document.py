@@ -29,11 +29,11 @@ _ERRORS: Mapping[int, str] = MappingProxyType(
         408: "The body was not complete after half a minute.",
         409: "The model's files are corrupt, unsafe or cannot be stored.",
         413: "The body is larger than 8 MiB.",
-        415: "The body is not said to be JSON.",
+        415: "The body is compressed, or, on /v1/*, not said to be JSON.",
         421: "The name in the Host header is not one of this daemon. Only over TCP without tokens.",
         422: "No device satisfies the request; the message has the reason of each.",
         429: "Too many requests wait; try again after Retry-After seconds.",
-        431: "The head of the request is larger than 16 KiB.",
+        431: "The head of the request is larger than 16 KiB, or has more than 100 lines.",
         500: "The daemon failed; its log has the details.",
         503: "A worker or server failed, the daemon is starting or stopping, or all places for clients are taken.",
     }
@@ -69,7 +69,7 @@ def _json(name: str) -> Mapping[str, Json]:
 
 _ALWAYS = (401, 403, 421, 431, 500, 503)
 """What every path can be answered with."""
-_WITH_BODY = (408, 413)
+_WITH_BODY = (408, 413, 415)
 _ASKING = (400, 404, 409, 422, 429)
 _LOOKING_BACK = (400, 404)
 _SINCE: Mapping[str, Json] = MappingProxyType({"since": DURATION})
@@ -83,10 +83,10 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = MappingProxyType(
         ("GET", "/v1/models"): Operation(_json("ModelList")),
         ("GET", "/v1/models/{name}"): Operation(_json("ModelCard"), errors=(404,)),
         ("POST", "/v1/chat/completions"): Operation(
-            {_JSON: ref("ChatCompletion"), EVENT_STREAM: _EVENTS}, "ChatBody", (*_ASKING, 415)
+            {_JSON: ref("ChatCompletion"), EVENT_STREAM: _EVENTS}, "ChatBody", _ASKING
         ),
         ("POST", "/v1/completions"): Operation(
-            {_JSON: ref("Completion"), EVENT_STREAM: _EVENTS}, "CompletionBody", (*_ASKING, 415)
+            {_JSON: ref("Completion"), EVENT_STREAM: _EVENTS}, "CompletionBody", _ASKING
         ),
         ("GET", "/api/v1/status"): Operation(_json("DaemonStatus"), errors=(400,)),
         ("GET", "/api/v1/devices"): Operation(

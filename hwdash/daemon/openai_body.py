@@ -79,7 +79,14 @@ _One = Annotated[int, Field(ge=1, le=1), WHOLE] | None
 _Prompt = Annotated[str, Field(min_length=1)]
 _No = Annotated[bool, AfterValidator(_is_false), WithJsonSchema({"type": "boolean", "const": False})]
 _StopText = Annotated[str, Field(min_length=1, max_length=1024)]
-_Stop = _StopText | Annotated[list[_StopText], Field(max_length=16, fail_fast=True)] | None
+_Stop = (
+    Annotated[
+        Annotated[_StopText, Tag("str")]
+        | Annotated[list[_StopText], Field(max_length=16, fail_fast=True), Tag("list[str]")],
+        Discriminator(lambda value: "list[str]" if isinstance(value, list) else "str"),
+    ]
+    | None
+)
 
 
 class ChatMessage(_Body):

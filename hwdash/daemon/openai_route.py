@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TypeVar
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hwdash.core.errors import EngineError, UnknownModel, UsageError
+from hwdash.core.errors import EngineError, HwdashError, UnknownModel, UsageError
 from hwdash.core.inference import FinishedEvent, FinishReason, InferenceRecord, PromptRequest, TokenEvent
 from hwdash.core.text import sanitise_line
 from hwdash.daemon.body import read_bytes
 from hwdash.daemon.openai_answer import Answer, ModelList, model_card
-from hwdash.daemon.openai_body import ChatBody, CompletionBody, parse_openai_body
+from hwdash.daemon.openai_body import ChatBody, CompletionBody, HwdashBody, parse_openai_body
 from hwdash.daemon.openai_error import OpenaiStream
 from hwdash.daemon.service import Service
 from hwdash.daemon.stream import EVENT_STREAM, json_response
@@ -81,26 +81,39 @@ def _answer(request: Request, body: ChatBody | CompletionBody, *, chat: bool) ->
 
 async def _whole(service: Service, asked: PromptRequest, answer: Answer) -> AsyncGenerator[bytes, None]:
     texts: list[str] = []
-    async with aclosing(service.prompt(asked)) as events:
-        async for event in events:
-            if isinstance(event, TokenEvent):
-                texts.append(event.text)
-            elif isinstance(event, FinishedEvent):
-                yield answer.whole("".join(texts), _finished(event.record))
+    with _in_field_hwdash():
+        async with aclosing(service.prompt(asked)) as events:
+            async for event in events:
+                if isinstance(event, TokenEvent):
+                    texts.append(event.text)
+                elif isinstance(event, FinishedEvent):
+                    yield answer.whole("".join(texts), _finished(event.record))
 
 
 async def _chunks(service: Service, asked: PromptRequest, answer: Answer) -> AsyncGenerator[bytes, None]:
     frame = answer.frame()
     # Goes out with the first token: until then an error can still have its own status.
     opening = answer.opening()
-    async with aclosing(service.prompt(asked)) as events:
-        async for event in events:
-            if isinstance(event, TokenEvent):
-                if chunk := opening + (frame.around(event.text) if event.text else b""):
-                    yield chunk
-                opening = b""
-            elif isinstance(event, FinishedEvent):
-                yield opening + answer.ending(_finished(event.record))
+    with _in_field_hwdash():
+        async with aclosing(service.prompt(asked)) as events:
+            async for event in events:
+                if isinstance(event, TokenEvent):
+                    if chunk := opening + (frame.around(event.text) if event.text else b""):
+                        yield chunk
+                    opening = b""
+                elif isinstance(event, FinishedEvent):
+                    yield opening + answer.ending(_finished(event.record))
+
+
+@contextmanager
+def _in_field_hwdash() -> Iterator[None]:
+    """Errors name the device and the requirements where these requests have them: below the field ``hwdash``."""
+    try:
+        yield
+    except HwdashError as error:
+        if error.param in HwdashBody.model_fields:
+            error.param = f"hwdash.{error.param}"
+        raise
 
 
 def _finished(record: InferenceRecord) -> InferenceRecord:

@@ -19,12 +19,14 @@ router = APIRouter()
 
 
 @router.get("/health")
+@router.head("/health", include_in_schema=False)
 async def health() -> Response:
     """The process lives."""
     return json_response({"status": "ok"})
 
 
 @router.get("/ready")
+@router.head("/ready", include_in_schema=False)
 async def ready(request: Request) -> Response:
     """200 once all devices have been sampled, 503 until then."""
     service: Service = request.app.state.service

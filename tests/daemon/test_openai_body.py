@@ -130,6 +130,38 @@ def test_the_field_at_fault_is_named(body: bytes, param: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"stop": ["a"] * 17}, "stop: at most 16 are taken"),
+        ({"stop": ["a", ""]}, "stop[1]: must not be empty"),
+        ({"stop": 5}, "stop: Input should be a valid string"),
+        ({"model": ""}, "model: must not be empty"),
+        ({"model": "a\nb"}, "model: must be one line, without control characters"),
+        ({"metadata": {str(number): "" for number in range(17)}}, "metadata: at most 16 are taken"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(fields: dict[str, object], words: str) -> None:
+    assert problem_of(dumps(ONE | fields)).message == words
+
+
+async def test_a_device_is_looked_for_below_the_field_hwdash() -> None:
+    async with living() as daemon:
+        for stream in (False, True):
+            fields = {"hwdash": {"device": "gpu99"}, "model": "fake", "stream": stream}
+            status, error = await refused(daemon, dumps(ONE | fields))
+            assert (status, error["param"]) == (404, "hwdash.device")
+
+
+async def test_a_compressed_body_is_refused() -> None:
+    async with living() as daemon:
+        for target in (CHAT, "/api/v1/prompt"):
+            status, error = await refused(daemon, b"x", f"{JSON}Content-Encoding: gzip\r\n", target)
+            assert (status, error["param"]) == (415, "Content-Encoding")
+        status, error = await refused(daemon, b"{}", f"{JSON}Content-Encoding: identity\r\n")
+        assert (status, error["param"]) == (400, "messages")
+
+
+@pytest.mark.parametrize(
     "prompt",
     [None, "", [], ["a", "b"], [1, 2], [[1, 2]], 7, [""]],
     ids=["null", "", "[]", "2", "ids", "batch", "7", "e"],
