@@ -129,7 +129,7 @@ async def test_of_all_routes_only_health_is_open(file: TokenFile) -> None:
                 status, _, _ = await ask(guard, path, method=method)
                 if status != 401:
                     opened.add((method, route, status))
-    assert opened == {("GET", "/health", 200)}
+    assert opened == {("GET", "/health", 200), ("HEAD", "/health", 200)}
 
 
 async def test_a_file_that_cannot_be_trusted_lets_nobody_in(
