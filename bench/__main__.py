@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import clients, dashboard, isolation, memory, poll, rank, streaming, tick
+from bench import api, clients, dashboard, isolation, memory, poll, rank, streaming, tick
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "memory": memory.run,
     "streaming": streaming.run,
+    "api": api.run,
     "tick": tick.run,
     "rank": rank.run,
     "isolation": isolation.run,
