@@ -1,7 +1,7 @@
 """The pictures of the README, taken from the running program: ``python -m docs.screenshots [DEVICE] [--replay FILE]``.
 
-Attaches to the daemon that runs (or starts one), sends a prompt, and writes SVGs of the four screens at 80x24 and of
-the overview at 160x48 to ``docs/pictures``. With ``--replay`` it plays the recording instead, stops it two thirds in,
+Attaches to the daemon that runs (or starts one), sends a prompt, and writes SVGs of the four screens and the why pane
+at 80x24 and of the overview at 160x48 to ``docs/pictures``. With ``--replay`` it plays the recording instead, stops it two thirds in,
 and writes the overview and the events of it.
 """
 
@@ -81,7 +81,10 @@ async def take(client: Client, size: tuple[int, int], device: str | None, watch_
         save(app, "overview", size)
         if size[0] > 80:
             return
-        await pilot.press("enter")
+        await pilot.press("w")
+        await asyncio.sleep(1.5)
+        save(app, "why", size)
+        await pilot.press("w", "enter")
         await asyncio.sleep(0.5)
         await type_text(pilot, PROMPT)
         await pilot.press("enter")
