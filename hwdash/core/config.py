@@ -39,16 +39,30 @@ class EngineConfig:
     ``model`` is used where a prompt names none. ``prewarm`` loads models before they are asked for, each as
     ``MODEL`` or ``MODEL@DEVICE``. ``keep_alive_s`` is how long an idle worker stays loaded (0: until the daemon
     ends). ``max_queue`` bounds the requests that wait for one device, ``max_concurrent`` those that its workers run at once;
-    ``load_timeout_s`` bounds a cold start. ``servers`` are external servers that answer for a device.
+    ``load_timeout_s`` bounds a cold start; a worker that says nothing for ``hang_s`` while it should compute is ended.
+    ``compile`` has better kernels compiled in the background where the device captures its steps. ``quantize`` lets a CPU
+    hold weights in 8 bits or less where that is faster and the answers stay the same in quality. ``servers`` are
+    external servers that answer for a device.
     """
 
     model: str = DEFAULT_MODEL
     prewarm: tuple[str, ...] = ()
     keep_alive_s: float = 900.0
     max_queue: int = 32
-    max_concurrent: int = 4
+    max_concurrent: int = 8
     load_timeout_s: float = 600.0
+    hang_s: float = 60.0
+    compile: bool = False
+    quantize: bool = True
     servers: tuple[ServerConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProbesConfig:
+    """How loaded models are probed: every ``interval_s`` (0: never), ``max_tokens`` tokens each, only while the device is idle."""
+
+    interval_s: float = 60.0
+    max_tokens: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,7 @@ class Config:
 
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    probes: ProbesConfig = field(default_factory=ProbesConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
@@ -106,6 +121,9 @@ _BOUNDS: Mapping[tuple[str, str], tuple[float, float]] = types.MappingProxyType(
         ("engine", "max_queue"): (1, 100_000),
         ("engine", "max_concurrent"): (1, 1024),
         ("engine", "load_timeout_s"): (1.0, 86_400.0),
+        ("engine", "hang_s"): (1.0, 86_400.0),
+        ("probes", "interval_s"): (0.0, 86_400.0),
+        ("probes", "max_tokens"): (1, 1024),
         ("store", "retention_days"): (0.01, 3650.0),
         ("store", "max_size_mb"): (16, 1_000_000),
     }

@@ -125,11 +125,18 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """Energy that the device's own counter showed for the request. ``scope`` says what was counted (``device``, ``package``)."""
+    """Energy that the device's own counter showed for the request. ``scope`` says what was counted (``device``, ``package``).
+
+    Where other requests ran at the same time, ``joules`` is the request's part: ``share`` of what the device took while
+    it ran, by the steps that it took part in. ``idle_joules`` of them the device would have taken doing nothing; None
+    where its idle power is not known.
+    """
 
     joules: float
     scope: str
     joules_per_token: float | None = None
+    share: float = 1.0
+    idle_joules: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +207,18 @@ PromptEvent: TypeAlias = StageEvent | TokenEvent | FinishedEvent
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The engine's own account of a finished generation, before energy and conditions are added to it."""
+    """The engine's own account of a finished generation, before energy and conditions are added to it.
+
+    ``share`` is the request's part of the device's work while it ran, None where the engine does not tell. ``digest`` is
+    that of its tokens: the same tokens give the same one; empty where the engine does not tell.
+    """
 
     finish_reason: FinishReason
     tokens: TokenCounts
     timing: Timing
     dtype: str | None = None
+    share: float | None = None
+    digest: str = ""
 
 
 EngineEvent: TypeAlias = StageEvent | TokenEvent | Generation

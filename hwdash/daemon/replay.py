@@ -14,7 +14,8 @@ from pathlib import Path
 from hwdash.core.config import Config
 from hwdash.core.device import Device
 from hwdash.core.errors import EngineError, ModelError, UnknownModel
-from hwdash.core.inference import EngineEvent, PromptRequest
+from hwdash.core.inference import EngineEvent, PromptRequest, StageEvent
+from hwdash.core.measurement import MeasurePlan, MeasureReport
 from hwdash.core.model import ModelInfo, ModelShape, PullProgress
 from hwdash.core.paths import Paths
 from hwdash.core.recording import Header, RecordingError
@@ -121,6 +122,10 @@ class RefusingEngine:
         raise _refusal(device)
 
     async def prewarm(self, model: str, device: Device) -> None:
+        """Raises `EngineError`."""
+        raise _refusal(device)
+
+    def measure(self, plan: MeasurePlan, device: Device) -> AsyncGenerator[StageEvent | MeasureReport, None]:
         """Raises `EngineError`."""
         raise _refusal(device)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hwdash.core.device import Device
-from hwdash.core.inference import EngineEvent, PromptRequest
+from hwdash.core.inference import EngineEvent, PromptRequest, StageEvent
+from hwdash.core.measurement import MeasurePlan, MeasureReport
 from hwdash.core.model import ModelShape
 from hwdash.core.status import WorkerStatus
 
@@ -49,6 +50,14 @@ class Engine(Protocol):
 
     async def prewarm(self, model: str, device: Device) -> None:
         """Load *model* on *device* so that the next prompt finds it there. Raises as `generate` does."""
+        ...
+
+    def measure(self, plan: MeasurePlan, device: Device) -> AsyncGenerator[StageEvent | MeasureReport, None]:
+        """Run *plan* in a worker of its own: stages, one `LoadedModel`, then the `TaskReport` of every task in order.
+
+        The worker ends when the iterator is closed, whatever it is doing then. Idle workers make room for it where the
+        memory is needed. Raises as `generate` does, and `EngineError` where no worker of our own drives the device.
+        """
         ...
 
     def standing(self, model: str, device: Device) -> Standing:

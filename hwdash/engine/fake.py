@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 from hwdash.core.device import Device
 from hwdash.core.errors import HwdashError, UnknownModel
@@ -19,6 +20,7 @@ from hwdash.core.inference import (
     TokenCounts,
     TokenEvent,
 )
+from hwdash.core.measurement import Load, LoadedModel, Measured, MeasurePlan, MeasureReport, Task, TaskReport
 from hwdash.core.model import ModelShape
 from hwdash.core.status import WorkerState, WorkerStatus
 from hwdash.engine.engine import Standing
@@ -39,6 +41,9 @@ class FakeEngine:
         self.fail_after = fail_after
         self.unknown: set[str] = set()
         self.failures: dict[str, HwdashError] = {}
+        self.plans: list[MeasurePlan] = []
+        self.measured: dict[Load, Measured] = {}
+        self.measure_failure: HwdashError | None = None
         self.standings: dict[str, Standing] = {}
         self.shapes: dict[str, ModelShape] = {}
         self.requests: list[PromptRequest] = []
@@ -91,6 +96,34 @@ class FakeEngine:
     async def prewarm(self, model: str, device: Device) -> None:
         """Pretend that *model* is loaded."""
         self._served[device.key, model] = WorkerStatus(device.id, model, WorkerState.READY, dtype="fp32")
+
+    async def measure(self, plan: MeasurePlan, device: Device) -> AsyncGenerator[StageEvent | MeasureReport, None]:
+        """Pretend to run each task: ``measured`` of its load if there is one, else ten steps of a millisecond.
+
+        A task with ``seconds`` goes on, reporting every ``report_s``, until then. ``measure_failure`` is raised first.
+        """
+        self.plans.append(plan)
+        if self.measure_failure is not None:
+            raise self.measure_failure
+        yield StageEvent(Stage.LOADING, device.id, "reading the weights", 0.5)
+        dtype = plan.dtype or "fp32"
+        yield LoadedModel(dtype, 1000, 4000, 2048, "eager", ("a fake",), 4000, 0.1, 0.2, 0.3, 0.4)
+        for number, task in enumerate(plan.tasks):
+            began = time.monotonic()
+            until = began + (task.seconds or 0.0)
+            while task.seconds is not None and (now := time.monotonic()) < until:
+                await asyncio.sleep(min(task.report_s, until - now))
+                yield TaskReport(number, replace(self._made(task, began), last=False))
+                began = time.monotonic()
+            yield TaskReport(number, self._made(task, began))
+
+    def _made(self, task: Task, began: float) -> Measured:
+        if (told := self.measured.get(task.load)) is not None:
+            return told
+        tokens = {Load.DECODE: 10 * task.batch, Load.PREFILL: 10 * task.batch * task.prompt_tokens}.get(task.load, 0)
+        moved = 10_000_000 if task.load in (Load.COPY, Load.DECODE) else 0
+        flops = 1e9 if task.load is Load.MATMUL else 0.0
+        return Measured(began, began + 0.01, (0.001,) * 10, tokens, moved, flops, last=True)
 
     def standing(self, model: str, device: Device) -> Standing:
         """That of ``standings``; loaded where it answered before."""

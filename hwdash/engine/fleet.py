@@ -10,7 +10,8 @@ from contextlib import aclosing
 from hwdash.core.config import EngineConfig
 from hwdash.core.device import Device
 from hwdash.core.errors import EngineError
-from hwdash.core.inference import EngineEvent, PromptRequest
+from hwdash.core.inference import EngineEvent, PromptRequest, StageEvent
+from hwdash.core.measurement import MeasurePlan, MeasureReport
 from hwdash.core.model import ModelShape
 from hwdash.core.server import ServerConfig, server_key
 from hwdash.core.status import WorkerStatus
@@ -50,6 +51,13 @@ class FleetEngine:
         """Load *model* on *device*, where that is ours to do."""
         engine = await self._engine(model, device)
         await engine.prewarm(model, device)
+
+    async def measure(self, plan: MeasurePlan, device: Device) -> AsyncGenerator[StageEvent | MeasureReport, None]:
+        """Run *plan* on *device*, where that is ours to do."""
+        engine = await self._engine(plan.model, device)
+        async with aclosing(engine.measure(plan, device)) as reports:
+            async for report in reports:
+                yield report
 
     def standing(self, model: str, device: Device) -> Standing:
         """How the engine that stands for *device* stands to *model*."""

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from hwdash.core.inference import FinishReason, Message
+from hwdash.core.measurement import LoadedModel, Measured, Task
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
@@ -17,6 +18,9 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
     ``module`` is imported first: it makes the device known to torch. Where ``dtype`` does not fit, ``smaller`` are
     tried in turn. ``architecture`` is what code for the device is built for (``sm_90``, ``gfx942``), empty where unknown.
+    ``synthetic``: ``directory`` has a configuration only, and weights are drawn on the device. ``slots`` is how many
+    requests may run at once. ``compile``: better kernels are compiled in the background. ``ranks``: the model is spread
+    over so many devices, all visible to the worker.
     """
 
     directory: str
@@ -27,6 +31,10 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     module: str | None = None
     smaller: tuple[str, ...] = ()
     architecture: str = ""
+    synthetic: bool = False
+    slots: int = 8
+    compile: bool = False
+    ranks: int = 1
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
@@ -42,8 +50,21 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     template: bool = True
 
 
+class Measure(msgspec.Struct, frozen=True, tag="measure"):
+    """Run ``task``. Nothing else runs meanwhile; ``id`` is counted with those of `Generate`."""
+
+    id: int
+    task: Task
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Answer with `Pong` between two steps: a worker that does not is stopped or hung."""
+
+    id: int
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """Stop request ``id``, if it is still running."""
+    """Stop request ``id``, if it is waiting or still running."""
 
     id: int
 
@@ -56,16 +77,10 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The model is loaded. ``memory_bytes`` counts its parameters and buffers on the device.
+    """The model is loaded: ``model`` says how."""
 
-    ``context_length`` is None where the model does not tell."""
-
-    dtype: str
-    parameters: int
-    memory_bytes: int
-    context_length: int | None
+    model: LoadedModel
     chat_template: bool
-    load_s: float
 
 
 class Prefill(msgspec.Struct, frozen=True, tag="prefill"):
@@ -86,12 +101,33 @@ class Token(msgspec.Struct, frozen=True, tag="token"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """Request ``id`` is finished or was cancelled."""
+    """Request ``id`` is finished or was cancelled.
+
+    It was on the device for ``active_s``, from the beginning of its prefill to its last token, and ``device_s`` of that
+    is its own: the steps that it took part in, each shared by those who took part, and its prefill. ``digest`` is that
+    of its tokens.
+    """
 
     id: int
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    active_s: float = 0.0
+    device_s: float = 0.0
+    digest: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, tag="measured"):
+    """What the task of `Measure` ``id`` came to; ``measured.last`` ends it."""
+
+    id: int
+    measured: Measured
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """The answer to `Ping` ``id``."""
+
+    id: int
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -103,5 +139,5 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     param: str | None = None
 
 
-ToWorker: TypeAlias = Load | Generate | Cancel
-FromWorker: TypeAlias = Loading | Ready | Prefill | Token | Done | Failed
+ToWorker: TypeAlias = Load | Generate | Measure | Ping | Cancel
+FromWorker: TypeAlias = Loading | Ready | Prefill | Token | Done | Report | Pong | Failed

@@ -9,8 +9,9 @@ from contextlib import aclosing
 from typing import Any
 
 from hwdash.core.device import Device
-from hwdash.core.errors import Overloaded, ServerDown, UnknownModel, UsageError
+from hwdash.core.errors import EngineError, Overloaded, ServerDown, UnknownModel, UsageError
 from hwdash.core.inference import EngineEvent, PromptRequest, Stage, StageEvent
+from hwdash.core.measurement import MeasurePlan, MeasureReport
 from hwdash.core.model import ModelShape
 from hwdash.core.server import ServerConfig, server_label
 from hwdash.core.status import WorkerState, WorkerStatus
@@ -91,6 +92,13 @@ class RemoteEngine:
     async def prewarm(self, model: str, device: Device) -> None:
         """Nothing to do: what the server has loaded is its own business. Raises as `check` does."""
         await self.roster.check(model)
+
+    def measure(self, plan: MeasurePlan, device: Device) -> AsyncGenerator[StageEvent | MeasureReport, None]:
+        """Raise `EngineError`: what a server computes with cannot be measured from outside."""
+        raise EngineError(
+            f"{device.id} is answered for by {server_label(self.server)}, which cannot be measured from outside; "
+            "choose a device that hwdash itself drives"
+        )
 
     def standing(self, model: str, device: Device) -> Standing:
         """How the server stands to *model*, as the newest probe of it told."""

@@ -111,7 +111,7 @@ class Slot:
             model=self.model,
             state=self._state,
             pid=self._process.pid if self._process is not None else None,
-            dtype=self._ready.dtype if self._ready is not None else None,
+            dtype=self._ready.model.dtype if self._ready is not None else None,
             queued=len(self._waiting),
             restarts=max(0, self.spawned - 1),
             problem=self._problem,
@@ -307,7 +307,7 @@ class Slot:
             case Done() if job is not None and job.number == message.id:
                 self._failures, self._problem = 0, ""
                 self._free()
-                job.done(message, self._ready.dtype if self._ready is not None else None)
+                job.done(message, self._ready.model.dtype if self._ready is not None else None)
             case Failed() if job is not None and job.number == message.id:
                 self._free()
                 job.fail(_error_of(message))

@@ -11,7 +11,8 @@ from pathlib import Path
 from hwdash.core.config import EngineConfig
 from hwdash.core.device import Device
 from hwdash.core.errors import EngineError, HwdashError
-from hwdash.core.inference import EngineEvent, Generation, PromptRequest
+from hwdash.core.inference import EngineEvent, Generation, PromptRequest, StageEvent
+from hwdash.core.measurement import MeasurePlan, MeasureReport
 from hwdash.core.model import ModelShape
 from hwdash.core.status import WorkerStatus
 from hwdash.engine.engine import Standing
@@ -64,6 +65,10 @@ class WorkerEngine:
     async def prewarm(self, model: str, device: Device) -> None:
         """Load *model* on *device* so that the next prompt finds it there. Raises as `generate` does."""
         await self._slot(model, device).warm()
+
+    def measure(self, plan: MeasurePlan, device: Device) -> AsyncGenerator[StageEvent | MeasureReport, None]:
+        """Run *plan* in a worker of its own, which ends with the iterator. Raises as `generate` does."""
+        raise EngineError("not yet")
 
     def standing(self, model: str, device: Device) -> Standing:
         """How it stands to *model* on *device*; the problem is that of a device which no worker can drive."""

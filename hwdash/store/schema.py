@@ -8,6 +8,9 @@
 ``event``      what happened to devices: ``kind`` (health, device, alert), ``severity``, one line of ``words``; ``before``,
                ``after``, ``reasons``, ``throttle`` and ``suspected`` of a health change, ``rule`` and ``active`` of an alert
 ``inference``  answered and failed prompts, without any text of theirs
+``probe``      probes: the prompts that hwdash itself sends on a schedule
+``bench``      reports of ``hwdash bench`` and ``hwdash soak`` (``kind``), as JSON
+``trial``      how fast a device is in each precision, with one driver and one torch, as JSON
 
 Every ``ts`` is in milliseconds since 1970 in UTC. Scaled integers carry their unit in the name: they keep a row of 17
 metrics below 100 bytes on the disk, where floats would need twice that.
@@ -86,6 +89,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE event_2 RENAME TO event",
         "CREATE INDEX event_ix ON event(dev, ts)",
         "CREATE INDEX event_ts_ix ON event(ts)",
+    ),
+    (
+        "ALTER TABLE inference ADD COLUMN energy_share_permille INTEGER",
+        "ALTER TABLE inference ADD COLUMN energy_idle_mj INTEGER",
+        """CREATE TABLE probe(
+            id INTEGER PRIMARY KEY, ts INTEGER NOT NULL, dev INTEGER NOT NULL, model TEXT NOT NULL, dtype TEXT, driver TEXT NOT NULL,
+            outcome TEXT NOT NULL, ttft_us INTEGER, itl_us INTEGER, total_us INTEGER, tokens INTEGER NOT NULL,
+            digest TEXT NOT NULL, expected TEXT NOT NULL, drift_permille INTEGER, error TEXT)""",
+        "CREATE INDEX probe_ix ON probe(dev, ts)",
+        """CREATE TABLE bench(
+            id INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, ts INTEGER NOT NULL, dev INTEGER NOT NULL, kind TEXT NOT NULL,
+            model TEXT NOT NULL, report TEXT NOT NULL)""",
+        "CREATE INDEX bench_ix ON bench(dev, ts)",
+        """CREATE TABLE trial(
+            dev INTEGER NOT NULL, driver TEXT NOT NULL, torch TEXT NOT NULL, ts INTEGER NOT NULL, trial TEXT NOT NULL,
+            PRIMARY KEY(dev, driver, torch)) WITHOUT ROWID""",
     ),
 )
 """What leads from each version to the next; the version of a file is its ``PRAGMA user_version``."""

@@ -10,11 +10,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from hwdash.core.measurement import LoadedModel
 from hwdash.engine.frame import FrameError, encode, worker_decoder
-from hwdash.engine.message import Cancel, Done, Failed, FromWorker, Generate, Load, Loading, Ready
+from hwdash.engine.message import Cancel, Done, Failed, FromWorker, Generate, Load, Loading, Ready, ToWorker
 
 if TYPE_CHECKING:  # torch comes in only after the thread that ends the worker is listening
-    from hwdash.engine.worker.loading import LoadedModel
+    from hwdash.engine.worker.loading import LoadedModel as Model
 
 _RECEIVE_BYTES = 256 * 1024
 _BROKEN = 70  # EX_SOFTWARE of sysexits.h: the device or the protocol cannot be used any more
@@ -27,7 +28,7 @@ class Session:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._sending = threading.Lock()
-        self._inbox: queue.SimpleQueue[Load | Generate] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
         self._cancelled = 0
 
     def run(self) -> None:
@@ -49,12 +50,14 @@ class Session:
             return
         self._send(
             Ready(
-                model.dtype,
-                model.parameters,
-                model.memory_bytes,
-                model.context_length,
+                LoadedModel(
+                    model.dtype,
+                    model.parameters,
+                    model.memory_bytes,
+                    model.context_length,
+                    load_s=time.monotonic() - started,
+                ),
                 model.has_template,
-                time.monotonic() - started,
             )
         )
         while True:
@@ -81,7 +84,7 @@ class Session:
         with self._sending:
             self._socket.sendall(data)
 
-    def _serve(self, model: LoadedModel, request: Generate, architecture: str) -> None:
+    def _serve(self, model: Model, request: Generate, architecture: str) -> None:
         from hwdash.engine.worker.failure import failure_of, is_beyond_repair
         from hwdash.engine.worker.generation import answer
         from hwdash.engine.worker.memory import release_memory
