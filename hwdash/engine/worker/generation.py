@@ -13,7 +13,7 @@ from hwdash.core.text import sanitise
 from hwdash.engine.message import Done, Generate, Prefill, Token
 from hwdash.engine.stop import StopHolder
 from hwdash.engine.worker.detokenizer import Detokenizer
-from hwdash.engine.worker.loading import LoadedModel
+from hwdash.engine.worker.loading import ReadyModel
 from hwdash.engine.worker.sampling import Sampler
 
 _CHUNK = {"cpu": 128, "cuda": 2048}
@@ -21,7 +21,7 @@ _CHUNK = {"cpu": 128, "cuda": 2048}
 
 
 def answer(
-    model: LoadedModel, request: Generate, cancelled: Callable[[], bool], emit: Callable[[Prefill | Token], None]
+    model: ReadyModel, request: Generate, cancelled: Callable[[], bool], emit: Callable[[Prefill | Token], None]
 ) -> Done:
     """Answer *request*: one `Prefill`, then one `Token` per token through *emit*; the account of it at the end.
 
@@ -55,7 +55,7 @@ def answer(
     return Done(request.id, reason, len(prompt), count)
 
 
-def _read_prompt(model: LoadedModel, request: Generate) -> tuple[list[int], str]:
+def _read_prompt(model: ReadyModel, request: Generate) -> tuple[list[int], str]:
     """The tokens of the prompt and a remark. Raises `PromptTooLong` before anything was computed."""
     text, detail = model.prompt_text(request.messages, request.template)
     context = model.context_length
@@ -70,14 +70,14 @@ def _read_prompt(model: LoadedModel, request: Generate) -> tuple[list[int], str]
     return tokens, detail
 
 
-def _too_long(model: LoadedModel, tokens: str) -> str:
+def _too_long(model: ReadyModel, tokens: str) -> str:
     return (
         f"the prompt has {tokens} tokens and {model.name} reads at most {model.context_length}, answer included; "
         "shorten it"
     )
 
 
-def _tokens(model: LoadedModel, prompt: list[int], sampler: Sampler, cancelled: Callable[[], bool]) -> Iterator[int]:
+def _tokens(model: ReadyModel, prompt: list[int], sampler: Sampler, cancelled: Callable[[], bool]) -> Iterator[int]:
     """Tokens without end; ends only when the request is cancelled."""
     cache = model.new_cache()
     step = torch.inference_mode()(model.network)

@@ -37,7 +37,7 @@ Report = Callable[[str, float | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModel:
+class ReadyModel:
     """A model ready to compute, with what its decode loop needs to know."""
 
     name: str
@@ -109,7 +109,7 @@ def _register(module: str) -> None:
         ) from error
 
 
-def load_model(load: Load, report: Report) -> LoadedModel:
+def load_model(load: Load, report: Report) -> ReadyModel:
     """Load the checkpoint of *load* onto its device and run it once, so that the first prompt finds it warm.
 
     The precision is the first of *load* that fits. Raises `ModelError` for files that cannot be used, `DeviceFull`,
@@ -159,7 +159,7 @@ def _check_device(device: torch.device, architecture: str) -> None:
             raise NoKernels(no_kernels_text(torch.__version__, f"sm_{major}{minor}", built_for), param="device")
 
 
-def _load_in(dtype: str, load: Load, weight_bytes: int, device: torch.device, report: Report) -> LoadedModel:
+def _load_in(dtype: str, load: Load, weight_bytes: int, device: torch.device, report: Report) -> ReadyModel:
     directory = Path(load.directory)
     report("reading the tokenizer", None)
     try:
@@ -219,7 +219,7 @@ def _progress(device: torch.device, needed: int, report: Callable[[float | None]
             thread.join()
 
 
-def _describe(name: str, dtype: str, network: Any, tokenizer: Any, device: torch.device) -> LoadedModel:
+def _describe(name: str, dtype: str, network: Any, tokenizer: Any, device: torch.device) -> ReadyModel:
     config = network.config.get_text_config(decoder=True)
     context = getattr(config, "max_position_embeddings", None)
     if context is None and tokenizer.model_max_length < _NO_LIMIT:
@@ -228,7 +228,7 @@ def _describe(name: str, dtype: str, network: Any, tokenizer: Any, device: torch
     for end in (network.generation_config.eos_token_id, config.eos_token_id, tokenizer.eos_token_id):
         ends |= set(end) if isinstance(end, list) else {end} if end is not None else set()
     takes = inspect.signature(network.forward).parameters
-    return LoadedModel(
+    return ReadyModel(
         name=name,
         network=network,
         tokenizer=tokenizer,
@@ -241,7 +241,7 @@ def _describe(name: str, dtype: str, network: Any, tokenizer: Any, device: torch
     )
 
 
-def _run_once(model: LoadedModel) -> None:
+def _run_once(model: ReadyModel) -> None:
     """One prompt and one step: libraries choose their kernels now and not under the first prompt."""
     started = time.monotonic()
     cache = model.new_cache()

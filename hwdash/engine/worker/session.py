@@ -15,7 +15,7 @@ from hwdash.engine.frame import FrameError, encode, worker_decoder
 from hwdash.engine.message import Cancel, Done, Failed, FromWorker, Generate, Load, Loading, Ready, ToWorker
 
 if TYPE_CHECKING:  # torch comes in only after the thread that ends the worker is listening
-    from hwdash.engine.worker.loading import LoadedModel as Model
+    from hwdash.engine.worker.loading import ReadyModel
 
 _RECEIVE_BYTES = 256 * 1024
 _BROKEN = 70  # EX_SOFTWARE of sysexits.h: the device or the protocol cannot be used any more
@@ -84,7 +84,7 @@ class Session:
         with self._sending:
             self._socket.sendall(data)
 
-    def _serve(self, model: Model, request: Generate, architecture: str) -> None:
+    def _serve(self, model: ReadyModel, request: Generate, architecture: str) -> None:
         from hwdash.engine.worker.failure import failure_of, is_beyond_repair
         from hwdash.engine.worker.generation import answer
         from hwdash.engine.worker.memory import release_memory
