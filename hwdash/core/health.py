@@ -37,11 +37,12 @@ _SIGNS_OF_LIFE = ("utilization", "power_w", "temperature_c", "clock_hz")
 
 
 class SuspicionKind(StrEnum):
-    """By what a device is suspected to be slower than it was: its clock, its answers, the heat of its memory."""
+    """By what a device is suspected to be slower than it was: its clock, its answers, the heat of its memory, its probes."""
 
     CLOCK = "clock"
     ANSWERS = "answers"
     MEMORY = "memory"
+    PROBES = "probes"
 
 
 @dataclass(frozen=True, slots=True)

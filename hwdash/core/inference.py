@@ -10,6 +10,8 @@ from typing import TypeAlias
 from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
 
 AUTO = "auto"
+PROMPT, PROBE = "prompt", "probe"
+"""Where a request comes from: somebody, or hwdash itself."""
 
 MAX_PROMPT_BYTES = 2**20
 """The longest prompt, all messages together, in bytes of UTF-8."""
@@ -36,7 +38,8 @@ class PromptRequest:
     ``device`` is an id, a key or ``auto``. ``temperature`` 0 is greedy; ``seed`` None draws a fresh one.
     ``stop`` strings end the answer and are not part of it. ``template`` false sends the text of the messages to
     the model as it is, without the chat template. ``requirements`` are what the device must have, whether it is
-    named or picked; the model that counts is the request's own.
+    named or picked; the model that counts is the request's own. ``origin`` is `PROBE` for what hwdash itself asks:
+    a worker that answers nothing else is as idle as before.
     """
 
     messages: tuple[Message, ...]
@@ -49,6 +52,7 @@ class PromptRequest:
     stop: tuple[str, ...] = ()
     template: bool = True
     requirements: Requirements = field(default=NO_REQUIREMENTS)
+    origin: str = PROMPT
 
 
 class FinishReason(StrEnum):
@@ -169,7 +173,7 @@ class InferenceRecord:
     energy: Energy | None = None
     dtype: str | None = None
     error: str | None = None
-    origin: str = "prompt"
+    origin: str = PROMPT
 
 
 @dataclass(frozen=True, slots=True)

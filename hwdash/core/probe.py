@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from hwdash.core.inference import AUTO
+from hwdash.core.percentile import nearest_rank
+
+LEAST_PROBES = 5
+"""So many good probes make a baseline."""
+NEWEST_PROBES = 3
+"""The newest so many say how a device does now; all of them slow, and it is suspected."""
+DRIFT_FROM = 0.15
+"""Slower than the baseline by this share is drift, where probes do not vary more than that by themselves."""
+_TIMES_SPREAD = 3.0
 
 
 class ProbeOutcome(StrEnum):
@@ -19,10 +29,14 @@ class ProbeOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
-    """One probe now; ``device`` is an id, a key or ``auto``, ``model`` None the default one."""
+    """One probe now; ``device`` is an id, a key or ``auto``, ``model`` None the default one.
+
+    With ``accept`` its answer is the right one from now on, whatever was expected.
+    """
 
     device: str = AUTO
     model: str | None = None
+    accept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +103,27 @@ class UptimeHistory:
     until: datetime
     uptimes: tuple[Uptime, ...]
     probes: tuple[ProbeResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """The pace of a device when it is well: ``baseline_s`` from token to token, and ``limit``, the drift from which on it
+    is slower than its probes are by chance."""
+
+    baseline_s: float
+    limit: float = DRIFT_FROM
+
+
+def usual_of(gaps_s: Iterable[float]) -> Usual | None:
+    """What is usual among the gaps between tokens of good probes; None of fewer than `LEAST_PROBES`.
+
+    The baseline is the median of the faster half of them: what the device can do again and again while nothing holds it
+    back, however often something did. The limit is `DRIFT_FROM`, or three times the lead of the baseline on the median
+    of all where that is more: on a machine whose probes vary by a fifth, a fifth says nothing.
+    """
+    ordered = sorted(gap for gap in gaps_s if gap > 0)
+    if len(ordered) < LEAST_PROBES:
+        return None
+    baseline_s = nearest_rank(ordered[: (len(ordered) + 1) // 2], 50)
+    spread = nearest_rank(ordered, 50) / baseline_s - 1.0
+    return Usual(baseline_s, max(DRIFT_FROM, _TIMES_SPREAD * spread))

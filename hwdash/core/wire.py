@@ -84,6 +84,7 @@ def prompt_to_wire(request: PromptRequest) -> Json:
     data: Json = _without_none(msgspec.to_builtins(request))
     options = requirements_to_wire(request.requirements)
     options.pop("model", None)
+    data.pop("origin", None)
     return data | {"requirements": options}
 
 

@@ -129,6 +129,7 @@ _SUSPICION_WORDS = {
     SuspicionKind.CLOCK: "clock",
     SuspicionKind.ANSWERS: "latency",
     SuspicionKind.MEMORY: "memory",
+    SuspicionKind.PROBES: "probes",
 }
 
 
