@@ -19,7 +19,11 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker process: what it serves, its pid while it lives, how many requests wait, and what went wrong last."""
+    """One worker process: what it serves, its pid while it lives, how many requests run and wait, and what went wrong last.
+
+    Of one whose model is loaded: ``decoder`` names its way of decoding, ``choices`` say in words why it computes as it
+    does, ``memory_bytes`` is what the weights take.
+    """
 
     device: str
     model: str
@@ -29,6 +33,10 @@ class WorkerStatus:
     queued: int = 0
     restarts: int = 0
     problem: str = ""
+    running: int = 0
+    decoder: str = ""
+    choices: tuple[str, ...] = ()
+    memory_bytes: int | None = None
 
 
 class BreakerState(StrEnum):
@@ -43,7 +51,8 @@ class BreakerState(StrEnum):
 class AdmissionStatus:
     """What goes to one device: requests that run and wait, how many may run at once and why, and what keeps them away.
 
-    ``verdicts`` are sentences of what a model cannot do on it.
+    ``limit`` is 0 while somebody has the device alone, as ``why`` says then. ``verdicts`` are sentences of what a
+    model cannot do on it.
     """
 
     device: str

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
 from hwdash.core.clock import Clock
 from hwdash.core.errors import Overloaded
 from hwdash.core.format import duration_text
+from hwdash.daemon.hold import Hold
 from hwdash.routing.pace import Average
 
 LOOK_S = 1.0
@@ -18,7 +21,7 @@ class Gate:
     """Lets at most ``limit`` requests pass at once, and of each of its lines as many as that allows; others wait.
 
     At most *max_queue* wait. ``slots`` is what the limit would be were it not lowered, ``why`` what lowered it.
-    Belongs to one event loop.
+    One `hold` at a time keeps all of them away. Belongs to one event loop.
     """
 
     def __init__(self, device: str, max_queue: int, slots: int, clock: Clock) -> None:
@@ -33,6 +36,8 @@ class Gate:
         self._waiting: OrderedDict[Place, None] = OrderedDict()
         self._answer_s: Average | None = None
         self._numbered = True
+        self._holder: Hold | None = None
+        self._comer: Hold | None = None
 
     @property
     def waiting(self) -> int:
@@ -43,6 +48,72 @@ class Gate:
     def answer_s(self) -> float:
         """How long the last answers took."""
         return 1.0 if self._answer_s is None else self._answer_s.value
+
+    @property
+    def held(self) -> str:
+        """Why the device is somebody's alone now, or will be next; empty when it is not.
+
+        A hold that gives way is named as long as it is there, too.
+        """
+        hold = self._comer or self._holder
+        return "" if hold is None else hold.why
+
+    @property
+    def barred(self) -> str:
+        """As `held`, but empty for a hold that gives way: who comes now does not wait for that."""
+        hold = self._comer or self._holder
+        return "" if hold is None or hold.gives_way else hold.why
+
+    @property
+    def held_s(self) -> float:
+        """For how many more seconds the device will be held, as far as the holder told; 0 where it did not."""
+        now_s = self._clock.monotonic()
+        ends = (hold.until_s for hold in (self._holder, self._comer) if hold is not None and hold.until_s is not None)
+        return max((until_s - now_s for until_s in ends), default=0.0)
+
+    @asynccontextmanager
+    async def hold(
+        self, why: str, lasts_s: float | None = None, on_wanted: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Hold, None]:
+        """The device alone, from when those that came before are done until the end of the block.
+
+        Requests that come meanwhile wait and are told *why*, as "a bench is running"; it will take *lasts_s* about.
+        Whoever gives *on_wanted* gives way: it is called whenever a request, or another hold, has to wait for this one.
+        Raises `Overloaded` where another hold that does not give way is there, or any waits.
+        """
+        with self._come(why, lasts_s, on_wanted) as hold:
+            # Waiting for the future itself would cancel it along with the task.
+            await asyncio.wait({hold.turn})
+            yield hold
+
+    def try_hold(self, why: str, on_wanted: Callable[[], None], lasts_s: float | None = None) -> Hold | None:
+        """The device alone if nobody runs, waits or holds: a context to be entered at once; else None.
+
+        *on_wanted* is called whenever somebody comes that has to wait for it: the holder should go then.
+        """
+        if self.running or self._waiting or self._holder or self._comer:
+            return None
+        return self._come(why, lasts_s, on_wanted)
+
+    def _come(self, why: str, lasts_s: float | None, on_wanted: Callable[[], None] | None) -> Hold:
+        if (other := self._comer or self._holder) is not None and (other is self._comer or not other.gives_way):
+            raise Overloaded(
+                f"{self.device}: {other.why} and has the device for itself; try again when it has ended",
+                retry_after_s=max(1.0, self.held_s),
+            )
+        until_s = None if lasts_s is None else self._clock.monotonic() + lasts_s
+        hold = self._comer = Hold(why, until_s, on_wanted, frozenset(self._waiting), self._release)
+        if self._holder is not None:
+            self._holder.wanted()
+        self._admit()
+        return hold
+
+    def _release(self, hold: Hold) -> None:
+        if hold is self._comer:
+            self._comer = None
+        elif hold is self._holder:
+            self._holder = None
+        self._admit()
 
     def line(self, name: str, slots: int) -> Line:
         """The line of that *name* for requests of which *slots* may pass at once."""
@@ -62,6 +133,10 @@ class Gate:
         place.line.waiting += 1
         self._numbered = False
         self._admit()
+        if not place.admitted:
+            for hold in (self._holder, self._comer):
+                if hold is not None:
+                    hold.wanted()
 
     def number(self) -> None:
         """Give every waiting place its numbers, where they may have changed."""
@@ -103,12 +178,22 @@ class Gate:
             place.line.running += 1
             place.since_s = self._clock.monotonic()
             place.turn.set_result(None)
+        comer = self._comer
+        if comer is not None and not self.running and self._holder is None and comer.before.isdisjoint(self._waiting):
+            self._comer, self._holder = None, comer
+            comer.turn.set_result(None)
 
     def _next(self) -> Place | None:
-        """The first place that may pass: the place of a full line holds nobody else up."""
+        """The first place that may pass: the place of a full line holds nobody else up.
+
+        While a hold waits, only those that came before it may.
+        """
+        if self._holder is not None:
+            return None
         if self.running >= self.limit or not any(line.waiting and line.free for line in self._lines.values()):
             return None
-        return next((place for place in self._waiting if place.line.free), None)
+        places = self._waiting if self._comer is None else filter(self._comer.before.__contains__, self._waiting)
+        return next((place for place in places if place.line.free), None)
 
 
 class Line:
@@ -133,15 +218,21 @@ class Line:
     def full(self) -> bool:
         """The next request would be refused."""
         gate = self.gate
-        return gate.waiting >= gate.max_queue and not (self.free and gate.running < gate.limit)
+        if gate.waiting < gate.max_queue:
+            return False
+        # Those that wait for a hold that gives way are as good as let through.
+        ours, all_of_them = (self.waiting, gate.waiting) if gate.held else (0, 0)
+        return bool(gate.barred) or self.running + ours >= self.slots or gate.running + all_of_them >= gate.limit
 
     @property
     def load(self) -> tuple[int, int, int, str]:
         """Requests that run and wait, how many may run at once and what lowered that: in the line, or on the device.
 
-        Of the two, that which is fuller holds the next request up.
+        Of the two, that which is fuller holds the next request up. None at once may run on a device that is held.
         """
         gate = self.gate
+        if gate.barred:
+            return gate.running, gate.waiting, 0, gate.barred
         limit = min(self.slots, gate.limit)
         if (gate.running + gate.waiting) * limit > (self.running + self.waiting) * gate.limit:
             return gate.running, gate.waiting, gate.limit, gate.why
@@ -149,10 +240,13 @@ class Line:
 
     @property
     def retry_after_s(self) -> float:
-        """After how many seconds the queue will be gone, by how long the last answers took; at least 1."""
+        """After how many seconds the queue will be gone, by how long the last answers took; at least 1.
+
+        What a hold of the device will last comes before that.
+        """
         gate = self.gate
         turns = max(self.waiting / min(self.slots, gate.limit), gate.waiting / gate.limit)
-        return max(1.0, turns * gate.answer_s)
+        return max(1.0, gate.held_s + turns * gate.answer_s)
 
     def enter(self) -> Place:
         """A place for one more request, which must `Place.leave` it. Raises `Overloaded` when too many wait already."""
@@ -164,9 +258,10 @@ class Line:
 
     def refusal(self) -> Overloaded:
         """The error of a request that is one too many."""
-        wait_s = self.retry_after_s
+        wait_s, held = self.retry_after_s, self.gate.barred
         return Overloaded(
-            f"{self.gate.device}: {self.gate.waiting} requests wait already, and no more are taken; "
+            f"{self.gate.device}: {held + ', ' if held else ''}{self.gate.waiting} requests wait already, "
+            "and no more are taken; "
             f"try again in about {duration_text(wait_s)}, or raise engine.max_queue",
             retry_after_s=wait_s,
         )
@@ -192,9 +287,13 @@ class Place:
 
     @property
     def words(self) -> str:
-        """What a waiting request waits for: its own line, or the device."""
+        """What a waiting request waits for: its own line, or the device, or who has that for itself."""
         line, gate = self.line, self.line.gate
         gate.number()
+        if held := gate.held:
+            before = self.number + gate.running
+            count = f"{before} {'request' if before == 1 else 'requests'} before this one"
+            return f"{held}; {count}" if before else held
         before, why = self.number + gate.running, gate.why
         if not line.free:
             before, why = self.line_number + line.running, why if line.slots >= gate.limit else ""

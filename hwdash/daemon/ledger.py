@@ -119,6 +119,14 @@ class Ledger:
             if (gate := self.gates.get(status.device.key)) is not None:
                 gate.adjust(*limit_of(status, gate.slots))
 
+    def gate(self, status: DeviceStatus) -> Gate:
+        """The gate before the device in *status*."""
+        device = status.device
+        if (gate := self.gates.get(device.key)) is None:
+            gate = self.gates[device.key] = Gate(device.id, 0, self._most, self._clock)
+            gate.adjust(*limit_of(status, gate.slots))
+        return gate
+
     def line(self, status: DeviceStatus, model: str, max_queue: int) -> Line:
         """Where a request for *model* queues before the device in *status*, behind *max_queue* others at most.
 
@@ -127,8 +135,8 @@ class Ledger:
         device = status.device
         standing = self._engine.standing(model, device)
         slots = self._room(standing)
-        if (gate := self.gates.get(device.key)) is None:
-            gate = self.gates[device.key] = Gate(device.id, max_queue, slots, self._clock)
+        gate = self.gate(status)
+        gate.max_queue = max_queue
         gate.slots = max(gate.slots, slots) if gate.running or gate.waiting else slots
         gate.adjust(*limit_of(status, gate.slots))
         return gate.line(_line_name(standing, model), standing.slots)
@@ -175,8 +183,8 @@ class Ledger:
                     status.device.id,
                     running=gate.running if gate else 0,
                     waiting=gate.waiting if gate else 0,
-                    limit=gate.limit if gate else self._most,
-                    why=gate.why if gate else "",
+                    limit=(0 if gate.held else gate.limit) if gate else self._most,
+                    why=(gate.held or gate.why) if gate else "",
                     breaker=breaker,
                     problem=problem,
                     verdicts=verdicts,
@@ -206,6 +214,7 @@ class Ledger:
             server=standing.server,
             barred=barred,
             again_s=again_s,
+            held=gate.barred if (gate := self.gates.get(key)) else "",
         )
 
     def _load(self, status: DeviceStatus, standing: Standing, model: str) -> tuple[int, int, int, str]:

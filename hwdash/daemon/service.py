@@ -104,13 +104,13 @@ class Service:
         self._webhook = None if webhook is None else Webhook(webhook, clock)
         self._started = SYSTEM_CLOCK.monotonic()
         self._prewarm_problems: list[str] = []
-        self._ledger = Ledger(engine, config.engine.max_concurrent, events.add, clock)
+        self.ledger = Ledger(engine, config.engine.max_concurrent, events.add, clock)
         self._dispatcher = Dispatcher(
             engine,
             store,
             monitor,
             self.snapshots,
-            self._ledger,
+            self.ledger,
             self.snapshot,
             self.observers,
             self.followers,
@@ -134,6 +134,7 @@ class Service:
         await self._monitor.start()
         self._keep(self._background, self._publish()).add_done_callback(self._crashed)
         self._keep(self._background, self._prepare()).add_done_callback(self._crashed)
+        self._keep(self._background, self._dispatcher.watch()).add_done_callback(self._crashed)
 
     async def close(self) -> None:
         """End everything, the store last, so that the records of broken-off requests are in it."""
@@ -182,7 +183,7 @@ class Service:
             default_model=self.default_model,
             problems=tuple(problems),
             watchers=self.watchers,
-            admission=() if latest is None else self._ledger.admission(latest),
+            admission=() if latest is None else self.ledger.admission(latest),
         )
 
     async def rank(self, requirements: Requirements = NO_REQUIREMENTS) -> Ranking:
@@ -195,7 +196,7 @@ class Service:
         """
         snapshot = await self.snapshot()
         model = requirements.model or self.default_model
-        shape = await self._ledger.shapes.find(model)
+        shape = await self.ledger.shapes.find(model)
         try:
             if shape is None:
                 await self._find(model)
@@ -203,7 +204,7 @@ class Service:
         except (UnknownModel, ModelError):
             if requirements.model is not None:
                 raise
-        ranking = rank(snapshot, requirements, self._ledger.knowledge(model, snapshot, shape))
+        ranking = rank(snapshot, requirements, self.ledger.knowledge(model, snapshot, shape))
         now_s = self._clock.monotonic()
         if replace(requirements, model=None) == NO_REQUIREMENTS and model == self.default_model:
             before = snapshot.ranking
@@ -304,11 +305,11 @@ class Service:
                 snapshot = self._player.follow(snapshot)
             # At a slow interval the last ten seconds could be over before a client gets the next snapshot.
             recent = self._events.publish(max(RECENT_S, 2.0 * snapshot.interval_s))
-            self._ledger.review(snapshot)
+            self.ledger.review(snapshot)
             model = self.default_model
-            shape = self._ledger.shapes.at_hand(model)
+            shape = self.ledger.shapes.at_hand(model)
             counted = NO_REQUIREMENTS if shape is None else Requirements(model=model)
-            ranking = settle(rank(snapshot, counted, self._ledger.knowledge(model, snapshot, shape)), before)
+            ranking = settle(rank(snapshot, counted, self.ledger.knowledge(model, snapshot, shape)), before)
             ranked = replace(snapshot, ranking=ranking, events=recent)
             self.snapshots.publish(ranked)
             self._store.add_snapshot(ranked)
@@ -326,7 +327,7 @@ class Service:
         try:
             for key, last in (await self._store.last_requests()).items():
                 self._monitor.note_request(key, last)
-            self._ledger.seed(await self._store.recent_answers())
+            self.ledger.seed(await self._store.recent_answers())
         except HwdashError as error:
             log.warning("earlier requests are not known: %s", error.message)
         for wish in self._config.engine.prewarm:

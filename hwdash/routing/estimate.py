@@ -151,7 +151,7 @@ class Case:
             else:
                 cold_s = start_s(trait.build) if line is None else line.cold_start_s
         answer_s = None
-        if ttft_s is not None and itl_s is not None:
+        if ttft_s is not None and itl_s is not None and not circumstance.held:
             turn_s = ttft_s + knowledge.answer_tokens * itl_s
             if (before := ahead(circumstance)) > 0:
                 wait_s = before * turn_s / max(1, circumstance.limit)

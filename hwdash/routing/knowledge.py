@@ -19,7 +19,8 @@ class Circumstance:
     ``limit`` is how many of them may run at once and ``limit_why`` what lowered that, empty when nothing did.
     ``server`` names the external server that answers there: the model's memory is then the server's business.
     ``barred`` says why no request may go there now (a circuit breaker, a verdict, an engine that cannot), empty when
-    it may; ``again_s`` is after how many seconds one may, None where time alone changes nothing.
+    it may; ``again_s`` is after how many seconds one may, None where time alone changes nothing. ``held`` says who has
+    the device alone: requests may wait there, but nobody knows how long.
     """
 
     pace: Pace | None = None
@@ -31,6 +32,7 @@ class Circumstance:
     server: str | None = None
     barred: str = ""
     again_s: float | None = None
+    held: str = ""
 
 
 NO_CIRCUMSTANCE = Circumstance()

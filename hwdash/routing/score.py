@@ -101,7 +101,8 @@ _CPU_UNKNOWN: SpeedParts = (UNKNOWN, UNKNOWN, UNKNOWN, UNMEASURED_CPU)
 def weigh(case: Case, field: Field) -> tuple[list[float], list[Parts]]:
     """The score of each device, 0 to 1, to three digits, and its parts, as in `PARTS`.
 
-    A score is the weighted sum of the parts; `UNMEASURED_CPU` of it for a CPU that was never measured.
+    A score is the weighted sum of the parts; `UNMEASURED_CPU` of it for a CPU that was never measured, nothing of it
+    for a device that somebody has alone: it comes after all others.
     """
     if not field.statuses:
         return [], []
@@ -126,7 +127,11 @@ def weigh(case: Case, field: Field) -> tuple[list[float], list[Parts]]:
         + of_power * power
         for latency, throughput, throttle, headroom, load, energy, memory, power in parts
     ]
-    return [int(total * kept * 1000.0 + 0.5) / 1000.0 for total, kept in zip(sums, keeps, strict=True)], parts
+    scores = [
+        0.0 if circumstance.held else int(total * kept * 1000.0 + 0.5) / 1000.0
+        for total, kept, circumstance in zip(sums, keeps, field.circumstances, strict=True)
+    ]
+    return scores, parts
 
 
 def _throttle(field: Field) -> list[float]:

@@ -38,6 +38,7 @@ def why(case: Case, status: DeviceStatus, expected: Expectation) -> tuple[str, .
             if trait.build.host and not expected.measured
             else ()
         ),
+        *([f"comes last: {circumstance.held}"] if circumstance.held else ()),
         *([_slower_words(status, slower)] if slower > 1.0 else ()),
         *([_answer_words(case, expected)] if expected.answer_s is not None else ()),
         *ordered,
@@ -121,7 +122,7 @@ def _load_words(status: DeviceStatus, circumstance: Circumstance) -> str:
     texts = ["load unknown" if busy is None else f"{busy:.0%} busy"]
     if circumstance.running or circumstance.waiting:
         texts.append(f"{circumstance.running} running and {circumstance.waiting} waiting, {circumstance.limit} at once")
-    if circumstance.limit_why:
+    if circumstance.limit_why and not circumstance.held:
         texts.append(circumstance.limit_why)
     return "; ".join(texts)
 

@@ -162,7 +162,7 @@ async def test_half_open_one_of_a_burst_is_let_through_and_the_others_are_told_w
         del engine.failures[FIRST]
         engine.held[FIRST] = asyncio.Event()
         engine.asked.clear()
-        circuits = daemon.service._ledger._circuits
+        circuits = daemon.service.ledger._circuits
         circuits._models[FIRST, "echo"] = replace(circuits._models[FIRST, "echo"], opens_s=0.0)
         burst = [asyncio.create_task(answer(daemon)) for _ in range(5)]
         await until(lambda: sum(task.done() for task in burst) == 4)

@@ -307,7 +307,7 @@ async def test_one_model_s_queue_holds_no_other_model_up() -> None:
     async with living(gpus(1), engine) as daemon:
         asking = [asyncio.create_task(answer(daemon)) for _ in range(4)]
         await until(lambda: admission(daemon).waiting == 3)
-        assert (admission(daemon).running, admission(daemon).limit) == (1, 4)
+        assert (admission(daemon).running, admission(daemon).limit) == (1, 8)
         ranking = await daemon.service.rank(Requirements(model="echo"))
         assert any("1 running and 3 waiting, 1 at once" in why for why in ranking.ranked[0].why)
         other = asyncio.create_task(answer(daemon, ask_for(model="other")))
