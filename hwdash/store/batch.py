@@ -10,6 +10,7 @@ from datetime import datetime
 from hwdash.core.event import Event, EventKind
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.snapshot import DeviceStatus
+from hwdash.store.probe import StoredProbe
 
 MAX_SAMPLES = 4096
 _MAX_KEPT = 1000
@@ -25,13 +26,14 @@ class Batch:
     samples: deque[DeviceStatus] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     records: deque[InferenceRecord] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
+    probes: deque[StoredProbe] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     back_to: datetime | None = None
 
     @property
     def urgent(self) -> bool:
         """True when something is in it that is not to wait for company."""
-        return bool(self.events or self.records or self.back_to)
+        return bool(self.events or self.records or self.probes or self.back_to)
 
     def wind_back(self, moment: datetime) -> None:
         """Drop what was at *moment* or later, also from the file with the next commit.
@@ -48,6 +50,7 @@ class Batch:
         """Keep the events and records of a batch that could not be written, before those that came since."""
         self.events = deque((*failed.events, *self.events), _MAX_KEPT)
         self.records = deque((*failed.records, *self.records), _MAX_KEPT)
+        self.probes = deque((*failed.probes, *self.probes), _MAX_KEPT)
         if failed.back_to is not None:
             self.back_to = failed.back_to if self.back_to is None else min(failed.back_to, self.back_to)
 

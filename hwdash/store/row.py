@@ -11,6 +11,7 @@ from hwdash.core.inference import InferenceRecord
 from hwdash.core.reading import Absent
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.store.column import COLUMNS, HEALTH_CODES, scaled, throttle_columns, throttle_mask
+from hwdash.store.probe import PROBE_SQL, StoredProbe, probe_row
 from hwdash.store.register import Register, Statement
 from hwdash.store.stamp import to_ms
 
@@ -25,7 +26,7 @@ _INFERENCE_COLUMNS = (
     "uid", "ts", "dev", "model", "dtype", "origin", "requested", "fallback_from", "finish", "error",
     "tokens_prompt", "tokens_completion", "queue_us", "cold_start_us", "ttft_us", "itl_p50_us", "itl_p99_us",
     "total_us", "tokens_per_ks", "energy_mj", "energy_per_token_uj", "energy_scope", "throttle",
-    "temperature_max_mc", "clock_min_khz",
+    "temperature_max_mc", "clock_min_khz", "energy_share_permille", "energy_idle_mj",
 )  # fmt: skip
 
 
@@ -46,12 +47,14 @@ def statements(
     samples: Iterable[DeviceStatus],
     events: Iterable[Event],
     records: Iterable[InferenceRecord],
+    probes: Iterable[StoredProbe] = (),
 ) -> list[Statement]:
     """Everything that one transaction writes, in order; what has no rows is left out."""
     rows: list[Statement] = [
         (_SAMPLE_SQL, [_sample_row(register, status) for status in samples]),
         (_EVENT_SQL, [_event_row(register, run, event) for event in events]),
         (_INFERENCE_SQL, [_inference_row(register, record) for record in records]),
+        (PROBE_SQL, [probe_row(register, probe) for probe in probes]),
     ]
     return [statement for statement in register.statements() + rows if statement[1]]
 
@@ -132,6 +135,8 @@ def _inference_row(register: Register, record: InferenceRecord) -> tuple[object,
         throttle_mask(conditions.throttle),
         scaled(conditions.temperature_max_c, 1e3),
         scaled(conditions.clock_min_hz, 1e-3),
+        None if energy is None else scaled(energy.share, 1e3),
+        None if energy is None else scaled(energy.idle_joules, 1e3),
     )
 
 

@@ -17,12 +17,14 @@ from hwdash.core.health import HealthState
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.metric import METRICS, metric_hint
+from hwdash.core.probe import ProbeResult, UptimeHistory
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.core.text import sanitise_line
 from hwdash.store.event import read_events
 from hwdash.store.latency import read_latency
 from hwdash.store.metric import read_metric
 from hwdash.store.pace import StoredAnswer, read_answers
+from hwdash.store.probe import StoredProbe, read_probes, read_uptime
 from hwdash.store.reader import Reader
 from hwdash.store.stamp import from_ms
 from hwdash.store.writer import Pace, Writer
@@ -86,6 +88,23 @@ class Store:
     async def add_record(self, record: InferenceRecord) -> None:
         """Store *record*; returns when it is committed, or at once while the disk fails (see `problems`)."""
         await self._writer.add_record(record)
+
+    async def add_probe(self, result: ProbeResult, driver: str) -> None:
+        """Store *result*, made with *driver* and its versions; returns as `add_record` does."""
+        await self._writer.add_probe(StoredProbe(result, driver))
+
+    async def uptime(self, since_s: float, device_key: str | None, ids: Mapping[str, str]) -> UptimeHistory:
+        """How each device and model stood its probes, over 1 h, 24 h, 7 d and the last *since_s* seconds.
+
+        Of the device *device_key* or of all. *ids* and the errors are as those of `latency`.
+        """
+        _check_window(since_s)
+        question = partial(read_uptime, now=self._clock.now(), since_s=since_s, device_key=device_key, ids=dict(ids))
+        return await self._reader.ask(question)
+
+    async def recent_probes(self, ids: Mapping[str, str]) -> tuple[StoredProbe, ...]:
+        """The probes of the last week, oldest first. Raises `HwdashError` when the file cannot be read."""
+        return await self._reader.ask(partial(read_probes, now=self._clock.now(), ids=dict(ids)))
 
     async def latency(
         self, since_s: float, device_key: str | None, buckets: int, ids: Mapping[str, str]

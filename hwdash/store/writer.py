@@ -22,6 +22,7 @@ from hwdash.core.inference import InferenceRecord
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.store.batch import MAX_SAMPLES, Batch
 from hwdash.store.database import prepare
+from hwdash.store.probe import StoredProbe
 from hwdash.store.register import Statement
 from hwdash.store.retention import trim
 from hwdash.store.row import deletions, statements
@@ -120,6 +121,16 @@ class Writer:
         if self._stopping:
             return
         self._batch.records.append(record)
+        await self._committed()
+
+    async def add_probe(self, probe: StoredProbe) -> None:
+        """Have *probe* written now; returns as `add_record` does."""
+        if self._stopping:
+            return
+        self._batch.probes.append(probe)
+        await self._committed()
+
+    async def _committed(self) -> None:
         if self._failure:
             return
         waiter = asyncio.get_running_loop().create_future()
@@ -174,7 +185,7 @@ class Writer:
         self._commit_at = asyncio.get_running_loop().time() + self._pace.commit_s
         try:
             session = self._session or await self._open()
-            rows = statements(session.register, session.run, batch.samples, batch.events, batch.records)
+            rows = statements(session.register, session.run, batch.samples, batch.events, batch.records, batch.probes)
             if batch.back_to is not None:
                 rows = [*deletions(batch.back_to), *rows]
             if self._failure:
