@@ -13,6 +13,7 @@ from hwdash.core.config import check_interval
 from hwdash.core.device import Device
 from hwdash.core.event import Event
 from hwdash.core.health import STALE_AFTER_INTERVALS
+from hwdash.core.probe import Usual
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import DeviceStatus, LastRequest, Snapshot
 from hwdash.monitor.broadcast import Broadcast
@@ -147,6 +148,14 @@ class Monitor:
         self._last_requests[key] = last
         if (track := self._registry.get(key)) is not None:
             track.note_request(self._clock.monotonic(), last)
+
+    def note_probe(self, key: str, model: str, gap_s: float, usual: Usual, counts_s: float) -> None:
+        """A probe of *model* on the device *key*, otherwise idle, took *gap_s* from token to token, where *usual* is usual.
+
+        Slow ones in a row that no throttle reason explains make the device suspected, for *counts_s* after the newest.
+        """
+        if (track := self._registry.get(key)) is not None:
+            track.note_probe(self._clock.monotonic(), model, gap_s, usual, counts_s)
 
     async def rewind(self, catch_up: Callable[[], bool] | None = None) -> None:
         """The clock has jumped: forget all samples, conditions, suspicions and last requests (not the ids).

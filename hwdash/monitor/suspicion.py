@@ -12,6 +12,7 @@ from statistics import median
 from hwdash.core.device import Device, DeviceKind, Limits
 from hwdash.core.format import clock_text, seconds_text
 from hwdash.core.health import HOT_MARGIN_C, SuspicionKind
+from hwdash.core.probe import NEWEST_PROBES, Usual
 from hwdash.core.reading import Reading, present
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import LastRequest
@@ -40,6 +41,8 @@ HOT_UNTIL_C = HOT_MARGIN_C + 2.0
 """A hot memory is hot until its margin is above this."""
 EXPLAINED_S = 10.0
 """An answer this soon after a real throttle reason was slow for a known cause."""
+SLOW_PROBES = NEWEST_PROBES
+"""So many slow probes in a row are more than chance."""
 
 _LEAST_STEP_S = 0.5
 _LEAST_RECENT = 3
@@ -56,6 +59,7 @@ class Suspicion:
         self._clock = _ClockSuspicion(banded=kind is DeviceKind.CPU)
         self._answers = _AnswerSuspicion()
         self._memory = _MemorySuspicion()
+        self._probes = _ProbeSuspicion()
         self._explained_s = float("-inf")
 
     def observe(
@@ -75,12 +79,14 @@ class Suspicion:
         else:
             self._clock.rest(now_s)
         answers, memory = self._answers.words(now_s), self._memory.follow(now_s, busy, readings, device.limits)
-        if not (self._clock.words or answers or memory):
+        probes = self._probes.words(now_s)
+        if not (self._clock.words or answers or memory or probes):
             return ()
         found = (
             Suspect(SuspicionKind.CLOCK, self._clock.words),
             Suspect(SuspicionKind.ANSWERS, answers),
             Suspect(SuspicionKind.MEMORY, memory),
+            Suspect(SuspicionKind.PROBES, probes),
         )
         return tuple(suspect for suspect in found if suspect.words)
 
@@ -88,6 +94,11 @@ class Suspicion:
         """An answer has finished on the device at *now_s*."""
         if last.itl_p50_s is not None and last.itl_p50_s > 0 and now_s - self._explained_s > EXPLAINED_S:
             self._answers.note(now_s, last.model, last.itl_p50_s)
+
+    def note_probe(self, now_s: float, model: str, gap_s: float, usual: Usual, counts_s: float) -> None:
+        """A probe has finished at *now_s* with *gap_s* from token to token; it says something for *counts_s* seconds."""
+        explained = now_s - self._explained_s <= EXPLAINED_S
+        self._probes.note(now_s, model, gap_s, usual, max(counts_s, ANSWER_COUNTS_S), explained=explained)
 
     def pause(self) -> None:
         """There are no samples for a while: what is usual stays, what was recent does not."""
@@ -175,6 +186,30 @@ class _AnswerSuspicion:
             return ""
         self._slow = {model: slow for model, slow in self._slow.items() if now_s - slow[0] < ANSWER_COUNTS_S}
         return "; ".join(words for _, words in self._slow.values())
+
+
+class _ProbeSuspicion:
+    """Probes against their baseline, by model: suspected after several slow ones in a row, until one is well again."""
+
+    def __init__(self) -> None:
+        self._slow: dict[str, tuple[int, float, str]] = {}
+
+    def note(self, now_s: float, model: str, gap_s: float, usual: Usual, counts_s: float, *, explained: bool) -> None:
+        count = self._slow.get(model, (0, 0.0, ""))[0]
+        drift = gap_s / usual.baseline_s - 1.0
+        if explained or drift <= (usual.limit / 2.0 if count >= SLOW_PROBES else usual.limit):
+            self._slow.pop(model, None)
+            return
+        words = f"a probe of {model} takes {seconds_text(gap_s)} a token, at best {seconds_text(usual.baseline_s)}"
+        self._slow[model] = (count + 1, now_s + counts_s, words)
+        while len(self._slow) > _MOST_MODELS:
+            del self._slow[next(iter(self._slow))]
+
+    def words(self, now_s: float) -> str:
+        if not self._slow:
+            return ""
+        self._slow = {model: slow for model, slow in self._slow.items() if now_s < slow[1]}
+        return "; ".join(words for count, _, words in self._slow.values() if count >= SLOW_PROBES)
 
 
 class _MemorySuspicion:

@@ -10,6 +10,7 @@ from datetime import datetime
 from hwdash.core.device import Device
 from hwdash.core.event import Event
 from hwdash.core.health import Health
+from hwdash.core.probe import Usual
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import FaultLevel, Notice, Sample
 from hwdash.core.snapshot import DeviceStatus, LastRequest
@@ -140,6 +141,10 @@ class Track:
     def note_request(self, now_s: float, last: LastRequest) -> None:
         """A request has finished on the device at *now_s*."""
         self._suspicion.note(now_s, last)
+
+    def note_probe(self, now_s: float, model: str, gap_s: float, usual: Usual, counts_s: float) -> None:
+        """A probe has finished on the device at *now_s*."""
+        self._suspicion.note_probe(now_s, model, gap_s, usual, counts_s)
 
     def observe(self, moment: Moment, last_request: LastRequest | None) -> tuple[DeviceStatus, tuple[Event, ...]]:
         """The device's row in the snapshot of *moment*, and what happened to it."""

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwdash.core.device import Device, DeviceKind, Limits
+from hwdash.core.probe import Usual
 from hwdash.core.reading import Reading
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import LastRequest
@@ -261,3 +262,40 @@ def test_a_processor_busier_than_can_be_has_the_uppermost_band() -> None:
     bench = Bench(fake_gpu(kind=DeviceKind.CPU))
     bench.run(120, utilization=1e308)
     assert bench.run(30, SLOW, utilization=0.99)[-1]
+
+
+USUAL = Usual(0.010, 0.15)
+
+
+def probes(bench: Bench, *gaps_s: float, model: str = "m") -> tuple[str, ...]:
+    """What is suspected after a probe a minute with these gaps, on an idle device."""
+    found: list[tuple[str, ...]] = []
+    for gap_s in gaps_s:
+        found = bench.run(60, utilization=0.0)
+        bench.suspicion.note_probe(bench.now_s, model, gap_s, USUAL, 180.0)
+        found = bench.run(1, utilization=0.0)
+    return found[-1]
+
+
+def test_three_slow_probes_in_a_row_are_suspected_until_one_is_well() -> None:
+    bench = Bench()
+    assert probes(bench, 0.012, 0.012) == ()
+    assert probes(bench, 0.0125) == ("suspected: a probe of m takes 12.5 ms a token, at best 10.0 ms",)
+    assert probes(bench, 0.0112)
+    assert probes(bench, 0.0105) == ()
+    assert probes(bench, 0.012, 0.012, 0.011, 0.012, 0.012) == ()
+
+
+def test_a_throttle_reason_explains_slow_probes() -> None:
+    bench = Bench()
+    for _ in range(5):
+        bench.run(5, SLOW, throttle=CAP)
+        bench.suspicion.note_probe(bench.now_s, "m", 0.02, USUAL, 180.0)
+    assert bench.run(1)[-1] == ()
+
+
+def test_slow_probes_say_nothing_of_a_day_later() -> None:
+    bench = Bench()
+    assert probes(bench, 0.02, 0.02, 0.02)
+    assert bench.run(500, utilization=0.0)[-1]
+    assert not bench.run(120, utilization=0.0)[-1]
