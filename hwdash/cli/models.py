@@ -11,7 +11,7 @@ from hwdash.cli.output import print_json, table_text
 from hwdash.cli.settings import with_client
 from hwdash.client.client import Client
 from hwdash.core.format import bytes_text
-from hwdash.core.model import PullProgress
+from hwdash.core.model import SYNTHETIC, SYNTHETIC_SHAPES, PullProgress, is_synthetic
 from hwdash.core.wire import to_wire
 
 _BAR_WIDTH = 30
@@ -37,7 +37,8 @@ async def show(client: Client, as_json: bool) -> int:
     models = await client.models()
     if as_json:
         print_json({"models": to_wire(models)})
-    elif not models:
+        return 0
+    if not models:
         print("no models yet; fetch the default one with: hwdash models pull smollm2-135m-instruct")
     else:
         rows = [
@@ -45,6 +46,7 @@ async def show(client: Client, as_json: bool) -> int:
             for model in models
         ]
         print(table_text(("NAME", "SIZE", "STATE", "PATH"), rows, right=frozenset({1})))
+    print(f"\n{SYNTHETIC}SHAPE has random weights and nothing to fetch; the shapes: {', '.join(SYNTHETIC_SHAPES)}")
     return 0
 
 
@@ -55,7 +57,12 @@ async def pull(client: Client, model: str) -> int:
         async for item in items:
             if item.done is not None:
                 _end_bar()
-                print(f"{item.done.name}: {bytes_text(item.done.size_bytes)} in {item.done.path}")
+                size = bytes_text(item.done.size_bytes)
+                print(
+                    f"{item.done.name}: nothing to fetch; its weights are drawn when it is loaded"
+                    if is_synthetic(item.done.name)
+                    else f"{item.done.name}: {size} in {item.done.path}"
+                )
             elif sys.stderr.isatty():
                 sys.stderr.write("\r\x1b[K" + bar_text(model, item))
                 sys.stderr.flush()

@@ -6,6 +6,29 @@ from dataclasses import dataclass
 
 from hwdash.core.precision import ITEM_BYTES
 
+SYNTHETIC = "synthetic:"
+"""The beginning of the names of models with drawn weights; a shape or the absolute path of a configuration follows."""
+SYNTHETIC_SHAPES = (
+    "gpt-oss-20b",
+    "gpt-oss-120b",
+    "llama-3.1-8b",
+    "llama-3.1-70b",
+    "llama-3.2-1b",
+    "llama-3.2-3b",
+    "mistral-7b",
+    "qwen3-0.6b",
+    "qwen3-8b",
+    "qwen3-30b-a3b",
+    "smollm2-135m",
+    "smollm2-360m",
+)
+"""The shapes that hwdash knows by name."""
+
+
+def is_synthetic(model: str) -> bool:
+    """Whether *model* names one with drawn weights, for which nothing is fetched."""
+    return model.startswith(SYNTHETIC)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from hwdash.core.errors import ModelError, UnknownModel
-from hwdash.core.model import ModelInfo, ModelShape, PullProgress
+from hwdash.core.model import SYNTHETIC, SYNTHETIC_SHAPES, ModelInfo, ModelShape, PullProgress, is_synthetic
 from hwdash.core.text import sanitise_line
 from hwdash.engine.catalogue import CATALOGUE, catalogue_shape
 from hwdash.engine.checkpoint import read_checkpoint
@@ -18,6 +19,7 @@ from hwdash.engine.disk import size_of
 from hwdash.engine.manifest import check_sizes, read_manifest
 from hwdash.engine.pull import pull_model
 from hwdash.engine.shape import Shapes
+from hwdash.engine.synthetic import config_path, resolve_synthetic, synthetic_shape
 
 _HUB_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_]|[.-](?![.-])){0,95}"
 _HUB_NAME = re.compile(rf"{_HUB_PART}/{_HUB_PART}")
@@ -27,8 +29,8 @@ _SEPARATOR = "--"
 class ModelStore:
     """Models below one directory, each in a directory of its own with a manifest. All but `pull` block on the disk.
 
-    A name is one of the catalogue (``smollm2-135m-instruct``), a Hugging Face Hub id (``org/name``), or the absolute
-    path of a checkpoint directory, which is used where it lies.
+    A name is one of the catalogue (``smollm2-135m-instruct``), a Hugging Face Hub id (``org/name``), the absolute path
+    of a checkpoint directory, which is used where it lies, or ``synthetic:`` with a shape (`hwdash.engine.synthetic`).
     """
 
     def __init__(self, root: Path) -> None:
@@ -42,11 +44,19 @@ class ModelStore:
         found = (self._info(path) for path in self._root.iterdir() if path.is_dir() and not path.name.startswith("."))
         return tuple(sorted(found, key=lambda info: info.name))
 
+    @staticmethod
+    def is_synthetic(name: str) -> bool:
+        """Whether *name* has a configuration only, and weights that are drawn when it is loaded."""
+        return is_synthetic(name)
+
     def resolve(self, name: str) -> Path:
         """The checkpoint directory of *name*, after its manifest, sizes and headers were checked.
 
-        Raises `UnknownModel` where there is none and `ModelError`, naming the file, where it is damaged or unsafe.
+        Of a synthetic model it is the file with its configuration. Raises `UnknownModel` where there is none and
+        `ModelError`, naming the file, where it is damaged or unsafe.
         """
+        if is_synthetic(name):
+            return resolve_synthetic(name)
         if name.startswith("/"):
             if not (path := Path(name)).is_dir():
                 raise UnknownModel(f"there is no model directory {sanitise_line(name)}", param="model")
@@ -70,6 +80,8 @@ class ModelStore:
         if name.startswith("/"):
             return self._shapes.of(Path(name))
         try:
+            if is_synthetic(name):
+                return self._shapes.of(config_path(name), synthetic_shape)
             place = self._place(name)
         except UnknownModel:
             return None
@@ -78,10 +90,16 @@ class ModelStore:
     async def pull(self, name: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch *name* from where it comes from; the last event carries the model. Nothing stays behind on failure.
 
+        A synthetic model is there at once: there is nothing to fetch.
+
         Raises `UnknownModel` for what cannot be fetched and `ModelError` for what fails on the way.
         """
+        if is_synthetic(name):
+            path = await asyncio.to_thread(self.resolve, name)
+            yield PullProgress("done", 1.0, ModelInfo(name, str(path), 0, ready=True, source="synthetic"))
+            return
         place = self._place(name)
-        info = self._info(place) if place.is_dir() else None
+        info: ModelInfo | None = self._info(place) if place.is_dir() else None
         if info is None or not info.ready:
             async with aclosing(pull_model(name, self._root, place.name)) as steps:
                 async for step in steps:
@@ -91,6 +109,8 @@ class ModelStore:
 
     def remove(self, name: str) -> None:
         """Delete *name* from the store. Raises `UnknownModel`, and `ModelError` for what is not the store's."""
+        if is_synthetic(name):
+            raise ModelError(f"{sanitise_line(name, 100)} keeps nothing on this machine: there is nothing to remove")
         if name.startswith("/"):
             raise ModelError(f"{sanitise_line(name)} is not in the model store; remove the directory yourself")
         path = self._place(name)
@@ -112,7 +132,8 @@ class ModelStore:
             return self._root / name.replace("/", _SEPARATOR)
         raise UnknownModel(
             f"there is no model {sanitise_line(name, 100)!r}; give {', '.join(CATALOGUE)}, a Hugging Face Hub id "
-            "(org/name) or the absolute path of a checkpoint directory",
+            "(org/name), the absolute path of a checkpoint directory, or synthetic: with a shape, such as "
+            f"{SYNTHETIC}{SYNTHETIC_SHAPES[0]}",
             param="model",
         )
 

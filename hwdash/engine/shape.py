@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -73,10 +73,13 @@ class Shapes:
         self._lock = threading.Lock()
         self._known: dict[Path, tuple[_Fingerprint, ModelShape | None]] = {}
 
-    def of(self, directory: Path) -> ModelShape | None:
-        """The shape of the checkpoint in *directory*; None where there is none, or it is damaged or does not tell."""
+    def of(self, directory: Path, read: Callable[[Path], ModelShape | None] | None = None) -> ModelShape | None:
+        """The shape of the checkpoint in *directory*; None where there is none, or it is damaged or does not tell.
+
+        With *read*, what it says of the file *directory* instead; it may raise `ModelError`.
+        """
         try:
-            fingerprint = _fingerprint(directory)
+            fingerprint = _fingerprint(directory) if read is None else _told((directory,))
         except (OSError, ValueError):  # a path with a NUL is a ValueError
             return None
         with self._lock:
@@ -84,7 +87,7 @@ class Shapes:
         if known is not None and known[0] == fingerprint:
             return known[1]
         try:
-            shape = read_shape(directory)
+            shape = (read or read_shape)(directory)
         except ModelError:
             shape = None
         with self._lock:
@@ -97,7 +100,10 @@ class Shapes:
 
 def _fingerprint(directory: Path) -> _Fingerprint:
     """Names, sizes and times of the files that a shape comes from. Raises `OSError`."""
-    paths = (directory / "config.json", *sorted(directory.glob("*.safetensors*")))
+    return _told((directory / "config.json", *sorted(directory.glob("*.safetensors*"))))
+
+
+def _told(paths: Sequence[Path]) -> _Fingerprint:
     about = ((path.name, path.stat()) for path in paths)
     return tuple((name, told.st_size, told.st_mtime_ns) for name, told in about)
 
