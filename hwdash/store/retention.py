@@ -8,6 +8,7 @@ from datetime import timedelta
 import aiosqlite
 
 from hwdash.core.config import StoreConfig
+from hwdash.store.bench import SURPLUS_SQL
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ async def trim(connection: aiosqlite.Connection, config: StoreConfig, now_ms: in
     deleted = await _delete_samples(connection, samples_before)
     for table, before in (("inference", records_before), ("event", records_before), ("probe", samples_before)):
         deleted = max(deleted, await _delete_records(connection, table, before))
+    await connection.execute_fetchall(SURPLUS_SQL)
     await connection.execute_fetchall("DELETE FROM run WHERE end_ts < ?", (records_before,))
     if deleted:
         return True
@@ -44,7 +46,7 @@ async def _shrink(connection: aiosqlite.Connection, allowed_bytes: int) -> bool:
     too_large = pages * await _number(connection, "PRAGMA page_size") > allowed_bytes
     if too_large and spare < pages // 20:
         deleted = await _delete_samples(connection, None)
-        for table in ("inference", "event", "probe"):
+        for table in ("inference", "event", "probe", "bench"):
             deleted = deleted or await _delete_records(connection, table, None)
         _log.info("the history is larger than store.max_size_mb: the oldest %d rows were deleted", deleted)
         return deleted > 0

@@ -10,6 +10,7 @@ from hwdash.core.event import Event, EventKind
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.reading import Absent
 from hwdash.core.snapshot import DeviceStatus
+from hwdash.store.bench import REPORT_SQL, StoredReport, report_row
 from hwdash.store.column import COLUMNS, HEALTH_CODES, scaled, throttle_columns, throttle_mask
 from hwdash.store.probe import PROBE_SQL, StoredProbe, probe_row
 from hwdash.store.register import Register, Statement
@@ -48,6 +49,7 @@ def statements(
     events: Iterable[Event],
     records: Iterable[InferenceRecord],
     probes: Iterable[StoredProbe] = (),
+    reports: Iterable[StoredReport] = (),
 ) -> list[Statement]:
     """Everything that one transaction writes, in order; what has no rows is left out."""
     rows: list[Statement] = [
@@ -55,6 +57,7 @@ def statements(
         (_EVENT_SQL, [_event_row(register, run, event) for event in events]),
         (_INFERENCE_SQL, [_inference_row(register, record) for record in records]),
         (PROBE_SQL, [probe_row(register, probe) for probe in probes]),
+        (REPORT_SQL, [report_row(register, report) for report in reports]),
     ]
     return [statement for statement in register.statements() + rows if statement[1]]
 

@@ -20,6 +20,7 @@ from hwdash.core.metric import METRICS, metric_hint
 from hwdash.core.probe import ProbeResult, UptimeHistory
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.core.text import sanitise_line
+from hwdash.store.bench import StoredReport, read_reports
 from hwdash.store.event import read_events
 from hwdash.store.latency import read_latency
 from hwdash.store.metric import read_metric
@@ -100,6 +101,20 @@ class Store:
         """
         _check_window(since_s)
         question = partial(read_uptime, now=self._clock.now(), since_s=since_s, device_key=device_key, ids=dict(ids))
+        return await self._reader.ask(question)
+
+    async def add_report(self, report: StoredReport) -> None:
+        """Store *report*, that of a bench or a soak; returns as `add_record` does."""
+        await self._writer.add_report(report)
+
+    async def reports(
+        self, kind: str, device_key: str | None = None, model: str | None = None, limit: int = 20
+    ) -> tuple[StoredReport, ...]:
+        """The newest *limit* reports of *kind*, oldest first, of one device and model or of all.
+
+        Raises `HwdashError` when the file cannot be read.
+        """
+        question = partial(read_reports, kind=kind, device_key=device_key, model=model, limit=limit)
         return await self._reader.ask(question)
 
     async def recent_probes(self, ids: Mapping[str, str]) -> tuple[StoredProbe, ...]:

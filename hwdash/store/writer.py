@@ -21,6 +21,7 @@ from hwdash.core.event import Event
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.store.batch import MAX_SAMPLES, Batch
+from hwdash.store.bench import StoredReport
 from hwdash.store.database import prepare
 from hwdash.store.probe import StoredProbe
 from hwdash.store.register import Statement
@@ -130,6 +131,13 @@ class Writer:
         self._batch.probes.append(probe)
         await self._committed()
 
+    async def add_report(self, report: StoredReport) -> None:
+        """Have *report* written now; returns as `add_record` does."""
+        if self._stopping:
+            return
+        self._batch.reports.append(report)
+        await self._committed()
+
     async def _committed(self) -> None:
         if self._failure:
             return
@@ -185,7 +193,9 @@ class Writer:
         self._commit_at = asyncio.get_running_loop().time() + self._pace.commit_s
         try:
             session = self._session or await self._open()
-            rows = statements(session.register, session.run, batch.samples, batch.events, batch.records, batch.probes)
+            rows = statements(
+                session.register, session.run, batch.samples, batch.events, batch.records, batch.probes, batch.reports
+            )
             if batch.back_to is not None:
                 rows = [*deletions(batch.back_to), *rows]
             if self._failure:
