@@ -12,9 +12,9 @@ import sys
 import time
 
 from hwdash.core.inference import Message
-from hwdash.engine.message import Generate, Load, Prefill, Token
-from hwdash.engine.worker.generation import answer
-from hwdash.engine.worker.loading import load_model
+from hwdash.engine.message import Generate, Load, Token
+from hwdash.engine.worker.batch import Batch
+from hwdash.engine.worker.start import start
 
 
 def main(directory: str, dtype: str) -> None:
@@ -22,15 +22,12 @@ def main(directory: str, dtype: str) -> None:
     load = Load(
         model="bench", directory=directory, torch_device="cpu", dtype=dtype, threads=len(os.sched_getaffinity(0))
     )
-    model = load_model(load, lambda _step, _share: None)
+    model, decoder, _ = start(load, 0.0, lambda _step, _share: None)
+    batch = Batch(model, decoder)
     print("ready", flush=True)
     for number, line in enumerate(sys.stdin):
         order = json.loads(line)
         stamps: list[float] = []
-
-        def note(event: Prefill | Token, stamps: list[float] = stamps) -> None:
-            if isinstance(event, Token):
-                stamps.append(time.monotonic())
 
         request = Generate(
             id=number,
@@ -43,7 +40,10 @@ def main(directory: str, dtype: str) -> None:
             template=True,
         )
         began = time.monotonic()
-        answer(model, request, lambda: False, note)
+        batch.add(request)
+        while batch.busy:
+            events = batch.step()
+            stamps += [time.monotonic() for event in events if isinstance(event, Token)]
         rate = (len(stamps) - 1) / (stamps[-1] - stamps[0])
         print(json.dumps({"ttft_s": stamps[0] - began, "tokens_per_s": rate, "tokens": len(stamps)}), flush=True)
 

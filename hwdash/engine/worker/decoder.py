@@ -31,6 +31,14 @@ class Made:
     at_s: float
 
 
+class SequenceFailed(Exception):
+    """The step of sequence ``number`` failed, and that of no other one; the reason is ``__cause__``."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"the step of sequence {number} failed")
+        self.number = number
+
+
 class Decoder(Protocol):
     """Computes tokens of up to ``slots`` sequences at once. All calls come from one thread.
 
@@ -60,7 +68,8 @@ class Decoder(Protocol):
 
         A decoder may be a step ahead of what it gives: the tokens of a step can come with the call after it. Each
         sequence that is read and has tokens left gets its tokens in order, one at most with each call. An error leaves
-        every sequence where it was: the call can be made again when some are closed.
+        every sequence where it was: the call can be made again when some are closed. Where the decoder knows whose step
+        it was, it raises `SequenceFailed`.
         """
         ...
 

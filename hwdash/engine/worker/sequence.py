@@ -1,0 +1,120 @@
+"""Full load by a model: prompts read one after another, or tokens made of several sequences at once."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Generator, Iterator, Sequence
+
+from hwdash.core.measurement import Task
+from hwdash.engine.worker.decoder import DAMAGED, Decoder, Made, Sampling
+from hwdash.engine.worker.loading import ReadyModel
+from hwdash.engine.worker.prompt import random_prompt
+from hwdash.engine.worker.step import Step, Unfit
+
+_SEED = 5
+_DROPPED = 2
+"""Steps after a beginning that do not count: the first has the end of reading the prompts in it."""
+_LONG_ANSWER = 1024
+"""Tokens of a sequence in a task that goes on for a time, after which it begins anew."""
+
+
+def prompts(decoder: Decoder, model: ReadyModel, task: Task) -> Generator[Step | None]:
+    """Random prompts read one at a time, each until its first token is there. Raises `Unfit`."""
+    _check_context(model, task.prompt_tokens, 1)
+    source = random.Random(_SEED)  # noqa: S311
+    count = 1 + task.batch * task.repeats
+    number = 0
+    while task.seconds is not None or number < count:
+        prompt = random_prompt(model, task.prompt_tokens, source)
+        began = time.monotonic()
+        sequences = _Sequences(decoder)
+        try:
+            sequences.open(prompt, 1)
+            yield from sequences.read()
+            made = yield from sequences.advance()
+        finally:
+            sequences.close()
+        if number > 0:  # the first one warms up
+            yield Step(max(one.at_s for one in made) - began, tokens=task.prompt_tokens)
+        number += 1
+
+
+def tokens(decoder: Decoder, model: ReadyModel, task: Task) -> Generator[Step | None]:
+    """Steps of ``task.batch`` sequences with random prompts, as the host sees their tokens come. Raises `Unfit`."""
+    if not 1 <= task.batch <= decoder.slots:
+        raise Unfit(f"{task.batch} sequences at once were asked for and this worker decodes 1 to {decoder.slots}")
+    _check_context(model, task.prompt_tokens, task.new_tokens)
+    limit = task.new_tokens if task.seconds is None else max(task.new_tokens, _LONG_ANSWER)
+    limit += 1 + _DROPPED
+    if model.context_length is not None:
+        limit = min(limit, model.context_length - task.prompt_tokens)
+    source = random.Random(_SEED)  # noqa: S311
+    while True:
+        yield from _round(decoder, model, task, limit, source)
+        if task.seconds is None:
+            return
+
+
+def _round(
+    decoder: Decoder, model: ReadyModel, task: Task, limit: int, source: random.Random
+) -> Generator[Step | None]:
+    """All sequences from their prompts to their last tokens."""
+    sequences = _Sequences(decoder)
+    try:
+        for _ in range(task.batch):
+            sequences.open(random_prompt(model, task.prompt_tokens, source), limit)
+        yield from sequences.read()
+        before = 0.0
+        for count in range(limit):
+            made = yield from sequences.advance()
+            now = max(one.at_s for one in made)
+            if count > _DROPPED:
+                read = decoder.read_bytes(task.prompt_tokens + count, task.batch)
+                yield Step(now - before, tokens=len(made), bytes=read)
+            before = now
+    finally:
+        sequences.close()
+
+
+class _Sequences:
+    """What a task has open. Its generators yield None where the task can be asked to stop."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._numbers: list[int] = []
+
+    def open(self, prompt: Sequence[int], limit: int) -> None:
+        """Take in a sequence. Raises `DeviceFull`."""
+        self._numbers.append(self._decoder.open(prompt, limit, Sampling()))
+
+    def read(self) -> Iterator[None]:
+        """Read all prompts."""
+        for number in self._numbers:
+            while not self._decoder.read(number):
+                yield None
+
+    def advance(self) -> Generator[None, None, Sequence[Made]]:
+        """The tokens of the next step, which may come some calls later. Raises `Unfit` for damaged ones."""
+        while not (made := self._decoder.advance()):
+            yield None
+        if any(one.token == DAMAGED for one in made):
+            raise Unfit("the model computed NaN or infinity; its weights are damaged or do not stand this precision")
+        return made
+
+    def close(self) -> None:
+        """Let go of all."""
+        for number in self._numbers:
+            self._decoder.close(number)
+        self._numbers.clear()
+
+
+def _check_context(model: ReadyModel, prompt_tokens: int, new_tokens: int) -> None:
+    context = model.context_length
+    if prompt_tokens < 1:
+        raise Unfit("a prompt has at least one token")
+    if context is not None and prompt_tokens + new_tokens > context:
+        raise Unfit(
+            f"a prompt of {prompt_tokens} tokens with {new_tokens} new ones does not fit into {context}, "
+            f"the context of {model.name}"
+        )
