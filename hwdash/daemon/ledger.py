@@ -16,6 +16,7 @@ from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.status import AdmissionStatus
 from hwdash.daemon.circuit import Circuits
 from hwdash.daemon.gate import Gate, Line
+from hwdash.daemon.probe_book import ProbeBook
 from hwdash.daemon.shape import ShapeBook
 from hwdash.daemon.verdict import Verdicts
 from hwdash.engine.engine import Engine, Standing
@@ -42,13 +43,14 @@ class Attempt:
 class Ledger:
     """Paces, circuit breakers and verdicts of all devices; *tell* gets an event when one of the latter two changes.
 
-    ``gates`` are by the device's key, ``shapes`` those of models. *most* is how many requests one device may run at
+    ``gates`` are by the device's key, ``shapes`` those of models, ``probes`` what probes came to. *most* is how many requests one device may run at
     once on workers of our own; of each model, these run as many as they say.
     """
 
     def __init__(self, engine: Engine, most: int, tell: Callable[[Event], None], clock: Clock) -> None:
         self.gates: dict[str, Gate] = {}
         self.shapes = ShapeBook(engine.shape, clock)
+        self.probes = ProbeBook()
         self._engine = engine
         self._most = most
         self._tell = tell
@@ -203,6 +205,7 @@ class Ledger:
             if not barred:
                 barred, wait_s = self.held_back(key, model)
                 again_s = wait_s if barred else None
+            barred = barred or self.probes.barred(key, model)
         running, waiting, limit, why = self._load(status, standing, model)
         return Circumstance(
             pace=self._paces.get((key, model)),
@@ -214,6 +217,9 @@ class Ledger:
             server=standing.server,
             barred=barred,
             again_s=again_s,
+            doubt=self.probes.trouble(key, model),
+            up_ratio=self.probes.up_ratio(key, model, self._clock.now()),
+            drift=self.probes.drifted(key, model),
             held=gate.barred if (gate := self.gates.get(key)) else "",
         )
 

@@ -18,6 +18,7 @@ from hwdash.core.event import AlertAction, EventKind, Severity
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import AUTO, PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.probe import UptimeHistory
 from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
@@ -29,7 +30,9 @@ from hwdash.daemon.dispatch import Dispatcher, Follower, Observer
 from hwdash.daemon.events import RECENT_S, EventLog
 from hwdash.daemon.ledger import Ledger
 from hwdash.daemon.parts import Models, Player
+from hwdash.daemon.probe import Prober
 from hwdash.daemon.recall import Recall
+from hwdash.daemon.soak import Soaker
 from hwdash.daemon.webhook import Webhook
 from hwdash.engine.catalogue import CATALOGUE
 from hwdash.monitor.broadcast import Broadcast
@@ -118,6 +121,11 @@ class Service:
             config.engine.max_queue,
             clock,
         )
+        self.soaker = Soaker(engine, store, monitor, self.snapshots, self.ledger, self.snapshot, clock)
+        self.prober = Prober(
+            engine, store, monitor, models, self.snapshots, self.ledger,
+            self._dispatcher.best, config, events.add, clock,
+        )  # fmt: skip
         self._recall = Recall()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -134,6 +142,8 @@ class Service:
         await self._monitor.start()
         self._keep(self._background, self._publish()).add_done_callback(self._crashed)
         self._keep(self._background, self._prepare()).add_done_callback(self._crashed)
+        if self._player is None:
+            self._keep(self._background, self.prober.run()).add_done_callback(self._crashed)
         self._keep(self._background, self._dispatcher.watch()).add_done_callback(self._crashed)
 
     async def close(self) -> None:
@@ -143,10 +153,12 @@ class Service:
             task.cancel()
         if self._player is not None:
             await self._player.close()
+        await self.prober.close()
         await asyncio.gather(self._engine.close(), self._monitor.stop(), return_exceptions=True)
         if self._webhook is not None:
             await self._webhook.close()
         await self._dispatcher.close()
+        await self.soaker.close()
         await self._store.close()
 
     async def snapshot(self) -> Snapshot:
@@ -165,7 +177,7 @@ class Service:
         problems = [
             f"{source.name}: {source.problem}" for source in (latest.sources if latest else ()) if source.problem
         ]
-        problems += [*self._store.problems, *self._prewarm_problems]
+        problems += [*self._store.problems, *self._prewarm_problems, *self.prober.problems]
         problems += self._webhook.problems if self._webhook is not None else ()
         if latest is not None and self._player is None:
             problems += unbound_servers(self._config.engine.servers, (status.device for status in latest.devices))
@@ -230,14 +242,14 @@ class Service:
 
         Raises `UnknownDevice` when neither the machine nor history knows it.
         """
-        return await self._store.latency(since_s, await self._key_of(device), buckets, self._ids())
+        return await self._store.latency(since_s, await self.key_of(device), buckets, self._ids())
 
     async def metric(self, metric: str, since_s: float, device: str | None, buckets: int) -> MetricHistory:
         """*metric* over the last *since_s* seconds, of the device with that id or key or of all.
 
         Raises `UsageError` for an unknown metric, and `UnknownDevice` as `latency` does.
         """
-        return await self._store.metric(metric, since_s, await self._key_of(device), buckets, self._ids())
+        return await self._store.metric(metric, since_s, await self.key_of(device), buckets, self._ids())
 
     async def events(
         self,
@@ -251,7 +263,11 @@ class Service:
 
         Only those of the severity *least* or worse. Raises `UnknownDevice` as `latency` does.
         """
-        return await self._store.events(since_s, await self._key_of(device), kind, limit, self._ids(), least)
+        return await self._store.events(since_s, await self.key_of(device), kind, limit, self._ids(), least)
+
+    async def uptime(self, since_s: float, device: str | None) -> UptimeHistory:
+        """How the devices stood their probes, of one (id or key) or of all. Raises `UnknownDevice` as `latency` does."""
+        return await self.prober.uptime(since_s, await self.key_of(device), self._ids())
 
     def replay(self, request: ReplayRequest) -> ReplayState:
         """Steer the recording that is played. Raises `UsageError` when there is none, and for what cannot be."""
@@ -286,7 +302,8 @@ class Service:
         if model not in CATALOGUE and model not in self._engine.served():
             await asyncio.to_thread(self._models.resolve, model)
 
-    async def _key_of(self, device: str | None) -> str | None:
+    async def key_of(self, device: str | None) -> str | None:
+        """The key of the device with that id or key, also of one that only history knows. Raises `UnknownDevice`."""
         if device is None:
             return None
         try:

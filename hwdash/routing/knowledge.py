@@ -20,7 +20,9 @@ class Circumstance:
     ``server`` names the external server that answers there: the model's memory is then the server's business.
     ``barred`` says why no request may go there now (a circuit breaker, a verdict, an engine that cannot), empty when
     it may; ``again_s`` is after how many seconds one may, None where time alone changes nothing. ``held`` says who has
-    the device alone: requests may wait there, but nobody knows how long.
+    the device alone: requests may wait there, but nobody knows how long. ``doubt`` says what its newest probe came to
+    where that was not well: it counts less. ``up_ratio`` is the share of its probes of 24 h that were well, ``drift``
+    how much slower than at their best the newest ones were, None where that is no more than chance.
     """
 
     pace: Pace | None = None
@@ -33,6 +35,9 @@ class Circumstance:
     barred: str = ""
     again_s: float | None = None
     held: str = ""
+    doubt: str = ""
+    up_ratio: float | None = None
+    drift: float | None = None
 
 
 NO_CIRCUMSTANCE = Circumstance()

@@ -67,6 +67,8 @@ UNKNOWN = 0.5
 """The part of what is not known: neither for nor against a device."""
 UNMEASURED_CPU = 0.2
 """The share of its score that a CPU keeps which was never measured: it takes no prompt from an accelerator by a guess."""
+DOUBTED = 0.5
+"""The share of its score that a device keeps whose newest probe failed or was answered with wrong tokens."""
 UNCERTAINTY = 0.25
 """How much longer than estimated an answer is reckoned with, as a share; a measured one has its own spread for that."""
 _SHORTEST_S, _ANSWER_DECADES = 0.05, 4.0
@@ -101,7 +103,8 @@ _CPU_UNKNOWN: SpeedParts = (UNKNOWN, UNKNOWN, UNKNOWN, UNMEASURED_CPU)
 def weigh(case: Case, field: Field) -> tuple[list[float], list[Parts]]:
     """The score of each device, 0 to 1, to three digits, and its parts, as in `PARTS`.
 
-    A score is the weighted sum of the parts; `UNMEASURED_CPU` of it for a CPU that was never measured, nothing of it
+    A score is the weighted sum of the parts; `UNMEASURED_CPU` of it for a CPU that was never measured,
+    `DOUBTED` of it for a device whose newest probe was not well, nothing of it
     for a device that somebody has alone: it comes after all others.
     """
     if not field.statuses:
@@ -127,6 +130,11 @@ def weigh(case: Case, field: Field) -> tuple[list[float], list[Parts]]:
         + of_power * power
         for latency, throughput, throttle, headroom, load, energy, memory, power in parts
     ]
+    if any(circumstance.doubt for circumstance in field.circumstances):
+        keeps = tuple(
+            kept * DOUBTED if circumstance.doubt else kept
+            for kept, circumstance in zip(keeps, field.circumstances, strict=True)
+        )
     scores = [
         0.0 if circumstance.held else int(total * kept * 1000.0 + 0.5) / 1000.0
         for total, kept, circumstance in zip(sums, keeps, field.circumstances, strict=True)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from hwdash.core.format import bytes_text, energy_text, rate_text, reading_text, seconds_text
-from hwdash.core.health import HealthState
+from hwdash.core.health import HealthState, SuspicionKind
 from hwdash.core.ranking import Expectation
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.routing.estimate import Case, draw_w, free_bytes
 from hwdash.routing.knowledge import Circumstance
 from hwdash.routing.need import Need
-from hwdash.routing.score import UNMEASURED_CPU, weights_of
+from hwdash.routing.score import DOUBTED, UNMEASURED_CPU, weights_of
 from hwdash.routing.throttling import throttled_share
 from hwdash.routing.trait import trait_of
+
+UPTIME_TOLD_BELOW = 0.99
+"""An uptime over 24 h is told from below this share on."""
 
 
 def why(case: Case, status: DeviceStatus, expected: Expectation) -> tuple[str, ...]:
@@ -39,6 +43,7 @@ def why(case: Case, status: DeviceStatus, expected: Expectation) -> tuple[str, .
             else ()
         ),
         *([f"comes last: {circumstance.held}"] if circumstance.held else ()),
+        *_probe_words(status, circumstance),
         *([_slower_words(status, slower)] if slower > 1.0 else ()),
         *([_answer_words(case, expected)] if expected.answer_s is not None else ()),
         *ordered,
@@ -64,6 +69,17 @@ def speed_words(case: Case, status: DeviceStatus, expected: Expectation, need: N
         speed = f"{line.read_bytes / 1e9:.2f} GB at {assumed}{_bandwidth_text(trait.build.bandwidth)}"
         basis = f" ({speed}, {case.knowledge.shape.layers} layers)"
     return f"estimated: {first} to first token, {rate}{basis}"
+
+
+def _probe_words(status: DeviceStatus, circumstance: Circumstance) -> list[str]:
+    """What its probes say against the device."""
+    texts = [f"its score ×{DOUBTED:g}: {circumstance.doubt}"] if circumstance.doubt else []
+    if circumstance.up_ratio is not None and circumstance.up_ratio < UPTIME_TOLD_BELOW:
+        # Cut, not rounded: 98.96 % is not yet 99.
+        texts.append(f"{math.floor(circumstance.up_ratio * 1000) / 10:.1f} % of its probes of 24 h were well")
+    if circumstance.drift is not None and SuspicionKind.PROBES not in status.health.suspicions:
+        texts.append(f"its newest probes took {circumstance.drift * 100:.0f} % longer than at their best")
+    return texts
 
 
 def _bandwidth_text(bytes_per_s: float) -> str:
