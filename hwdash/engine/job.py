@@ -23,7 +23,8 @@ class Job:
     """A request in the queue of a worker or on it. All times are seconds of ``CLOCK_MONOTONIC``.
 
     ``events`` holds what the caller has not taken yet; the last one is a `Generation` or an error. ``finished`` is
-    set when the worker is free of this job, which after a cancel can be later than the caller's leaving.
+    set when the worker is free of this job, which after a cancel can be later than the caller's leaving. ``withdrawn``:
+    the caller has left.
     """
 
     def __init__(self, number: int, request: PromptRequest, arrived: float) -> None:
@@ -32,7 +33,8 @@ class Job:
         self.arrived = arrived
         self.events: asyncio.Queue[EngineEvent | HwdashError] = asyncio.Queue()
         self.finished = asyncio.Event()
-        self._queue_s = 0.0
+        self.withdrawn = False
+        self._sent_at = self._queue_s = 0.0
         self._cold_start_s: float | None = None
         self._stamps: list[float] = []
 
@@ -51,10 +53,16 @@ class Job:
         )
 
     def turn_came(self, cold_from: float, ready_at: float) -> None:
-        """It is this job's turn; the worker was loaded from *cold_from* to *ready_at*, maybe while the job waited."""
+        """It goes to the worker, which was loaded from *cold_from* to *ready_at*, maybe while the job waited."""
+        self._sent_at = time.monotonic()
         if ready_at > self.arrived:
             self._cold_start_s = ready_at - max(self.arrived, cold_from)
-        self._queue_s = max(0.0, time.monotonic() - self.arrived - (self._cold_start_s or 0.0))
+        self._queue_s = max(0.0, self._sent_at - self.arrived - (self._cold_start_s or 0.0))
+
+    @property
+    def ran_s(self) -> float:
+        """Seconds since it went to the worker."""
+        return time.monotonic() - self._sent_at
 
     def stage(self, event: StageEvent) -> None:
         """Tell the caller what it waits for."""
@@ -70,7 +78,8 @@ class Job:
         """The worker has finished with this job."""
         counts = TokenCounts(message.prompt_tokens, message.completion_tokens)
         timing = timing_of(self._stamps, self.arrived, queue_s=self._queue_s, cold_start_s=self._cold_start_s)
-        self.events.put_nowait(Generation(message.finish_reason, counts, timing, dtype))
+        share = min(1.0, message.device_s / message.active_s) if message.active_s > 0 else None
+        self.events.put_nowait(Generation(message.finish_reason, counts, timing, dtype, share, message.digest))
         self.finished.set()
 
     def fail(self, error: HwdashError) -> None:

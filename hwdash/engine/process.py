@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from hwdash.engine.message import FromWorker, ToWorker
 
 _LOG_BYTES = 1_000_000
 _DEATH_PATIENCE_S = 5.0
+_KILLED_PATIENCE_S = 0.5
+_REAP_S = 0.3
 _log = logging.getLogger(__name__)
 
 _QUIET = {
@@ -41,11 +44,18 @@ def rotated_log(path: Path) -> int:
 
 
 class WorkerProcess(asyncio.Protocol):
-    """A running worker. *on_message* is called in the event loop for each message, *on_end* once when it is gone."""
+    """A running worker. *on_message* is called in the event loop for each message, *on_end* once when it is gone.
+
+    ``ended`` is set when it cannot be talked to any more. ``first_word_s`` is how long it took from its start to the
+    first thing that it said, None before that.
+    """
 
     def __init__(self, on_message: Callable[[FromWorker], None], on_end: Callable[[], None], log: Path) -> None:
         self.log = log
         self.ended = asyncio.Event()
+        self.first_word_s: float | None = None
+        self._started_at = 0.0
+        self._reason = ""
         self._on_message = on_message
         self._on_end = on_end
         self._decoder = supervisor_decoder()
@@ -55,7 +65,12 @@ class WorkerProcess(asyncio.Protocol):
     @property
     def pid(self) -> int | None:
         """The process id, None before the start and after the end."""
-        return self._process.pid if self._process is not None and not self.ended.is_set() else None
+        return self._process.pid if self._process is not None and self.alive else None
+
+    @property
+    def alive(self) -> bool:
+        """The process exists, whether it can be talked to or not."""
+        return self._process is not None and self._process.returncode is None
 
     async def start(self, environment: Mapping[str, str]) -> None:
         """Start the process. Raises `EngineError` when the system refuses."""
@@ -63,6 +78,7 @@ class WorkerProcess(asyncio.Protocol):
         try:
             with theirs:
                 log = await asyncio.to_thread(rotated_log, self.log)
+                self._started_at = time.monotonic()
                 try:
                     self._process = await asyncio.create_subprocess_exec(
                         *child_command("hwdash.engine.worker", str(theirs.fileno())),
@@ -94,29 +110,36 @@ class WorkerProcess(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def kill(self) -> None:
-        """End the process whatever it is doing."""
-        self.close()
+    def kill(self, reason: str = "") -> None:
+        """End the process whatever it is doing. *reason* is what `cause_of_death` tells then."""
+        self._reason = self._reason or reason
+        if self._transport is not None:
+            self._transport.abort()  # a close would wait for a stopped process to take what was not sent yet
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
     async def end(self, patience_s: float) -> None:
-        """Close, wait up to *patience_s*, then kill. Returns when the process is gone or as good as gone."""
+        """Close, wait up to *patience_s*, then kill. Returns when the process is gone, or a moment later if it stays."""
         self.close()
-        if self._process is None:
-            return
-        try:
-            await asyncio.wait_for(self._process.wait(), patience_s)
-        except TimeoutError:
+        if not await self.gone(patience_s):
             self.kill()
+            await self.gone(_REAP_S)
+
+    async def gone(self, patience_s: float) -> bool:
+        """Whether there is no process any more, after *patience_s* at the latest."""
+        if self._process is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), patience_s)
+        return not self.alive
 
     async def cause_of_death(self) -> str:
-        """How the process ended, in words: the signal or the exit code with the last line of the log."""
+        """How the process ended, in words: why it was killed here, or the signal, or the exit code with its last words."""
         if self._process is None:
             return "did not start"
+        if self._reason:
+            await self.gone(_KILLED_PATIENCE_S)
+            return self._reason
         try:
             code = await asyncio.wait_for(self._process.wait(), _DEATH_PATIENCE_S)
         except TimeoutError:
@@ -139,8 +162,10 @@ class WorkerProcess(asyncio.Protocol):
             messages = self._decoder.feed(data)
         except FrameError:
             _log.exception("worker %s does not keep to the protocol", self.pid)
-            self.kill()
+            self.kill("said what is no message of the protocol and was ended")
             return
+        if messages and self.first_word_s is None:
+            self.first_word_s = time.monotonic() - self._started_at
         for message in messages:
             self._on_message(message)
 

@@ -1,64 +1,60 @@
-"""The place of one worker: one model on one device, with its queue, its restarts and its end."""
+"""The place of one model on one device: its jobs, and the worker that runs them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import re
 import time
-from collections import deque
 from pathlib import Path
+
+import msgspec
 
 from hwdash.core.config import EngineConfig
 from hwdash.core.device import Device
-from hwdash.core.errors import EngineError, HwdashError, Overloaded, PromptTooLong, WorkerDied, error_from_wire
-from hwdash.core.inference import PromptRequest, Stage, StageEvent
+from hwdash.core.errors import EngineError, HwdashError, Overloaded, PromptTooLong, WorkerDied
+from hwdash.core.inference import PROMPT, PromptRequest, Stage, StageEvent
 from hwdash.core.status import WorkerState, WorkerStatus
 from hwdash.core.text import sanitise_line
 from hwdash.engine.engine import Standing
 from hwdash.engine.frame import FrameError
 from hwdash.engine.job import Job, queued_stage
-from hwdash.engine.message import Cancel, Done, Failed, FromWorker, Load, Loading, Prefill, Ready, Token
+from hwdash.engine.lane import Lane
+from hwdash.engine.life import Life, error_of, log_name
+from hwdash.engine.message import Cancel, Done, Failed, FromWorker, Loading, Prefill, Token
 from hwdash.engine.models import ModelStore
-from hwdash.engine.placement import placement_of
-from hwdash.engine.process import WorkerProcess
+from hwdash.engine.order import Order, order_of
+from hwdash.engine.room import Room
+from hwdash.engine.setback import Setback
 
 CANCEL_PATIENCE_S = 5.0
-"""How long a worker may take to acknowledge a cancel before it is taken for hung and killed."""
+"""How long a worker that runs nothing else may take to acknowledge a cancel before it is taken for hung and killed."""
 
-_END_PATIENCE_S = 0.15
-_FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.5, 30.0
-_FORGIVEN_DEATHS = 2
-"""Deaths in a row after which those who wait are kept waiting for the next worker; after more they are let go."""
 _SHORTEST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 _log = logging.getLogger(__name__)
 
 
 class Slot:
-    """Queue and worker of one model on one device. One task serves the queue; it exists while there is work."""
+    """Jobs and worker of one model on one device. One task serves the jobs; it exists while there is work."""
 
-    def __init__(self, model: str, device: Device, models: ModelStore, config: EngineConfig, log_dir: Path) -> None:
+    def __init__(
+        self, model: str, device: Device, models: ModelStore, config: EngineConfig, log_dir: Path, room: Room
+    ) -> None:
         self.model = model
         self.device = device
         self.spawned = 0
         self._models = models
         self._config = config
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{device.id or device.key}-{model}")[-100:]
-        self._log = log_dir / f"worker-{name}.log"
-        self._waiting: deque[Job] = deque()
-        self._warmers: list[asyncio.Future[None]] = []
-        self._running: Job | None = None
+        self._log = log_dir / log_name(device.id or device.key, model)
+        self._room = room
+        self._lane = Lane(config.max_concurrent)
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._process: WorkerProcess | None = None
-        self._loaded: asyncio.Future[Ready] | None = None
-        self._ready: Ready | None = None
+        self._life: Life | None = None
+        self._setback = Setback()
         self._state = WorkerState.STOPPED
-        self._problem = ""
-        self._failures = 0
-        self._not_before = 0.0
-        self._cold_from = self._ready_at = 0.0
+        self._told: StageEvent | None = None
+        self._cold_from = self._ready_at = self._used_at = 0.0
         self._took_s = _SHORTEST_RETRY_S
         self._closed = False
 
@@ -67,72 +63,100 @@ class Slot:
         """Whether a worker was ever started here, or somebody waits for one."""
         return self.spawned > 0 or (self._task is not None and not self._task.done())
 
+    @property
+    def idle_since(self) -> float | None:
+        """Since when (``CLOCK_MONOTONIC``) its loaded model is not used; None while it is, or where none is loaded."""
+        idle = self._loaded is not None and not self._lane.jobs and not self._lane.wanted and not self._closed
+        return self._used_at if idle else None
+
+    @property
+    def _loaded(self) -> Life | None:
+        life = self._life
+        return life if life is not None and life.loaded is not None and not life.ended else None
+
     # What callers do
 
     def enqueue(self, number: int, request: PromptRequest, arrived: float) -> Job:
-        """Take *request* into the queue. Raises `Overloaded` when it is full."""
-        before = len(self._waiting)
-        if before >= self._config.max_queue:
+        """Take *request* in. Raises `Overloaded` when as many wait as may, besides those that can run at once."""
+        lane = self._lane
+        if lane.jobs >= self._config.max_queue + lane.places:
             raise Overloaded(
-                f"{before} requests already wait for {self.model} on {self.device.id}; try again later "
+                f"{lane.jobs} requests already run or wait for {self.model} on {self.device.id}; try again later "
                 "or raise engine.max_queue",
                 retry_after_s=min(max(self._took_s, _SHORTEST_RETRY_S), _LONGEST_RETRY_S),
             )
         job = Job(number, request, arrived)
-        if before := before + (self._running is not None):
-            job.stage(queued_stage(self.device.id, before))
-        self._waiting.append(job)
-        if self._state is WorkerState.BACKING_OFF:
-            job.stage(self._back_off_stage())
+        if lane.jobs >= lane.places:
+            job.stage(queued_stage(self.device.id, lane.jobs))
+        if self._told is not None:
+            backing_off = self._state is WorkerState.BACKING_OFF
+            job.stage(self._setback.stage(self.device.id) if backing_off else self._told)
+        lane.waiting.append(job)
         self._go()
         return job
 
     def withdraw(self, job: Job) -> None:
         """The caller does not want *job* any more; nothing happens when it is finished."""
-        if job.finished.is_set():
+        job.withdrawn = True
+        if job.finished.is_set() or self._lane.drop(job):
             return
-        if job is self._running and self._process is not None:
-            self._process.send(Cancel(job.number))
-            asyncio.get_running_loop().call_later(CANCEL_PATIENCE_S, self._kill_if_hung, job)
-        elif job in self._waiting:
-            self._waiting.remove(job)
+        if (life := self._life) is not None:
+            life.send(Cancel(job.number))
+            asyncio.get_running_loop().call_later(CANCEL_PATIENCE_S, self._insist, job, life)
 
     async def warm(self) -> None:
         """Return when the model is loaded. Raises what loading raises."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._warmers.append(waiter)
+        self._used_at = time.monotonic()
+        warmer = self._lane.warmer()
         self._go()
-        await waiter
+        await warmer
 
     def status(self) -> WorkerStatus:
         """What there is to know from outside."""
+        life, lane, state = self._loaded, self._lane, self._state
+        if life is not None:
+            state = WorkerState.BUSY if lane.running else WorkerState.READY
+        model = life.loaded if life is not None else None
         return WorkerStatus(
             device=self.device.id,
             model=self.model,
-            state=self._state,
-            pid=self._process.pid if self._process is not None else None,
-            dtype=self._ready.model.dtype if self._ready is not None else None,
-            queued=len(self._waiting),
+            state=state,
+            pid=self._life.pid if self._life is not None else None,
+            dtype=model.dtype if model is not None else None,
+            queued=len(lane.waiting),
             restarts=max(0, self.spawned - 1),
-            problem=self._problem,
+            problem=self._setback.problem,
+            running=len(lane.running),
+            decoder=model.decoder if model is not None else "",
+            choices=model.choices if model is not None else (),
+            memory_bytes=model.memory_bytes if model is not None else None,
         )
 
     def standing(self) -> Standing:
         """How this place stands now: before and between workers nothing runs, and all who came wait."""
-        loaded = self._ready is not None and self._process is not None and not self._process.ended.is_set()
-        return Standing(loaded=loaded, running=int(self._running is not None), waiting=len(self._waiting))
+        lane = self._lane
+        return Standing(
+            loaded=self._loaded is not None, running=len(lane.running), waiting=len(lane.waiting), slots=lane.places
+        )
+
+    async def unload(self) -> None:
+        """End the worker. Whoever comes meanwhile gets another one."""
+        life, self._life = self._life, None
+        self._state = WorkerState.STOPPED
+        self._work.set()
+        if life is not None:
+            await self._room.part(life)
 
     async def close(self) -> None:
         """End the worker at once; every request that is not finished fails."""
         self._closed = True
         error = EngineError("the daemon is shutting down; send the prompt again when it is back")
-        if self._running is not None:
-            self._running.fail(error)
+        self._lane.fail_running(error)
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self._fail_waiting(error)
+        self._lane.fail_waiting(error)
 
     # The task
 
@@ -144,212 +168,156 @@ class Slot:
 
     def _go_on(self, _: asyncio.Task[None]) -> None:
         """Serve again, if somebody came while the last worker was being ended."""
-        if (self._waiting or self._warmers) and not self._closed:
+        if self._lane.wanted and not self._closed:
             self._go()
 
     async def _run(self) -> None:
+        lane = self._lane
         try:
             while await self._has_work():
                 try:
-                    await self._ensure_ready()
+                    await self._ensure_loaded()
                 except WorkerDied as error:
-                    self._settle_warmers(error)
-                    if self._waiting:
-                        self._waiting.popleft().fail(error)
+                    self._setback.died(error)
+                    lane.fail_first(error)
                     self._let_go()
                 except HwdashError as error:
-                    self._problem = error.message
-                    self._fail_waiting(error)
+                    self._setback.problem = error.message
+                    lane.fail_waiting(error)
                 else:
-                    if self._ready is not None:
-                        self._settle_warmers(None)
-                        if self._waiting:
-                            await self._serve(self._waiting.popleft())
+                    if self._life is not None:
+                        await self._serve(self._life)
         except Exception:  # noqa: BLE001 - nobody else would answer those who wait
             _log.exception("serving %s on %s failed", self.model, self.device.id)
             failure = EngineError("the engine failed inside; see the daemon's log")
-            if self._running is not None:
-                self._running.fail(failure)
-            self._fail_waiting(failure)
+            lane.fail_running(failure)
+            lane.fail_waiting(failure)
         finally:
-            self._running = None
-            await self._end_worker()
+            await self.unload()
 
     async def _has_work(self) -> bool:
         """True when somebody waits; False when the worker has been idle for long enough, or there is none."""
-        while not (self._waiting or self._warmers):
+        while not self._lane.wanted:
             self._work.clear()
-            if self._process is None or self._process.ended.is_set():
+            if self._loaded is None:
                 return False
-            self._state = WorkerState.READY
-            try:
-                await asyncio.wait_for(self._work.wait(), self._config.keep_alive_s or None)
-            except TimeoutError:
-                return bool(self._waiting or self._warmers)
+            keep_s = self._config.keep_alive_s
+            left_s = self._used_at + keep_s - time.monotonic()
+            if keep_s and left_s <= 0:
+                return False
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._work.wait(), left_s if keep_s else None)
         return True
 
-    async def _ensure_ready(self) -> None:
+    async def _ensure_loaded(self) -> None:
         """Have a worker with the model loaded, unless everybody leaves meanwhile. Raises what loading raises."""
-        if self._ready is not None and self._process is not None:
-            if not self._process.ended.is_set():
-                return
-            await self._bury(self._process)
-        await self._back_off()
-        if not (self._waiting or self._warmers):
+        if self._life is not None:
             return
-        self._cold_from = time.monotonic()
-        self._enter(WorkerState.STARTING, Stage.STARTING, self._problem)
-        directory = await asyncio.to_thread(self._models.resolve, self.model)
-        placement = placement_of(self.device)
-        process = self._process = WorkerProcess(self._heard, self._gone, self._log)
-        loaded = self._loaded = asyncio.get_running_loop().create_future()
         try:
-            await process.start(placement.environment)
+            if delay_s := self._setback.delay_s:
+                self._enter(WorkerState.BACKING_OFF, self._setback.stage(self.device.id))
+                await asyncio.sleep(delay_s)
+            if not self._lane.wanted:
+                return
+            order = await order_of(self.model, self.device, self._models, self._config)
             self.spawned += 1
-            process.send(
-                Load(
-                    str(directory),
-                    self.model,
-                    placement.torch_device,
-                    placement.dtype,
-                    placement.threads,
-                    placement.module,
-                    placement.smaller,
-                    placement.architecture,
-                )
-            )
-            self._ready = await asyncio.wait_for(loaded, self._config.load_timeout_s)
-        except TimeoutError:
-            raise EngineError(
-                f"{self.model} was not loaded on {self.device.id} within {self._config.load_timeout_s:g} s; "
-                f"see {self._log} or raise engine.load_timeout_s"
-            ) from None
-        except ConnectionResetError:
-            raise await self._bury(process) from None
+            self._cold_from = time.monotonic()
+            await self._room.take(lambda last: self._load(order, smaller=last), self._starting)
+            self._ready_at = self._used_at = time.monotonic()
         finally:
-            self._loaded = None
-            if self._ready is None:
-                await self._end_worker()
-        self._ready_at = time.monotonic()
+            self._told = None
+            if self._life is None:
+                self._state = WorkerState.STOPPED
 
-    async def _back_off(self) -> None:
-        delay = self._not_before - time.monotonic()
-        if delay > 0:
-            self._state = WorkerState.BACKING_OFF
-            for job in self._waiting:
-                job.stage(self._back_off_stage())
-            await asyncio.sleep(delay)
+    async def _load(self, order: Order, *, smaller: bool) -> None:
+        self._starting(self._setback.problem)
+        life = self._life = Life(self.model, self.device.id, self._log, self._config, self._heard, self._work.set)
+        try:
+            await life.load(
+                order.load if smaller else msgspec.structs.replace(order.load, smaller=()), order.environment
+            )
+        except BaseException:
+            self._life = None
+            await self._room.part(life)
+            raise
 
-    def _back_off_stage(self) -> StageEvent:
-        delay = max(0.0, self._not_before - time.monotonic())
-        detail = sanitise_line(f"{self._problem}; next try in {delay:.1f} s", 300)
-        return StageEvent(Stage.STARTING, self.device.id, detail)
+    async def _serve(self, life: Life) -> None:
+        """Have the worker run what there is until nobody needs it any more, or it is gone."""
+        lane = self._lane
+        while not life.ended:
+            self._work.clear()
+            lane.settle()
+            while (job := lane.next()) is not None:
+                self._send(job, life)
+            life.need(bool(lane.running))
+            if not lane.running:
+                return
+            await self._work.wait()
+        error = await life.obituary()
+        self._life, self._state = None, WorkerState.STOPPED
+        self._setback.died(error)
+        lane.fail_running(error)
+        await self._room.part(life)
+        self._let_go()
 
-    async def _serve(self, job: Job) -> None:
-        assert self._process is not None
-        process = self._process
-        self._running, self._state = job, WorkerState.BUSY
+    def _send(self, job: Job, life: Life) -> None:
         job.turn_came(self._cold_from, self._ready_at)
         try:
-            process.send(job.as_message())
+            life.send(job.as_message())
         except FrameError as error:
-            self._free()
+            self._free(job)
             job.fail(PromptTooLong(f"the prompt cannot be sent: {error}", param="messages"))
-        if process.ended.is_set():
-            job.finished.set()
-        began = time.monotonic()
-        await job.finished.wait()
-        self._running = None
-        self._took_s = time.monotonic() - began
-        if process.ended.is_set():
-            job.fail(await self._bury(process))
-            self._let_go()
 
-    async def _bury(self, process: WorkerProcess) -> WorkerDied:
-        """The worker is dead: remember why, and when the next may start. The error for whoever needed it."""
-        cause = await process.cause_of_death()
-        self._failures += 1
-        delay = min(_FIRST_BACK_OFF_S * 2 ** (self._failures - 1), _LONGEST_BACK_OFF_S)
-        self._not_before = time.monotonic() + delay
-        self._problem = f"the worker for {self.model} on {self.device.id} {cause}; see {self._log}"
-        _log.warning("%s", self._problem)
-        self._process = self._ready = None
-        self._state = WorkerState.STOPPED
-        return WorkerDied(self._problem)
+    def _free(self, job: Job) -> None:
+        del self._lane.running[job.number]
+        self._took_s = job.ran_s
+        if job.request.origin == PROMPT:  # what hwdash asks for itself keeps no model in memory
+            self._used_at = time.monotonic()
+        self._work.set()
 
     def _let_go(self) -> None:
-        """Fail those who wait once workers die again and again: another device may answer them."""
-        if self._failures > _FORGIVEN_DEATHS:
-            self._fail_waiting(WorkerDied(f"{self._problem}; {self._failures} died in a row"))
+        if (error := self._setback.hopeless) is not None:
+            self._lane.fail_waiting(error)
 
-    async def _end_worker(self) -> None:
-        process, self._process, self._ready = self._process, None, None
-        self._state = WorkerState.STOPPED
-        if process is not None:
-            await process.end(_END_PATIENCE_S)
+    def _insist(self, job: Job, life: Life, *, last: bool = False) -> None:
+        """End a worker that has not let go of *job*; while it runs others that somebody wants, it gets more time."""
+        if job.finished.is_set():
+            return
+        if last or self._lane.forsaken:
+            life.kill("did not stop when it was told to and was ended: stopped, or hung in the driver")
+        else:
+            more_s = max(0.0, self._config.hang_s - CANCEL_PATIENCE_S)
+            asyncio.get_running_loop().call_later(more_s, lambda: self._insist(job, life, last=True))
 
     # What the worker says
 
     def _heard(self, message: FromWorker) -> None:
-        job = self._running
+        if isinstance(message, Loading):
+            detail = sanitise_line(message.detail, 300)
+            self._enter(WorkerState.LOADING, StageEvent(Stage.LOADING, self.device.id, detail, message.progress))
+            return
+        job = self._lane.running.get(getattr(message, "id", None) or 0)
+        if job is None:
+            return
         match message:
-            case Loading():
-                self._enter(WorkerState.LOADING, Stage.LOADING, message.detail, message.progress)
-            case Ready() if self._loaded is not None and not self._loaded.done():
-                self._loaded.set_result(message)
-            case Failed(id=None) if self._loaded is not None and not self._loaded.done():
-                self._loaded.set_exception(_error_of(message))
-            case Prefill() if job is not None and job.number == message.id:
+            case Prefill():
                 detail = message.detail or f"reading {message.prompt_tokens} tokens"
-                job.stage(StageEvent(Stage.PREFILL, self.device.id, detail))
-            case Token() if job is not None and job.number == message.id:
+                job.stage(StageEvent(Stage.PREFILL, self.device.id, sanitise_line(detail, 300)))
+            case Token():
                 job.token(message)
-            case Done() if job is not None and job.number == message.id:
-                self._failures, self._problem = 0, ""
-                self._free()
-                job.done(message, self._ready.model.dtype if self._ready is not None else None)
-            case Failed() if job is not None and job.number == message.id:
-                self._free()
-                job.fail(_error_of(message))
+            case Done():
+                self._setback.over()
+                self._free(job)
+                loaded = self._life.loaded if self._life is not None else None
+                job.done(message, loaded.dtype if loaded is not None else None)
+            case Failed():
+                self._free(job)
+                job.fail(error_of(message))
 
-    def _free(self) -> None:
-        self._running, self._state = None, WorkerState.READY
+    def _starting(self, detail: str) -> None:
+        self._enter(WorkerState.STARTING, StageEvent(Stage.STARTING, self.device.id, sanitise_line(detail, 300)))
 
-    def _gone(self) -> None:
-        """The process ended, by itself or by us: wake whoever waits for it."""
-        if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_exception(ConnectionResetError())
-        if self._running is not None:
-            self._running.finished.set()
-        self._state = WorkerState.STOPPED
-        self._work.set()
-
-    def _kill_if_hung(self, job: Job) -> None:
-        if job is self._running and not job.finished.is_set() and self._process is not None:
-            _log.warning("the worker for %s on %s does not stop; killing it", self.model, self.device.id)
-            self._process.kill()
-
-    def _enter(self, state: WorkerState, stage: Stage, detail: str, progress: float | None = None) -> None:
-        self._state = state
-        event = StageEvent(stage, self.device.id, sanitise_line(detail, 300), progress)
-        for job in self._waiting:
-            job.stage(event)
-
-    def _fail_waiting(self, error: HwdashError) -> None:
-        self._settle_warmers(error)
-        while self._waiting:
-            self._waiting.popleft().fail(error)
-
-    def _settle_warmers(self, error: HwdashError | None) -> None:
-        for waiter in self._warmers:
-            if waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error_from_wire(error.code, error.message, error.param))
-        self._warmers.clear()
-
-
-def _error_of(message: Failed) -> HwdashError:
-    return error_from_wire(message.code, sanitise_line(message.message, 500), message.param)
+    def _enter(self, state: WorkerState, event: StageEvent) -> None:
+        """Tell all who wait, and those who will come while it lasts."""
+        self._state, self._told = state, event
+        self._lane.tell(event)

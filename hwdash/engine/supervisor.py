@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 from hwdash.core.config import EngineConfig
@@ -16,15 +17,18 @@ from hwdash.core.measurement import MeasurePlan, MeasureReport
 from hwdash.core.model import ModelShape
 from hwdash.core.status import WorkerStatus
 from hwdash.engine.engine import Standing
+from hwdash.engine.measurement import Measurement
 from hwdash.engine.models import ModelStore
 from hwdash.engine.placement import placement_of
+from hwdash.engine.room import Room
 from hwdash.engine.slot import Slot
 
 
 class WorkerEngine:
     """A `hwdash.engine.engine.Engine` over worker processes. None exists until a prompt or `prewarm` asks for it.
 
-    A worker's output goes to a log in *log_dir*, whose name its errors carry.
+    Each runs up to ``config.max_concurrent`` requests at once. Where a device is full, idle workers of it make room for
+    the next. A worker's output goes to a log in *log_dir*, whose name its errors carry.
     """
 
     def __init__(self, models: ModelStore, config: EngineConfig, log_dir: Path) -> None:
@@ -32,6 +36,8 @@ class WorkerEngine:
         self._config = config
         self._log_dir = log_dir
         self._slots: dict[tuple[str, str], Slot] = {}
+        self._rooms: dict[str, Room] = {}
+        self._measurements: list[Measurement] = []
         self._numbers = itertools.count(1)
         self._closed = False
 
@@ -66,9 +72,20 @@ class WorkerEngine:
         """Load *model* on *device* so that the next prompt finds it there. Raises as `generate` does."""
         await self._slot(model, device).warm()
 
-    def measure(self, plan: MeasurePlan, device: Device) -> AsyncGenerator[StageEvent | MeasureReport, None]:
-        """Run *plan* in a worker of its own, which ends with the iterator. Raises as `generate` does."""
-        raise EngineError("not yet")
+    async def measure(self, plan: MeasurePlan, device: Device) -> AsyncGenerator[StageEvent | MeasureReport, None]:
+        """Run *plan* in a worker of its own, which is killed when the iterator is closed.
+
+        Raises as `generate` does, and `UsageError` for a precision that *device* does not have.
+        """
+        self._check_open()
+        measurement = Measurement(plan, device, self._models, self._config, self._log_dir, self._room(device))
+        self._measurements.append(measurement)
+        try:
+            async with aclosing(measurement.reports()) as reports:
+                async for report in reports:
+                    yield report
+        finally:
+            self._measurements.remove(measurement)
 
     def standing(self, model: str, device: Device) -> Standing:
         """How it stands to *model* on *device*; the problem is that of a device which no worker can drive."""
@@ -79,7 +96,7 @@ class WorkerEngine:
             placement_of(device)
         except EngineError as error:
             return Standing(problem=error.message)
-        return Standing()
+        return Standing(slots=self._config.max_concurrent)
 
     async def shape(self, model: str) -> ModelShape | None:
         """What *model* needs, from its checkpoint or the catalogue; None where neither tells."""
@@ -90,21 +107,36 @@ class WorkerEngine:
         return ()
 
     def workers(self) -> Sequence[WorkerStatus]:
-        """Every worker there is or was, by device and model."""
-        return tuple(slot.status() for _, slot in sorted(self._slots.items()) if slot.was_used)
+        """Every worker there is or was, by device and model, then those that measure."""
+        slots = tuple(slot.status() for _, slot in sorted(self._slots.items()) if slot.was_used)
+        return slots + tuple(measurement.status() for measurement in self._measurements)
 
     async def close(self) -> None:
         """End all workers within half a second; requests that run or wait fail."""
         self._closed = True
-        await asyncio.gather(*(slot.close() for slot in self._slots.values()))
+        await asyncio.gather(
+            *(slot.close() for slot in self._slots.values()),
+            *(measurement.close() for measurement in self._measurements),
+        )
 
-    def _slot(self, model: str, device: Device) -> Slot:
+    def _check_open(self) -> None:
         if self._closed:
             raise EngineError("the daemon is shutting down; send the prompt again when it is back")
+
+    def _room(self, device: Device) -> Room:
+        """The room on *device*, which knows all places of it."""
+        if (room := self._rooms.get(device.key)) is None:
+            room = Room(lambda: [slot for (key, _), slot in self._slots.items() if key == device.key])
+            self._rooms[device.key] = room
+        return room
+
+    def _slot(self, model: str, device: Device) -> Slot:
+        self._check_open()
         self._forget_mistakes()
         key = (device.key, model)
         if (slot := self._slots.get(key)) is None:
-            slot = self._slots[key] = Slot(model, device, self._models, self._config, self._log_dir)
+            room = self._room(device)
+            slot = self._slots[key] = Slot(model, device, self._models, self._config, self._log_dir, room)
         slot.device = device
         return slot
 

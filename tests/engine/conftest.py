@@ -12,6 +12,7 @@ from hwdash.core.config import EngineConfig
 from hwdash.core.device import Capabilities, Device, DeviceKind
 from hwdash.engine.models import ModelStore
 from hwdash.engine.supervisor import WorkerEngine
+from tests.engine.script import Scene
 
 CPU = Device(
     key="host:cpu",
@@ -39,6 +40,14 @@ async def make_engine(tmp_path: Path) -> AsyncIterator[MakeEngine]:
     yield make
     for engine in engines:
         await engine.close()
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """A device of scripted workers."""
+    built = Scene(tmp_path, monkeypatch)
+    yield built
+    await built.close()
 
 
 @pytest.fixture

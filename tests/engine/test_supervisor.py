@@ -125,7 +125,7 @@ async def test_answers_as_the_model_does(make_engine: MakeEngine, tiny_model: Pa
 
 
 async def test_cancel_frees_the_worker_for_the_next(make_engine: MakeEngine, tiny_model: Path) -> None:
-    engine = make_engine(max_queue=1)
+    engine = make_engine(max_queue=1, max_concurrent=1)
     await engine.prewarm(str(tiny_model), CPU)
     pid = pid_of(engine)
 
@@ -135,7 +135,7 @@ async def test_cancel_frees_the_worker_for_the_next(make_engine: MakeEngine, tin
         second = asyncio.create_task(answered(engine, asking(tiny_model)))
         await eventually(lambda: engine.workers()[0].queued == 1)
         assert engine.standing(str(tiny_model), CPU) == Standing(loaded=True, running=1, waiting=1)
-        with pytest.raises(Overloaded, match="1 requests") as caught:
+        with pytest.raises(Overloaded, match="2 requests") as caught:
             await answered(engine, asking(tiny_model))
         assert 1.0 <= caught.value.retry_after_s <= 60.0
     _, made, events = await second
