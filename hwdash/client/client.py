@@ -9,10 +9,12 @@ from hwdash.core.event import EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.probe import ProbeRequest, ProbeResult, UptimeHistory
 from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
 from hwdash.core.snapshot import Snapshot
+from hwdash.core.soak import SoakEvent, SoakHistory, SoakRequest
 from hwdash.core.status import DaemonStatus
 
 
@@ -66,6 +68,29 @@ class Client(Protocol):
 
         Raises `UnknownDevice` for a device that neither the machine nor history knows.
         """
+        ...
+
+    def soak(self, request: SoakRequest) -> AsyncGenerator[SoakEvent, None]:
+        """Load a device for a while: stages, one `SoakStarted`, samples, one `SoakFinished`.
+
+        Closing the iterator ends the load at once. Raises as `prompt` does, and `UsageError` for a device that hwdash
+        cannot load.
+        """
+        ...
+
+    async def soaks(self, device: str | None = None, limit: int = 10) -> SoakHistory:
+        """The newest *limit* reports of soaks of one device (id or key) or of all. Raises `UnknownDevice`."""
+        ...
+
+    async def uptime(self, since_s: float, device: str | None = None) -> UptimeHistory:
+        """How devices and models stood their probes, over 1 h, 24 h, 7 d and the last *since_s* seconds.
+
+        Of one device (id or key) or of all. Raises `UnknownDevice` as `latency` does.
+        """
+        ...
+
+    async def probe(self, request: ProbeRequest) -> ProbeResult:
+        """One probe now. Raises as `prompt` does where it never came to it; a probe that failed is a result."""
         ...
 
     async def replay(self, request: ReplayRequest) -> ReplayState:

@@ -12,10 +12,12 @@ from hwdash.core.event import Event, EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory, MetricSeries
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.probe import ProbeOutcome, ProbeRequest, ProbeResult, UptimeHistory
 from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.requirement import NO_REQUIREMENTS, Policy, Requirements
 from hwdash.core.snapshot import Snapshot
+from hwdash.core.soak import SoakEvent, SoakFinished, SoakHistory, SoakRequest
 from hwdash.core.status import DaemonStatus
 
 
@@ -52,10 +54,16 @@ class FakeClient:
         self.metric_calls: list[tuple[str, float, str | None]] = []
         self.past_events: tuple[Event, ...] = ()
         self.event_calls: list[tuple[float, str | None, EventKind | None, int]] = []
+        self.past_uptime: UptimeHistory | None = None
+        self.uptime_calls: list[tuple[float, str | None]] = []
+        self.probe_result: ProbeResult | None = None
+        self.probe_requests: list[ProbeRequest] = []
         self.replay_state: ReplayState | None = None
         self.replay_requests: list[ReplayRequest] = []
         self.rankings: dict[Policy, Ranking] = {}
         self.rank_calls: list[Requirements] = []
+        self.soak_events: tuple[SoakEvent, ...] = ()
+        self.soak_requests: list[SoakRequest] = []
         self.stopped = False
         self.watchers = 0
         self.closed = False
@@ -137,6 +145,45 @@ class FakeClient:
         ]
         until = self.snapshots[-1].taken_at
         return EventHistory(until - timedelta(seconds=since_s), until, tuple(found[-limit:]), len(found) > limit)
+
+    async def soak(self, request: SoakRequest) -> AsyncGenerator[SoakEvent, None]:
+        """``soak_events``, whatever is asked; then ``failure``."""
+        self._check()
+        self.soak_requests.append(request)
+        try:
+            for event in self.soak_events:
+                await asyncio.sleep(self.event_delay_s)
+                yield event
+        except (GeneratorExit, asyncio.CancelledError):
+            self.cancelled += 1
+            raise
+        if self.failure is not None:
+            raise self.failure
+
+    async def soaks(self, device: str | None = None, limit: int = 10) -> SoakHistory:
+        """The reports in ``soak_events``."""
+        self._check()
+        found = [event.report for event in self.soak_events if isinstance(event, SoakFinished)]
+        return SoakHistory(tuple(report for report in found if device in (None, report.device, report.device_key)))
+
+    async def uptime(self, since_s: float, device: str | None = None) -> UptimeHistory:
+        """``past_uptime``, whatever is asked; else that of a daemon that never probed."""
+        self._check()
+        self.uptime_calls.append((since_s, device))
+        until = self.snapshots[-1].taken_at
+        return self.past_uptime or UptimeHistory(until - timedelta(seconds=since_s), until, ())
+
+    async def probe(self, request: ProbeRequest) -> ProbeResult:
+        """``probe_result``, else one that was well; or ``failure``."""
+        self._check()
+        self.probe_requests.append(request)
+        if self.failure is not None:
+            raise self.failure
+        snapshot, model = self.snapshots[-1], request.model or "m"
+        made = ProbeResult(
+            snapshot.taken_at, request.device, request.device, model, ProbeOutcome.OK, 0.02, 0.01, 0.2, 16
+        )
+        return self.probe_result or made
 
     async def replay(self, request: ReplayRequest) -> ReplayState:
         """Remember the request; what it changes is seen in ``replay_state``."""

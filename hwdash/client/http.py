@@ -17,10 +17,13 @@ from hwdash.core.event import EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import MAX_REQUEST_BYTES, FinishedEvent, PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
+from hwdash.core.probe import ProbeRequest, ProbeResult, UptimeHistory
 from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.requirement import NO_REQUIREMENTS, Requirements, requirements_to_wire
 from hwdash.core.snapshot import Snapshot
+from hwdash.core.soak import SoakEvent, SoakFinished, SoakHistory, SoakRequest
+from hwdash.core.soak_event import soak_event_from_wire
 from hwdash.core.status import DaemonStatus
 from hwdash.core.wire import dumps, event_from_wire, from_wire, loads, prompt_to_wire, to_wire
 
@@ -28,6 +31,7 @@ T = TypeVar("T")
 
 _ANSWER_S = 15.0
 _STOP_S = 15.0
+_PROBE_S = 3600.0
 _STOP_POLL_S = 0.02
 
 
@@ -111,6 +115,33 @@ class HttpClient:
         data = await self._call("GET", f"/api/v1/events?{urlencode(query)}")
         return _decoded(lambda item: from_wire(item, EventHistory), data)
 
+    async def soak(self, request: SoakRequest) -> AsyncGenerator[SoakEvent, None]:
+        """Load a device; closing the iterator closes the connection, which ends the load at once."""
+        async with aclosing(self._lines("/api/v1/soak", to_wire(request))) as lines:
+            async for data in lines:
+                event = _decoded(soak_event_from_wire, data)
+                yield event
+                if isinstance(event, SoakFinished):
+                    return
+        raise DaemonUnreachable(f"the daemon at {self._endpoint} broke off the soak")
+
+    async def soaks(self, device: str | None = None, limit: int = 10) -> SoakHistory:
+        """The newest *limit* reports of soaks. Raises `UnknownDevice`."""
+        query = {"limit": limit} | ({} if device is None else {"device": device})
+        data = await self._call("GET", f"/api/v1/soak?{urlencode(query)}")
+        return _decoded(lambda item: from_wire(item, SoakHistory), data)
+
+    async def uptime(self, since_s: float, device: str | None = None) -> UptimeHistory:
+        """How devices and models stood their probes. Raises `UnknownDevice`."""
+        query = {"since": f"{since_s:f}"} | ({} if device is None else {"device": device})
+        data = await self._call("GET", f"/api/v1/history/uptime?{urlencode(query)}")
+        return _decoded(lambda item: from_wire(item, UptimeHistory), data)
+
+    async def probe(self, request: ProbeRequest) -> ProbeResult:
+        """One probe now; may take as long as loading the model. Raises as `prompt` does."""
+        data = await self._call("POST", "/api/v1/probe", dumps(to_wire(request)), _PROBE_S)
+        return _decoded(lambda item: from_wire(item, ProbeResult), data)
+
     async def replay(self, request: ReplayRequest) -> ReplayState:
         """Steer the recording that is being played. Raises `UsageError` when the daemon watches hardware."""
         data = await self._call("POST", "/api/v1/replay", dumps(to_wire(request)))
@@ -161,9 +192,9 @@ class HttpClient:
         writer.transport.abort()
         return True
 
-    async def _call(self, method: str, target: str, payload: bytes = b"") -> Any:
+    async def _call(self, method: str, target: str, payload: bytes = b"", within_s: float = 0.0) -> Any:
         try:
-            async with asyncio.timeout(self._answer_s):
+            async with asyncio.timeout(max(self._answer_s, within_s)):
                 exchange = await Exchange.open(self._endpoint, method, target, payload)
                 try:
                     data = await exchange.body()

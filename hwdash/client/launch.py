@@ -23,10 +23,12 @@ from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
 from hwdash.core.paths import Paths
+from hwdash.core.probe import ProbeRequest, ProbeResult, UptimeHistory
 from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayRequest, ReplayState
 from hwdash.core.requirement import NO_REQUIREMENTS, Requirements
 from hwdash.core.snapshot import Snapshot
+from hwdash.core.soak import SoakEvent, SoakHistory, SoakRequest
 from hwdash.core.status import DaemonStatus
 from hwdash.core.text import sanitise_line
 
@@ -113,6 +115,22 @@ class LaunchingClient:
     ) -> EventHistory:
         """The newest events of the last *since_s* seconds."""
         return await self._call(lambda: self._client.events(since_s, device, kind, limit))
+
+    def soak(self, request: SoakRequest) -> AsyncGenerator[SoakEvent, None]:
+        """Load a device."""
+        return self._stream(lambda: self._client.soak(request))
+
+    async def soaks(self, device: str | None = None, limit: int = 10) -> SoakHistory:
+        """The newest *limit* reports of soaks."""
+        return await self._call(lambda: self._client.soaks(device, limit))
+
+    async def uptime(self, since_s: float, device: str | None = None) -> UptimeHistory:
+        """How devices and models stood their probes."""
+        return await self._call(lambda: self._client.uptime(since_s, device))
+
+    async def probe(self, request: ProbeRequest) -> ProbeResult:
+        """One probe now."""
+        return await self._call(lambda: self._client.probe(request))
 
     async def replay(self, request: ReplayRequest) -> ReplayState:
         """Steer the recording that is being played."""

@@ -40,8 +40,35 @@ class SoakRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SoakStarted:
+    """The load begins: what runs where, under which id the report will be known.
+
+    ``unit`` is that of the rates (``tok/s``, ``FLOP/s``). ``max_temperature_c`` is the temperature that ends the soak,
+    None where neither the request nor the device names one; ``tells_throttle``: the device's driver says when and why
+    it throttles.
+    """
+
+    id: str
+    started_at: datetime
+    device: str
+    device_key: str
+    device_name: str
+    model: str
+    load: str
+    unit: str
+    dtype: str | None = None
+    batch: int = 1
+    max_temperature_c: float | None = None
+    tells_throttle: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class SoakSample:
-    """The device at ``at_s`` seconds of the soak; None what it does not tell. ``rate`` is tokens/s or FLOP/s."""
+    """The device at ``at_s`` seconds of the soak; None what it does not tell. ``rate`` is tokens/s or FLOP/s.
+
+    ``throttle`` are the reasons that held at that moment or since the sample before, ``duty`` the shares of that time,
+    where the driver counts them; ``suspected`` is why the device is called throttled where no reason says so.
+    """
 
     at_s: float
     rate: float | None = None
@@ -50,6 +77,8 @@ class SoakSample:
     power_w: float | None = None
     clock_hz: float | None = None
     throttle: tuple[str, ...] = ()
+    duty: tuple[tuple[str, float], ...] = ()
+    suspected: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +95,15 @@ class SoakPhase:
 
 @dataclass(frozen=True, slots=True)
 class ThrottleOnset:
-    """The first time that the device throttled: when, why, and the phases before and after."""
+    """The first time that the device throttled: when, why, and the phases before and after.
+
+    Without ``reasons`` it is only ``suspected`` of that, for this cause."""
 
     at_s: float
     reasons: tuple[str, ...]
     before: SoakPhase
     after: SoakPhase | None = None
+    suspected: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +129,10 @@ class SoakReport:
     joules: float | None = None
     verdict: str = ""
     problem: str = ""
+    dtype: str | None = None
+    batch: int = 1
+    max_temperature_c: float | None = None
+    tells_throttle: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,5 +142,12 @@ class SoakFinished:
     report: SoakReport
 
 
-SoakEvent: TypeAlias = StageEvent | SoakSample | SoakFinished
-"""What a client receives of a soak: stages, samples, one `SoakFinished` (or an error instead of it)."""
+@dataclass(frozen=True, slots=True)
+class SoakHistory:
+    """Reports of earlier soaks, oldest first."""
+
+    reports: tuple[SoakReport, ...]
+
+
+SoakEvent: TypeAlias = StageEvent | SoakStarted | SoakSample | SoakFinished
+"""What a client receives of a soak: stages, one `SoakStarted`, samples, one `SoakFinished` (or an error instead)."""

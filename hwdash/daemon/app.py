@@ -19,9 +19,11 @@ from hwdash.daemon import (
     openai_route,
     routes_history,
     routes_model,
+    routes_probe,
     routes_prompt,
     routes_rank,
     routes_replay,
+    routes_soak,
     routes_watch,
 )
 from hwdash.daemon.body import check_query, usage_error
@@ -54,7 +56,9 @@ def create_app(service: Service, stop: Callable[[], None]) -> FastAPI:
         routes_rank,
         routes_history,
         routes_model,
+        routes_probe,
         routes_replay,
+        routes_soak,
         openai_route,
         metric_route,
     ):

@@ -102,12 +102,16 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = MappingProxyType(
         ("GET", "/api/v1/history/metrics"): Operation(
             _json("MetricHistory"), errors=_LOOKING_BACK, grammars={**_SINCE, "metric": METRIC}
         ),
+        ("GET", "/api/v1/history/uptime"): Operation(_json("UptimeHistory"), errors=_LOOKING_BACK, grammars=_SINCE),
+        ("POST", "/api/v1/probe"): Operation(_json("ProbeResult"), "ProbeBody", _ASKING),
         ("GET", "/api/v1/events"): Operation(_json("EventHistory"), errors=_LOOKING_BACK, grammars=_SINCE),
         ("GET", "/api/v1/models"): Operation(
             {_JSON: _object(models={"type": "array", "items": ref("ModelInfo")})}, errors=(400,)
         ),
         ("POST", "/api/v1/models/pull"): Operation({JSON_LINES: _TEXT}, "PullBody", (400, 404, 409)),
         ("DELETE", "/api/v1/models/{name}"): Operation({_JSON: _object(removed=_TEXT)}, errors=(400, 404, 409)),
+        ("POST", "/api/v1/soak"): Operation({JSON_LINES: _TEXT}, "SoakBody", _ASKING),
+        ("GET", "/api/v1/soak"): Operation(_json("SoakHistory"), errors=_LOOKING_BACK),
         ("POST", "/api/v1/replay"): Operation(_json("ReplayState"), "ReplayBody", (400,)),
     }
 )

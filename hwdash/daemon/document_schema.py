@@ -15,19 +15,25 @@ from hwdash.core.inference import InferenceRecord
 from hwdash.core.metric import METRICS
 from hwdash.core.model import ModelInfo
 from hwdash.core.precision import ITEM_BYTES
+from hwdash.core.probe import ProbeResult, UptimeHistory
 from hwdash.core.ranking import Ranking
 from hwdash.core.replay import ReplayState
 from hwdash.core.snapshot import DeviceStatus
+from hwdash.core.soak import SoakHistory
 from hwdash.core.status import DaemonStatus
 from hwdash.core.throttle import ThrottleClass, ThrottleReason
 from hwdash.core.wire import Json
 from hwdash.daemon.body import PromptBody, PullBody, ReplayBody
 from hwdash.daemon.openai_answer import ChatCompletion, Completion, ModelCard, ModelList
 from hwdash.daemon.openai_body import ChatBody, CompletionBody
+from hwdash.daemon.routes_probe import ProbeBody
+from hwdash.daemon.routes_soak import SoakBody
 
-_BODIES: Sequence[type[BaseModel]] = (ChatBody, CompletionBody, PromptBody, PullBody, ReplayBody)
+_BODIES: Sequence[type[BaseModel]] = (ChatBody, CompletionBody, PromptBody, PullBody, ReplayBody, ProbeBody, SoakBody)
 _VALUES: Sequence[type[Any]] = (
+    SoakHistory,
     *(DaemonStatus, LatencyHistory, MetricHistory, EventHistory, ModelInfo, ReplayState, Ranking),
+    *(ProbeResult, UptimeHistory),
     *(InferenceRecord, ChatCompletion, Completion, ModelCard, ModelList, DeviceStatus),
 )
 _PLACE = "#/components/schemas/"
