@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwdash.core.format import energy_text, rate_text, seconds_text
+from hwdash.core.format import energy_figures, rate_text, seconds_text
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.throttle import reason_words
 
@@ -19,7 +19,7 @@ def figures_text(record: InferenceRecord) -> str:
     if timing.itl_p50_s is not None and timing.itl_p99_s is not None:
         parts.append(f"ITL {seconds_text(timing.itl_p50_s)} p50, {seconds_text(timing.itl_p99_s)} p99")
     if record.energy is not None:
-        parts.append(f"{energy_text(record.energy.joules)} ({record.energy.scope})")
+        parts.append(energy_figures(record.energy))
     if record.conditions.throttle:
         parts.append("throttled: " + ", ".join(map(reason_words, record.conditions.throttle)))
     return " · ".join([*parts, str(record.finish_reason)])

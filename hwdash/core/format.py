@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from hwdash.core.inference import Energy
 from hwdash.core.metric import METRICS, Unit
 from hwdash.core.ranking import Expectation
 from hwdash.core.reading import Absent, Reading, is_present
@@ -72,6 +73,17 @@ def joules_per_token_text(joules: float) -> str:
     return f"{_three_figures(joules * 1e3)} mJ/token" if abs(joules) < 0.0995 else f"{energy_text(joules)}/token"
 
 
+def energy_figures(energy: Energy) -> str:
+    """The energy of a request: ``12.3 J, 0.19 J/token (37% of the device's 33.2 J; 4.10 J idle)``."""
+    joules, share = energy.joules, energy.share
+    each = "" if energy.joules_per_token is None else f", {joules_per_token_text(energy.joules_per_token)}"
+    scope = energy.scope
+    if share is not None and 0.0 < share < 0.995:
+        scope = f"{_percent(share)} of the {energy.scope}'s {energy_text(joules / share)}"
+    idle = "" if energy.idle_joules is None else f"; {energy_text(energy.idle_joules)} idle"
+    return f"{energy_text(joules)}{each} ({scope}{idle})"
+
+
 def expectation_basis(expected: Expectation | None) -> str:
     """What *expected* rests on: ``measured, 12 answers, ±8%``, or ``estimated``; empty where nothing is expected."""
     if expected is None or (expected.ttft_s is None and expected.tokens_per_s is None):
@@ -108,6 +120,10 @@ _TEXTS: Mapping[Unit, Callable[[float], str]] = MappingProxyType(
         Unit.AMPERE: "{:.1f} A".format,
     }
 )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else f"{share:.2%}"
 
 
 def _three_figures(value: float) -> str:

@@ -132,14 +132,15 @@ class Energy:
     """Energy that the device's own counter showed for the request. ``scope`` says what was counted (``device``, ``package``).
 
     Where other requests ran at the same time, ``joules`` is the request's part: ``share`` of what the device took while
-    it ran, by the steps that it took part in. ``idle_joules`` of them the device would have taken doing nothing; None
-    where its idle power is not known.
+    it ran, by the steps that it took part in. ``share`` is None where the engine does not tell that: ``joules`` is then all
+    that the device took, and ``scope`` ends with ``, shared``. ``idle_joules`` of them the device would have taken doing
+    nothing; None where its idle power is not known.
     """
 
     joules: float
     scope: str
     joules_per_token: float | None = None
-    share: float = 1.0
+    share: float | None = None
     idle_joules: float | None = None
 
 

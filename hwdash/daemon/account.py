@@ -35,7 +35,8 @@ class Arrival:
 class Account:
     """Follows the events of one request on *device* and turns them into an `InferenceRecord`.
 
-    Times count from the request's *arrival* at the daemon, however late it came to this device.
+    Times count from the request's *arrival* at the daemon, however late it came to this device. *served*: an external
+    server computes it.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class Account:
         bracket: Bracket,
         clock: Clock,
         arrival: Arrival,
+        *,
+        served: bool = False,
     ) -> None:
         self.device = device
         self._request = request
@@ -53,6 +56,7 @@ class Account:
         self._bracket = bracket
         self._clock = clock
         self._arrival = arrival
+        self._served = served
         self._delay_s = 0.0
         self._queued_s = 0.0
         self._waited = False
@@ -94,6 +98,8 @@ class Account:
 
         A request that the device never began with has used no energy and seen no conditions.
         """
+        # What broke off has not told its part of the worker's steps, but took part in all of them; a server's are its own.
+        told = outcome.share is not None if isinstance(outcome, Generation) else not self._served
         if isinstance(outcome, Generation):
             timing = outcome.timing.after(self._delay_s, self._queued_s)
         else:
@@ -102,7 +108,7 @@ class Account:
             outcome = Generation(outcome, TokenCounts(completion=self._tokens), timing)
         energy, conditions = None, Conditions()
         if self._computed:
-            energy, conditions = await self._bracket.close(outcome.tokens.completion)
+            energy, conditions = await self._bracket.close(outcome.tokens.completion, outcome.share, told=told)
         else:
             self._bracket.abandon()
         return InferenceRecord(

@@ -15,10 +15,12 @@ from hwdash.core.reading import Reading, present
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.throttle import ThrottleReason
+from hwdash.daemon.meter import Meter
 from hwdash.monitor.broadcast import Broadcast
 
 SHARED = ", shared"
-"""Ends `Energy.scope` where other requests ran on the device at the same time and are in the figure too."""
+"""Ends `Energy.scope` where other requests ran on the device at the same time and are in the figure too, because the engine
+does not tell whose part was how big."""
 
 
 class Refresher(Protocol):
@@ -32,19 +34,26 @@ class Refresher(Protocol):
 class Bracket:
     """Reads a device before and after a request and follows its snapshots in between.
 
-    *peers* holds the brackets now running on the same device; whoever has had one is ``shared``.
+    *meter* is the device's, which shares its energy out among the requests of all workers; *worker* names that of this one.
     """
 
     def __init__(
-        self, monitor: Refresher, snapshots: Broadcast[Snapshot], device: Device, peers: set[Bracket], clock: Clock
+        self,
+        monitor: Refresher,
+        snapshots: Broadcast[Snapshot],
+        device: Device,
+        meter: Meter,
+        worker: str,
+        clock: Clock,
     ) -> None:
         self._monitor = monitor
         self._snapshots = snapshots
         self._device = device
-        self._peers = peers
+        self._meter = meter
+        self._worker = worker
+        self._party = meter.enter(worker)
         self._clock = clock
         self._decoding = False
-        self.shared = False
         self._tasks: tuple[asyncio.Task[Sample | None], asyncio.Task[None]] | None = None
         self._reset()
 
@@ -52,30 +61,33 @@ class Bracket:
         """Begin at this moment (again, when called again), without waiting for the first read."""
         self._stop()
         self._reset()
-        self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._follow()))
+        self._party = self._meter.enter(self._worker)
+        self._tasks = (asyncio.create_task(self._read_first()), asyncio.create_task(self._follow()))
 
     def run(self) -> None:
         """The device works on the request from now on, and no longer on another of the same queue."""
-        if self not in self._peers:
-            self.shared = bool(self._peers)
-            for peer in self._peers:
-                peer.shared = True
-            self._peers.add(self)
+        self._party.running = True
 
     def decode(self) -> None:
         """The first token is there: from now on the clock counts."""
         self._decoding = True
 
-    async def close(self, tokens: int) -> tuple[Energy | None, Conditions]:
+    async def close(
+        self, tokens: int, share: float | None = None, *, told: bool = True
+    ) -> tuple[Energy | None, Conditions]:
         """Read once more and give the energy of *tokens* tokens and the conditions seen.
 
-        The energy is the difference of the device's counter; None where it has none, was late, or did not move.
+        The energy is the difference of the device's counter; None where it has none, was late, or did not move. Where
+        others ran too it is the part of it that *share* of the worker's steps comes to, an even one where that is None,
+        or all of it where the engine has not *told*.
         """
         before: Sample | None = None
+        party = self._party
         try:
             after = await self._read()
             if self._tasks is not None:
                 before = await self._tasks[0]
+            part = self._meter.leave(party, share)
         finally:
             self.abandon()
         for sample in (before, after):
@@ -91,12 +103,13 @@ class Bracket:
             self._temperature,
             self._clock_min,
         )
-        return self._energy(before, after, tokens), conditions
+        if before is None or after is None or part is None:
+            return None, conditions
+        return self._energy(before, after, tokens, part if told else None), conditions
 
     def abandon(self) -> None:
         """End without a figure: nothing is read any more, and the device's other requests do without this one."""
         self._stop()
-        self._peers.discard(self)
 
     def _reset(self) -> None:
         self._since = self._clock.now()
@@ -109,12 +122,22 @@ class Bracket:
         for task in self._tasks or ():
             task.cancel()
         self._tasks = None
+        self._meter.leave(self._party)
 
     async def _read(self) -> Sample | None:
         try:
-            return await self._monitor.refresh(self._device.key)
+            sample = await self._monitor.refresh(self._device.key)
         except UnknownDevice:
             return None
+        if sample is not None and (joules := present(sample.readings.get("energy_j"))) is not None:
+            self._meter.read(sample.monotonic_s, joules)
+        return sample
+
+    async def _read_first(self) -> Sample | None:
+        party = self._party
+        sample = await self._read()
+        self._meter.begin(party)
+        return sample
 
     async def _follow(self) -> None:
         async for snapshot in self._snapshots.subscribe():
@@ -139,13 +162,19 @@ class Bracket:
         if clock and self._decoding and (hertz := present(readings.get("clock_hz"))) is not None:
             self._clock_min = hertz if self._clock_min is None else min(self._clock_min, hertz)
 
-    def _energy(self, before: Sample | None, after: Sample | None, tokens: int) -> Energy | None:
-        if before is None or after is None:
-            return None
+    def _energy(self, before: Sample, after: Sample, tokens: int, part: float | None) -> Energy | None:
         start, end = present(before.readings.get("energy_j")), present(after.readings.get("energy_j"))
         if start is None or end is None or end <= start:
             return None
         scope = "package" if self._device.kind is DeviceKind.CPU else "device"
-        if self.shared:
-            return Energy(end - start, scope + SHARED)
-        return Energy(end - start, scope, (end - start) / tokens if tokens else None)
+        whole, share = end - start, 1.0
+        if self._party.shared:
+            if part is None:
+                return Energy(whole, scope + SHARED, share=None)
+            if part <= 0.0:
+                return None
+            share = min(1.0, part / whole)
+        joules = whole * share
+        idle_w = self._meter.idle.watts(self._clock.now().timestamp())
+        idle = None if idle_w is None else min(joules, idle_w * (after.monotonic_s - before.monotonic_s) * share)
+        return Energy(joules, scope, joules / tokens if tokens else None, share, idle)

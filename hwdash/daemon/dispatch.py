@@ -43,6 +43,7 @@ from hwdash.daemon.gate import Line, Place
 from hwdash.daemon.journey import Journey
 from hwdash.daemon.ledger import Attempt, Ledger
 from hwdash.daemon.loss import DeviceLeft, DeviceLost, LossWatch
+from hwdash.daemon.meter import Meters
 from hwdash.routing.choose import Candidate, choose
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Dispatcher:
         self._max_queue = max_queue
         self._stopping = stopping
         self._clock = clock
-        self._brackets: dict[str, set[Bracket]] = {}
+        self._meters = Meters()
         self._conclusions: set[asyncio.Task[InferenceRecord]] = set()
         self._crowd: tuple[_Wish, list[Line]] | None = None
 
@@ -151,6 +152,10 @@ class Dispatcher:
         knowledge = self._ledger.knowledge(model, snapshot, await self._ledger.shapes.find(model), named=named)
         return choose(snapshot, device, Requirements(model=model), knowledge).candidates[0].status
 
+    async def watch(self) -> None:
+        """Learn from all snapshots what devices draw while nothing runs on them."""
+        await self._meters.watch(self._snapshots.subscribe())
+
     async def close(self) -> None:
         """Wait a moment for the last records. To be called when the engine has ended and the store has not."""
         if self._conclusions:
@@ -182,7 +187,7 @@ class Dispatcher:
         self._refuse_full(journey, status)
         await self._check(journey, status, server)
         place = self._refuse_full(journey, status).enter()
-        account = self._open(journey, candidate)
+        account = self._open(journey, candidate, server)
         watch = LossWatch(self._snapshots, device)
         outcome: Generation | FinishReason = FinishReason.CANCELLED
         failure: HwdashError | None = None
@@ -244,12 +249,12 @@ class Dispatcher:
             raise line.refusal()
         return line
 
-    def _open(self, journey: Journey, candidate: Candidate) -> Account:
-        device = candidate.status.device
-        peers = self._brackets.setdefault(device.key, set())
-        bracket = Bracket(self._monitor, self._snapshots, device, peers, self._clock)
+    def _open(self, journey: Journey, candidate: Candidate, server: str | None) -> Account:
+        device, request = candidate.status.device, journey.request
+        meter, worker = self._meters.of(device.key), server or request.model
+        bracket = Bracket(self._monitor, self._snapshots, device, meter, worker, self._clock)
         route = journey.route(device.id, candidate.why)
-        return Account(journey.request, device, route, bracket, self._clock, journey.arrival)
+        return Account(request, device, route, bracket, self._clock, journey.arrival, served=server is not None)
 
     async def _wait(
         self, journey: Journey, device: Device, place: Place, watch: LossWatch

@@ -176,13 +176,13 @@ TOKENS = Family(
 )
 INFERENCE_ENERGY = Family(
     "hwdash_inference_energy_joules_total",
-    "Energy that the device took during answers, by its own counter; scope says what that covers.",
+    "Energy of answers, their parts of the device's own counter; scope says what that covers.",
     ("device", "model", "scope"),
     "joules",
 )
 ENERGY_TOKENS = Family(
     "hwdash_inference_energy_tokens_total",
-    "Tokens made by answers that had the device to themselves, and so an energy of their own.",
+    "Tokens made by answers whose part of the energy is known.",
     ("device", "model", "scope"),
 )
 QUEUE = Family("hwdash_engine_queue_depth", "Requests that wait for the device.")

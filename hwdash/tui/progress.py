@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hwdash.core.errors import HwdashError, UnknownModel
-from hwdash.core.format import energy_text, rate_text, seconds_text
+from hwdash.core.format import energy_figures, rate_text, seconds_text
 from hwdash.core.inference import FinishReason, InferenceRecord, PromptEvent, Stage, StageEvent, TokenEvent
 from hwdash.core.text import sanitise_line
 from hwdash.core.throttle import reason_words
@@ -111,9 +111,7 @@ def _figures(record: InferenceRecord) -> list[str]:
     if timing.cold_start_s is not None:
         parts.append(f"cold start {seconds_text(timing.cold_start_s)}")
     if record.energy is not None:
-        each = record.energy.joules_per_token
-        per_token = f" ({energy_text(each)}/token)" if each is not None else ""
-        parts.append(f"{energy_text(record.energy.joules)}{per_token}")
+        parts.append(energy_figures(record.energy))
     if record.dtype:
         parts.append(record.dtype)
     return parts

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwdash.core.format import bytes_text, duration_text, reading_text, seconds_text
+from hwdash.core.format import bytes_text, duration_text, energy_figures, reading_text, seconds_text
+from hwdash.core.inference import Energy
 from hwdash.core.metric import METRICS
 from hwdash.core.reading import Absent
 
@@ -52,3 +53,16 @@ def test_absent_is_not_zero() -> None:
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
 def test_every_number_of_every_metric_has_a_text(metric: str, value: float) -> None:
     assert reading_text(metric, value)
+
+
+@pytest.mark.parametrize(
+    ("energy", "words"),
+    [
+        (Energy(12.3, "device", 0.192, 0.37, 4.1), "12.3 J, 0.19 J/token (37% of the device's 33.2 J; 4.10 J idle)"),
+        (Energy(12.3, "package", 0.0192, 1.0), "12.3 J, 19.2 mJ/token (package)"),
+        (Energy(0.02, "device", None, 0.0001), "0.02 J (0.01% of the device's 200 J)"),
+        (Energy(33.0, "device, shared"), "33.0 J (device, shared)"),
+    ],
+)
+def test_the_energy_of_a_request(energy: Energy, words: str) -> None:
+    assert energy_figures(energy) == words

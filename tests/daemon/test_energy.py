@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -13,13 +14,16 @@ from hwdash.core.device import Device
 from hwdash.core.errors import HwdashError, WorkerDied
 from hwdash.core.inference import (
     Conditions,
+    Energy,
     EngineEvent,
     FinishReason,
+    Generation,
     InferenceRecord,
     PromptRequest,
     Stage,
     StageEvent,
 )
+from hwdash.engine.engine import Standing
 from hwdash.engine.fake import FakeEngine
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
 from tests.daemon.living import KEY, Living, ask_for, living, until
@@ -127,3 +131,53 @@ async def test_loading_is_nobodys_energy(dies: bool) -> None:
             await task
         assert seen[0].energy is None
         assert seen[0].conditions.temperature_max_c == (None if dies else 41.0)
+
+
+class SharingEngine(HeldEngine):
+    """Tells ``shares`` of its requests, in the order in which they end."""
+
+    def __init__(self, key: str, *shares: float | None) -> None:
+        super().__init__(key)
+        self.shares = list(shares)
+
+    async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
+        async with aclosing(super().generate(request, device)) as events:
+            async for event in events:
+                yield replace(event, share=self.shares.pop(0)) if isinstance(event, Generation) else event
+
+
+async def at_once(*shares: float | None) -> list[InferenceRecord]:
+    """Two requests at once while the counter moved by 600 J."""
+    source, engine = counting(1000.0), SharingEngine(KEY, *shares)
+    engine.standings[KEY] = Standing(slots=2)
+    async with living(source, engine, interval_s=0.1) as daemon:
+        await daemon.service.snapshot()
+        tasks = []
+        for number in (1, 2):
+            tasks.append(asyncio.create_task(answer(daemon, ask_for())))
+            async with asyncio.timeout(20.0):
+                while len(engine.asked) < number:
+                    await asyncio.sleep(0.005)
+        await read_again(daemon)
+        source.readings[KEY] = fake_readings(energy_j=1600.0)
+        await read_again(daemon)
+        engine.held[KEY].set()
+        return [(await task)[1] for task in tasks]
+
+
+async def test_requests_at_once_share_what_the_device_took() -> None:
+    records = await at_once(0.25, 0.75)
+    energies = [record.energy for record in records]
+    assert all(energy is not None and energy.scope == "device" for energy in energies)
+    parts = sorted(
+        (energy.joules, energy.share or 0.0, energy.joules_per_token or 0.0) for energy in energies if energy
+    )
+    assert sum(joules for joules, _, _ in parts) == pytest.approx(600.0)
+    joules, share, each = parts[0]  # they did not begin at the same moment
+    assert joules == pytest.approx(150.0, rel=0.3)
+    assert (share, each) == pytest.approx((joules / 600.0, joules / 3))
+
+
+async def test_an_engine_that_does_not_tell_shares_has_the_devices_energy_and_says_so() -> None:
+    records = await at_once(None, None)
+    assert [record.energy for record in records] == [Energy(600.0, "device, shared")] * 2

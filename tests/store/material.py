@@ -100,7 +100,7 @@ def record(
         "route": Route("auto", ("free",), "fake:gpu-9"),
         "tokens": TokenCounts(31, 64),
         "timing": Timing(0.001, None, ttft_s, 0.0101, 0.0203, 0.75, 98.5),
-        "energy": Energy(12.3, "device", 0.1921875),
+        "energy": Energy(12.3, "device", 0.1921875, 0.37, 4.1),
         "conditions": Conditions(("power_cap", "prochot"), 54.0, 1.395e9),
         "finish_reason": finish,
         "dtype": "bf16",

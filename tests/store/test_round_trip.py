@@ -116,12 +116,13 @@ async def test_a_record_comes_back(tmp_path: Path) -> None:
     names = (
         "uid, ts, model, dtype, origin, requested, fallback_from, finish, error, tokens_prompt, tokens_completion, "
         "queue_us, cold_start_us, ttft_us, itl_p50_us, itl_p99_us, total_us, tokens_per_ks, "
-        "energy_mj, energy_per_token_uj, energy_scope, throttle, temperature_max_mc, clock_min_khz"
+        "energy_mj, energy_per_token_uj, energy_scope, throttle, temperature_max_mc, clock_min_khz, "
+        "energy_share_permille, energy_idle_mj"
     )
     mask = THROTTLE_BITS[ThrottleReason.POWER_CAP] | THROTTLE_BITS[ThrottleReason.PROCHOT]
     identity = ("full", to_ms(at(1.0)), "tiny", "bf16", "prompt", "auto", "fake:gpu-9", "stop", None, 31, 64)
     timing = (1000, None, 100_000, 10_100, 20_300, 750_000, 98_500)
-    conditions = (12_300, 192_188, "device", mask, 54_000, 1_395_000)
+    conditions = (12_300, 192_188, "device", mask, 54_000, 1_395_000, 370, 4100)
     assert rows(path, f"SELECT {names} FROM inference") == [(*identity, *timing, *conditions)]
     assert await store.last_requests() == {gpu().key: LastRequest("tiny", at(1.75), None, 98.5)}
     await store.close()

@@ -100,7 +100,7 @@ async def test_a_prompt_and_its_answer() -> None:
         assert "stay within a" in on_screen
         assert "TTFT 41.0 ms" in on_screen
         assert "ITL p50 11.8 ms, p99 13.1 ms" in on_screen
-        assert "12.3 J (0.19 J/token)" in on_screen
+        assert "12.3 J, 0.19 J/token (device)" in on_screen
         assert "throttled while it ran: power cap" in on_screen
         assert "why gpu1: 140 GiB free" in on_screen
         assert screen.query_one(PromptField).text == ""
