@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ from hwdash.core.device import Capabilities, Device, DeviceKind
 from hwdash.engine.models import ModelStore
 from hwdash.engine.supervisor import WorkerEngine
 from tests.engine.script import Scene
+
+if TYPE_CHECKING:
+    from tests.engine.desk import Desk
 
 CPU = Device(
     key="host:cpu",
@@ -48,6 +52,14 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     built = Scene(tmp_path, monkeypatch)
     yield built
     await built.close()
+
+
+@pytest.fixture(scope="session")
+def desk(tiny_model: Path) -> Desk:
+    """A worker's inner parts over the tiny model, in this process."""
+    from tests.engine.desk import Desk
+
+    return Desk(tiny_model)
 
 
 @pytest.fixture
