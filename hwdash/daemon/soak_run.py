@@ -14,6 +14,7 @@ from hwdash.core.health import HealthState
 from hwdash.core.inference import StageEvent
 from hwdash.core.measurement import Load, LoadedModel, Measured, MeasurePlan, MeasureReport, Task
 from hwdash.core.reading import present
+from hwdash.core.sample import Sample
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.soak import SoakEnd, SoakEvent, SoakFinished, SoakReport, SoakRequest, SoakSample, SoakStarted
 from hwdash.core.soak_report import report_of, throttles
@@ -28,7 +29,7 @@ T = TypeVar("T")
 _AFTER_ONSET_S = 15.0
 _AFTER_ONSET_SHARE = 1.0 / 3.0
 """A soak that goes on until the device throttles goes on this long afterwards, or this share of its time where that is less."""
-_ENERGY_S = 1.0
+_READ_S = 1.0
 
 
 class SoakRun:
@@ -131,7 +132,9 @@ class SoakRun:
         if isinstance(report, StageEvent):
             return report
         if isinstance(report, LoadedModel):
-            self._joules_before = await self._energy()
+            if (sample := await self._read()) is not None:
+                self._joules_before = present(sample.readings.get("energy_j"))
+                self._tells_throttle |= sample.throttle_flags is not None
             return self._begin(report)
         measured = report.measured
         if measured.problem:
@@ -224,15 +227,15 @@ class SoakRun:
 
     async def _joules(self) -> float | None:
         """What the device's own counter says that the load took; None where it has none or did not move."""
-        before, after = self._joules_before, await self._energy()
+        sample = await self._read()
+        before, after = self._joules_before, None if sample is None else present(sample.readings.get("energy_j"))
         return after - before if before is not None and after is not None and after > before else None
 
-    async def _energy(self) -> float | None:
+    async def _read(self) -> Sample | None:
         try:
-            sample = await self._monitor.refresh(self._device.key, _ENERGY_S)
+            return await self._monitor.refresh(self._device.key, _READ_S)
         except UnknownDevice:
             return None
-        return None if sample is None else present(sample.readings.get("energy_j"))
 
     def _report(
         self, started: SoakStarted, end: SoakEnd, joules: float | None, problem: str, total_s: float | None = None
