@@ -16,7 +16,7 @@ from hwdash.client.client import Client
 from hwdash.core.address import parse_address
 from hwdash.core.config import Config, check_interval
 from hwdash.core.errors import HwdashError, UsageError
-from hwdash.core.format import duration_text
+from hwdash.core.format import bytes_text, duration_text
 from hwdash.core.paths import paths_from
 from hwdash.core.status import AdmissionStatus, WorkerStatus
 from hwdash.core.wire import to_wire
@@ -40,7 +40,9 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     parser = command("status", "the daemon's pid, uptime, interval, addresses, workers and queues")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.set_defaults(
-        run=lambda parsed: with_client(parsed, lambda client: show_status(client, parsed.json), launch=False)
+        run=lambda parsed: with_client(
+            parsed, lambda client: show_status(client, parsed.json, parsed.verbose), launch=False
+        )
     )
     parser = command("stop", "end the running daemon")
     parser.set_defaults(run=lambda parsed: with_client(parsed, _stop, launch=False))
@@ -90,8 +92,8 @@ def _run_daemon(parsed: argparse.Namespace) -> int:
     return run_daemon(config, paths, socket=socket, owned=parsed.owned, verbose=parsed.verbose, parts=parts)
 
 
-async def show_status(client: Client, as_json: bool) -> int:
-    """Print the daemon's own state."""
+async def show_status(client: Client, as_json: bool, verbose: bool = False) -> int:
+    """Print the daemon's own state; *verbose*: also why each worker computes as it does."""
     status = await client.status()
     if as_json:
         print_json(to_wire(status))
@@ -101,7 +103,7 @@ async def show_status(client: Client, as_json: bool) -> int:
     )
     print(f"socket {status.socket}, " + (f"listening on {status.listen}" if status.listen else "not on the network"))
     if status.workers:
-        print(_workers_text(status.workers))
+        print(_workers_text(status.workers, verbose))
     if status.admission:
         print(_admission_text(status.admission))
     for problem in status.problems:
@@ -109,20 +111,34 @@ async def show_status(client: Client, as_json: bool) -> int:
     return 0
 
 
-def _workers_text(workers: Sequence[WorkerStatus]) -> str:
+def _workers_text(workers: Sequence[WorkerStatus], verbose: bool) -> str:
+    """The workers, then what went wrong with one, and with *verbose* how its model lies there."""
     rows = [
         (
             worker.device,
             worker.model,
-            str(worker.state),
+            str(worker.state).replace("_", " "),
             str(worker.pid or "-"),
             worker.dtype or "-",
+            worker.decoder or "-",
+            str(worker.running),
             str(worker.queued),
-            worker.problem,
         )
         for worker in workers
     ]
-    return table_text(("DEVICE", "MODEL", "STATE", "PID", "DTYPE", "QUEUED", "PROBLEM"), rows)
+    header = ("DEVICE", "MODEL", "STATE", "PID", "DTYPE", "DECODER", "RUN", "WAIT")
+    told = [
+        f"{worker.device}: {worker.model}: {words}"
+        for worker in workers
+        for words in (worker.problem, *(_choices(worker) if verbose else ()))
+        if words
+    ]
+    return "\n".join([table_text(header, rows, right=frozenset({6, 7})), *told])
+
+
+def _choices(worker: WorkerStatus) -> Sequence[str]:
+    held = () if worker.memory_bytes is None else (f"{bytes_text(worker.memory_bytes)} of weights",)
+    return (*held, *worker.choices)
 
 
 def _admission_text(admission: Sequence[AdmissionStatus]) -> str:

@@ -27,7 +27,7 @@ from hwdash.core.inference import (
 from hwdash.core.ranking import ExcludedDevice, Expectation, RankedDevice, Ranking
 from hwdash.core.requirement import NO_REQUIREMENTS, Policy, Requirements, requirements_to_wire
 from hwdash.core.snapshot import DeviceStatus, Snapshot
-from hwdash.core.status import AdmissionStatus, BreakerState, DaemonStatus
+from hwdash.core.status import AdmissionStatus, BreakerState, DaemonStatus, WorkerStatus
 from hwdash.sources.fake import fake_gpu, fake_readings
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
@@ -69,6 +69,7 @@ class World(FakeClient):
         }
         self.failures: dict[str, HwdashError] = {}
         self.admission: tuple[AdmissionStatus, ...] = ()
+        self.workers: tuple[WorkerStatus, ...] = ()
         self.listen: str | None = None
 
     async def status(self) -> DaemonStatus:
@@ -76,6 +77,7 @@ class World(FakeClient):
             await super().status(),
             default_model=self.default_model,
             admission=self.admission,
+            workers=self.workers,
             listen=self.listen,
         )
 
