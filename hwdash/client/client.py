@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+from hwdash.core.bench import BenchEvent, BenchHistory, BenchRequest
 from hwdash.core.event import EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import PromptEvent, PromptRequest
@@ -91,6 +92,17 @@ class Client(Protocol):
 
     async def probe(self, request: ProbeRequest) -> ProbeResult:
         """One probe now. Raises as `prompt` does where it never came to it; a probe that failed is a result."""
+        ...
+
+    def bench(self, request: BenchRequest) -> AsyncGenerator[BenchEvent, None]:
+        """Measure a device: stages, steps, one `BenchFinished`. Closing the iterator ends it at once.
+
+        Raises `UnknownDevice`, `UnknownModel`, `ModelError`, `NoSuitableDevice`, `UsageError`, `Overloaded`, `EngineError`.
+        """
+        ...
+
+    async def benches(self, device: str | None = None, model: str | None = None, limit: int = 20) -> BenchHistory:
+        """The newest *limit* reports of benches of one device (id or key) and model, or of all. Raises `UnknownDevice`."""
         ...
 
     async def replay(self, request: ReplayRequest) -> ReplayState:

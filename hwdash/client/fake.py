@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from hwdash.core.errors import DaemonUnreachable, HwdashError, UnknownModel, UsageError
+from hwdash.core.bench import BenchEvent, BenchHistory, BenchReport, BenchRequest
 from hwdash.core.event import Event, EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory, MetricSeries
 from hwdash.core.inference import PromptEvent, PromptRequest
@@ -64,6 +65,9 @@ class FakeClient:
         self.rank_calls: list[Requirements] = []
         self.soak_events: tuple[SoakEvent, ...] = ()
         self.soak_requests: list[SoakRequest] = []
+        self.bench_events: tuple[BenchEvent, ...] = ()
+        self.bench_requests: list[BenchRequest] = []
+        self.past_benches: tuple[BenchReport, ...] = ()
         self.stopped = False
         self.watchers = 0
         self.closed = False
@@ -184,6 +188,30 @@ class FakeClient:
             snapshot.taken_at, request.device, request.device, model, ProbeOutcome.OK, 0.02, 0.01, 0.2, 16
         )
         return self.probe_result or made
+
+    async def bench(self, request: BenchRequest) -> AsyncGenerator[BenchEvent, None]:
+        """``bench_events``, whatever is asked; then ``failure``."""
+        self._check()
+        self.bench_requests.append(request)
+        try:
+            for event in self.bench_events:
+                await asyncio.sleep(self.event_delay_s)
+                yield event
+        except (GeneratorExit, asyncio.CancelledError):
+            self.cancelled += 1
+            raise
+        if self.failure is not None:
+            raise self.failure
+
+    async def benches(self, device: str | None = None, model: str | None = None, limit: int = 20) -> BenchHistory:
+        """Those of ``past_benches`` that are asked for."""
+        self._check()
+        found = [
+            report
+            for report in self.past_benches
+            if device in (None, report.device, report.device_key) and model in (None, report.model)
+        ]
+        return BenchHistory(tuple(found[-limit:]))
 
     async def replay(self, request: ReplayRequest) -> ReplayState:
         """Remember the request; what it changes is seen in ``replay_state``."""

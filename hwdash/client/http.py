@@ -13,6 +13,8 @@ from urllib.parse import quote, urlencode
 from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.client.exchange import Exchange
 from hwdash.core.errors import DaemonUnreachable, HwdashError, UsageError, error_from_wire
+from hwdash.core.bench import BenchEvent, BenchFinished, BenchHistory, BenchRequest
+from hwdash.core.bench_event import bench_event_from_wire
 from hwdash.core.event import EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import MAX_REQUEST_BYTES, FinishedEvent, PromptEvent, PromptRequest
@@ -141,6 +143,24 @@ class HttpClient:
         """One probe now; may take as long as loading the model. Raises as `prompt` does."""
         data = await self._call("POST", "/api/v1/probe", dumps(to_wire(request)), _PROBE_S)
         return _decoded(lambda item: from_wire(item, ProbeResult), data)
+
+    async def bench(self, request: BenchRequest) -> AsyncGenerator[BenchEvent, None]:
+        """Measure a device; closing the iterator closes the connection, which ends it at once."""
+        async with aclosing(self._lines("/api/v1/bench", to_wire(request))) as lines:
+            async for data in lines:
+                event = _decoded(bench_event_from_wire, data)
+                yield event
+                if isinstance(event, BenchFinished):
+                    return
+        raise DaemonUnreachable(f"the daemon at {self._endpoint} broke off the bench")
+
+    async def benches(self, device: str | None = None, model: str | None = None, limit: int = 20) -> BenchHistory:
+        """The newest *limit* reports of benches. Raises `UnknownDevice`."""
+        query: dict[str, object] = {"limit": limit}
+        query |= {} if device is None else {"device": device}
+        query |= {} if model is None else {"model": model}
+        data = await self._call("GET", f"/api/v1/bench?{urlencode(query)}")
+        return _decoded(lambda item: from_wire(item, BenchHistory), data)
 
     async def replay(self, request: ReplayRequest) -> ReplayState:
         """Steer the recording that is being played. Raises `UsageError` when the daemon watches hardware."""

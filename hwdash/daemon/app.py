@@ -17,6 +17,7 @@ from hwdash.core.text import sanitise_line
 from hwdash.daemon import (
     metric_route,
     openai_route,
+    routes_bench,
     routes_history,
     routes_model,
     routes_probe,
@@ -59,6 +60,7 @@ def create_app(service: Service, stop: Callable[[], None]) -> FastAPI:
         routes_probe,
         routes_replay,
         routes_soak,
+        routes_bench,
         openai_route,
         metric_route,
     ):

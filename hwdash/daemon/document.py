@@ -112,6 +112,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = MappingProxyType(
         ("DELETE", "/api/v1/models/{name}"): Operation({_JSON: _object(removed=_TEXT)}, errors=(400, 404, 409)),
         ("POST", "/api/v1/soak"): Operation({JSON_LINES: _TEXT}, "SoakBody", _ASKING),
         ("GET", "/api/v1/soak"): Operation(_json("SoakHistory"), errors=_LOOKING_BACK),
+        ("POST", "/api/v1/bench"): Operation({JSON_LINES: _TEXT}, "BenchBody", _ASKING),
+        ("GET", "/api/v1/bench"): Operation(_json("BenchHistory"), errors=_LOOKING_BACK),
         ("POST", "/api/v1/replay"): Operation(_json("ReplayState"), "ReplayBody", (400,)),
     }
 )

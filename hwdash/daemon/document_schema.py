@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from hwdash.core.bench import BenchHistory
 from hwdash.core.device import DeviceKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import InferenceRecord
@@ -26,11 +27,22 @@ from hwdash.core.wire import Json
 from hwdash.daemon.body import PromptBody, PullBody, ReplayBody
 from hwdash.daemon.openai_answer import ChatCompletion, Completion, ModelCard, ModelList
 from hwdash.daemon.openai_body import ChatBody, CompletionBody
+from hwdash.daemon.routes_bench import BenchBody
 from hwdash.daemon.routes_probe import ProbeBody
 from hwdash.daemon.routes_soak import SoakBody
 
-_BODIES: Sequence[type[BaseModel]] = (ChatBody, CompletionBody, PromptBody, PullBody, ReplayBody, ProbeBody, SoakBody)
+_BODIES: Sequence[type[BaseModel]] = (
+    ChatBody,
+    CompletionBody,
+    PromptBody,
+    PullBody,
+    ReplayBody,
+    ProbeBody,
+    SoakBody,
+    BenchBody,
+)
 _VALUES: Sequence[type[Any]] = (
+    BenchHistory,
     SoakHistory,
     *(DaemonStatus, LatencyHistory, MetricHistory, EventHistory, ModelInfo, ReplayState, Ranking),
     *(ProbeResult, UptimeHistory),
