@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from hwdash.cli.history_event import events_csv, events_text
 from hwdash.cli.history_metric import metric_csv, metric_text
+from hwdash.cli.history_uptime import uptime_csv, uptime_text
 from hwdash.cli.output import csv_text, print_json, table_text
 from hwdash.cli.settings import with_client
 from hwdash.client.client import Client
@@ -26,15 +27,15 @@ _MOST_EVENTS = 10_000
 
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``history``."""
-    parser = command("history", "what SQLite holds: latency, metrics, events")
+    parser = command("history", "what SQLite holds: latency, metrics, events, uptime")
     parser.add_argument(
         "what",
-        choices=["latency", "metrics", "events"],
+        choices=["latency", "metrics", "events", "uptime"],
         help="latency: TTFT, ITL and total of the prompts; metrics: one --metric over time; "
-        "events: changes of health, faults, alerts",
+        "events: changes of health, faults, alerts; uptime: how devices stood their probes",
     )
     parser.add_argument("--device", metavar="ID", help="one device (id or key); default all")
-    parser.add_argument("--since", default="1h", metavar="TIME", help="how far back: 30s, 5m, 1h, 7d (default 1h)")
+    parser.add_argument("--since", metavar="TIME", help="how far back: 30s, 5m, 1h, 7d (default 1h; of uptime 24h)")
     parser.add_argument("--metric", metavar="NAME", help="a metric as in `hwdash devices --json`: power_w, clock_hz")
     parser.add_argument("--kind", choices=[kind.value for kind in EventKind], help="events of this kind only")
     parser.add_argument(
@@ -45,7 +46,8 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    since_s = parse_duration(parsed.since, "--since")
+    usual = "24h" if parsed.what == "uptime" else "1h"
+    since_s = parse_duration(usual if parsed.since is None else parsed.since, "--since")
     if parsed.what != "events" and (parsed.kind or parsed.severity):
         raise UsageError("--kind and --severity go with: hwdash history events", param="kind")
 
@@ -56,6 +58,9 @@ def _run(parsed: argparse.Namespace) -> int:
         if parsed.what == "events":
             events = await _events(client, since_s, parsed)
             _print(parsed.format, events, events_text, events_csv)
+        elif parsed.what == "uptime":
+            uptime = await client.uptime(since_s, parsed.device)
+            _print(parsed.format, uptime, uptime_text, uptime_csv)
         elif parsed.what == "metrics":
             metric = await client.metric(parsed.metric, since_s, parsed.device)
             _print(parsed.format, metric, metric_text, metric_csv)

@@ -11,7 +11,21 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from hwdash import __version__
-from hwdash.cli import chips, dashboard, devices, doctor, history, models, prompt, rank, record, service, token
+from hwdash.cli import (
+    chips,
+    dashboard,
+    devices,
+    doctor,
+    history,
+    models,
+    probe,
+    prompt,
+    rank,
+    record,
+    service,
+    soak,
+    token,
+)
 from hwdash.cli.stream import abandon_stdout, prepare_streams
 from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.text import sanitise_line
@@ -54,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=summary, description=summary)
 
     dashboard.add_to(parser)
-    for group in (devices, rank, prompt, history, models, chips, record, service, token, doctor):
+    for group in (devices, rank, prompt, probe, history, models, chips, record, service, soak, token, doctor):
         group.add_commands(command)
     return parser
 

@@ -14,6 +14,7 @@ from hwdash.core.requirement import Policy, Requirements
 from hwdash.core.snapshot import Snapshot
 from hwdash.daemon.metric_device import fill_build, fill_devices, fill_queues, fill_scores
 from hwdash.daemon.metric_page import Page, render
+from hwdash.daemon.metric_probe import fill_probes
 from hwdash.daemon.metric_tally import Tally
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Metrics:
         page = Page()
         fill_build(page)
         self._tally.fill(page)
+        fill_probes(page, self._service.prober.newest())
         if (snapshot := self._service.snapshots.latest) is not None:
             fill_scores(page, snapshot, await self._rankings())
             fill_queues(page, snapshot, self._service.status().admission)

@@ -185,6 +185,23 @@ ENERGY_TOKENS = Family(
     "Tokens made by answers whose part of the energy is known.",
     ("device", "model", "scope"),
 )
+PROBE_UP = Family(
+    "hwdash_probe_up",
+    "1 when the newest probe of a loaded model was well, 0 when it failed or its answer was wrong.",
+    _ANSWER,
+)
+PROBE_WRONG = Family(
+    "hwdash_probe_wrong", "1 when the newest probe was answered with other tokens than before, 0 when not.", _ANSWER
+)
+PROBE_TTFT = Family("hwdash_probe_ttft_seconds", "Time to first token of the newest probe.", _ANSWER, "seconds")
+PROBE_ITL = Family("hwdash_probe_itl_seconds", "Median gap between two tokens of the newest probe.", _ANSWER, "seconds")
+PROBE_DURATION = Family("hwdash_probe_duration_seconds", "Time that the newest probe took.", _ANSWER, "seconds")
+PROBE_DRIFT = Family(
+    "hwdash_probe_drift_ratio",
+    "How much slower than its baseline the newest probes were, as a share; 0 is as fast.",
+    _ANSWER,
+    "ratio",
+)
 QUEUE = Family("hwdash_engine_queue_depth", "Requests that wait for the device.")
 RUNNING = Family("hwdash_engine_running_requests", "Requests that the device answers now.")
 SLOTS = Family("hwdash_engine_slots", "Requests that the device may answer at once.")
