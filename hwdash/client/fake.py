@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from hwdash.core.errors import DaemonUnreachable, HwdashError, UnknownModel, UsageError
 from hwdash.core.bench import BenchEvent, BenchHistory, BenchReport, BenchRequest
+from hwdash.core.errors import DaemonUnreachable, HwdashError, UnknownModel, UsageError
 from hwdash.core.event import Event, EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory, MetricSeries
 from hwdash.core.inference import PromptEvent, PromptRequest

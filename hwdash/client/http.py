@@ -12,9 +12,9 @@ from urllib.parse import quote, urlencode
 
 from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.client.exchange import Exchange
-from hwdash.core.errors import DaemonUnreachable, HwdashError, UsageError, error_from_wire
 from hwdash.core.bench import BenchEvent, BenchFinished, BenchHistory, BenchRequest
 from hwdash.core.bench_event import bench_event_from_wire
+from hwdash.core.errors import DaemonUnreachable, HwdashError, UsageError, error_from_wire
 from hwdash.core.event import EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import MAX_REQUEST_BYTES, FinishedEvent, PromptEvent, PromptRequest
@@ -119,7 +119,8 @@ class HttpClient:
 
     async def soak(self, request: SoakRequest) -> AsyncGenerator[SoakEvent, None]:
         """Load a device; closing the iterator closes the connection, which ends the load at once."""
-        async with aclosing(self._lines("/api/v1/soak", to_wire(request))) as lines:
+        body = {name: value for name, value in to_wire(request).items() if value != ""}
+        async with aclosing(self._lines("/api/v1/soak", body)) as lines:
             async for data in lines:
                 event = _decoded(soak_event_from_wire, data)
                 yield event

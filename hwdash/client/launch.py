@@ -17,6 +17,7 @@ from typing import IO, TypeVar
 from hwdash.client.client import Client
 from hwdash.client.endpoint import Endpoint, NotRunning
 from hwdash.client.http import HttpClient
+from hwdash.core.bench import BenchEvent, BenchHistory, BenchRequest
 from hwdash.core.errors import DaemonUnreachable
 from hwdash.core.event import EventKind
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
@@ -115,6 +116,14 @@ class LaunchingClient:
     ) -> EventHistory:
         """The newest events of the last *since_s* seconds."""
         return await self._call(lambda: self._client.events(since_s, device, kind, limit))
+
+    def bench(self, request: BenchRequest) -> AsyncGenerator[BenchEvent, None]:
+        """Measure a device."""
+        return self._stream(lambda: self._client.bench(request))
+
+    async def benches(self, device: str | None = None, model: str | None = None, limit: int = 20) -> BenchHistory:
+        """The newest *limit* reports of benches."""
+        return await self._call(lambda: self._client.benches(device, model, limit))
 
     def soak(self, request: SoakRequest) -> AsyncGenerator[SoakEvent, None]:
         """Load a device."""

@@ -9,6 +9,12 @@ from typing import TypeAlias
 from hwdash.core.inference import AUTO, Conditions, StageEvent
 from hwdash.core.measurement import LoadedModel
 
+MAX_TRIED = 16
+"""The most precisions, batches or lengths of prompts that one bench tries."""
+MAX_BATCH = 1024
+MAX_PROMPT_TOKENS = 1_000_000
+MAX_NEW_TOKENS = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class BenchRequest:
@@ -85,10 +91,10 @@ class BenchReport:
     device_key: str
     device_name: str
     model: str
-    energy_scope: str | None
-    copy_bytes_per_s: float | None
-    versions: tuple[tuple[str, str], ...]
-    dtypes: tuple[DtypeFigures, ...]
+    energy_scope: str | None = None
+    copy_bytes_per_s: float | None = None
+    versions: tuple[tuple[str, str], ...] = ()
+    dtypes: tuple[DtypeFigures, ...] = ()
     comparisons: tuple[BenchComparison, ...] = ()
 
 

@@ -68,7 +68,7 @@ class LoadedModel:
     dtype: str
     parameters: int
     memory_bytes: int
-    context_length: int | None
+    context_length: int | None = None
     decoder: str = ""
     choices: tuple[str, ...] = ()
     read_bytes: int | None = None

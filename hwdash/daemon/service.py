@@ -26,6 +26,7 @@ from hwdash.core.server import unbound_servers
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.status import DaemonStatus
 from hwdash.daemon.alert import AlertBook
+from hwdash.daemon.bench import Bencher
 from hwdash.daemon.dispatch import Dispatcher, Follower, Observer
 from hwdash.daemon.events import RECENT_S, EventLog
 from hwdash.daemon.ledger import Ledger
@@ -121,7 +122,12 @@ class Service:
             config.engine.max_queue,
             clock,
         )
-        self.soaker = Soaker(engine, store, monitor, self.snapshots, self.ledger, self.snapshot, clock)
+        self.bencher = Bencher(
+            engine, store, monitor, self.snapshots, self.ledger, self.rank, self.snapshot, clock
+        )  # fmt: skip
+        self.soaker = Soaker(
+            engine, store, models, monitor, self.snapshots, self.ledger, self.snapshot, config.engine.model, clock
+        )
         self.prober = Prober(
             engine, store, monitor, models, self.snapshots, self.ledger,
             self._dispatcher.best, config, events.add, clock,
@@ -159,6 +165,7 @@ class Service:
             await self._webhook.close()
         await self._dispatcher.close()
         await self.soaker.close()
+        await self.bencher.close()
         await self._store.close()
 
     async def snapshot(self) -> Snapshot:
