@@ -76,7 +76,7 @@ async def test_where_nothing_fits_it_says_so_with_numbers(make_engine: MakeEngin
         await events_of(engine, tiny_model, device)
     (status,) = engine.workers()
     assert (status.state, status.pid) == (WorkerState.STOPPED, None)
-    assert engine.standing(str(tiny_model), device) == Standing()
+    assert engine.standing(str(tiny_model), device) == Standing(slots=8)
 
 
 @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ async def test_a_worker_killed_while_it_loads_fails_the_first_request_only(
     second = asyncio.create_task(answered(engine, asking(tiny_model)))
     pid = await until_started(engine)
     await eventually(lambda: engine.workers()[0].queued == 2)
-    assert engine.standing(str(tiny_model), CPU) == Standing(loaded=False, running=0, waiting=2)
+    assert engine.standing(str(tiny_model), CPU) == Standing(waiting=2, slots=8)
     monkeypatch.undo()
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(WorkerDied, match=r"SIGKILL \(9\)"):
         await first
-    assert engine.standing(str(tiny_model), CPU) == Standing(loaded=False, running=0, waiting=1)
+    assert engine.standing(str(tiny_model), CPU) == Standing(waiting=1, slots=8)
     _, made, _ = await second
     assert made.tokens.completion > 0
 
@@ -191,7 +191,7 @@ async def test_a_worker_that_hangs_while_it_loads_is_given_up(
         with pytest.raises(EngineError, match=r"was not loaded on cpu0 within 0\.7 s"):
             await task
     assert not is_alive(pid)
-    assert engine.standing(str(tiny_model), CPU) == Standing()
+    assert engine.standing(str(tiny_model), CPU) == Standing(slots=8)
 
 
 async def test_workers_that_die_again_and_again_keep_nobody_waiting(
@@ -215,4 +215,4 @@ async def test_workers_that_die_again_and_again_keep_nobody_waiting(
             assert isinstance(event, StageEvent)
             if "next try in" in event.detail:
                 break
-    await eventually(lambda: engine.standing(str(tiny_model), CPU) == Standing())
+    await eventually(lambda: engine.standing(str(tiny_model), CPU) == Standing(slots=8))

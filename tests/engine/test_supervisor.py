@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hwdash.core.config import EngineConfig
 from hwdash.core.device import Capabilities, Device, DeviceKind
 from hwdash.core.errors import (
     EngineError,
@@ -134,7 +135,7 @@ async def test_cancel_frees_the_worker_for_the_next(make_engine: MakeEngine, tin
         assert engine.workers()[0].state is WorkerState.BUSY
         second = asyncio.create_task(answered(engine, asking(tiny_model)))
         await eventually(lambda: engine.workers()[0].queued == 1)
-        assert engine.standing(str(tiny_model), CPU) == Standing(loaded=True, running=1, waiting=1)
+        assert engine.standing(str(tiny_model), CPU) == Standing(loaded=True, running=1, waiting=1, slots=1)
         with pytest.raises(Overloaded, match="2 requests") as caught:
             await answered(engine, asking(tiny_model))
         assert 1.0 <= caught.value.retry_after_s <= 60.0
@@ -144,7 +145,7 @@ async def test_cancel_frees_the_worker_for_the_next(make_engine: MakeEngine, tin
     assert made.timing.queue_s is not None
     assert made.timing.queue_s > 0
     assert pid_of(engine) == pid
-    assert engine.standing(str(tiny_model), CPU) == Standing(loaded=True)
+    assert engine.standing(str(tiny_model), CPU) == Standing(loaded=True, slots=1)
 
     # A request that leaves the queue is never run; a task that is cancelled counts like a closed iterator.
     running = asyncio.create_task(answered(engine, asking(tiny_model, max_tokens=ENDLESS)))
@@ -158,8 +159,31 @@ async def test_cancel_frees_the_worker_for_the_next(make_engine: MakeEngine, tin
     assert pid_of(engine) == pid
 
 
+async def test_answers_at_the_same_time_are_those_of_one_after_another(
+    make_engine: MakeEngine, tiny_model: Path
+) -> None:
+    engine = make_engine(max_concurrent=4)
+    requests = [
+        asking(tiny_model, max_tokens=GREEDY_TOKENS),
+        asking(tiny_model, "the quick brown fox", max_tokens=9),
+        asking(tiny_model, "Grüße", max_tokens=17, temperature=1.5, seed=3),
+    ]
+    alone = [await answered(engine, request) for request in requests]
+    async with aclosing(engine.generate(asking(tiny_model, max_tokens=ENDLESS), CPU)) as endless:
+        await first_token(endless)
+        together = await asyncio.gather(*(answered(engine, request) for request in requests))
+        assert engine.standing(str(tiny_model), CPU).running == 1
+        await first_token(endless)
+    for (text, before, _), (same, made, _) in zip(alone, together, strict=True):
+        assert same == text
+        assert made.digest == before.digest != ""
+        assert made.share is not None
+        assert before.share is not None
+        assert 0 < made.share < before.share <= 1
+
+
 async def test_a_killed_worker_fails_its_request_and_no_other(make_engine: MakeEngine, tiny_model: Path) -> None:
-    engine = make_engine()
+    engine = make_engine(max_concurrent=1)
     async with aclosing(engine.generate(asking(tiny_model, max_tokens=ENDLESS), CPU)) as first:
         await first_token(first)
         pid = pid_of(engine)
@@ -211,7 +235,7 @@ async def test_idle_workers_end_and_come_back(make_engine: MakeEngine, tiny_mode
     engine = make_engine(keep_alive_s=0.05)
     await answered(engine, asking(tiny_model))
     await eventually(lambda: engine.workers()[0].state is WorkerState.STOPPED)
-    assert engine.standing(str(tiny_model), CPU) == Standing()
+    assert engine.standing(str(tiny_model), CPU) == Standing(slots=EngineConfig().max_concurrent)
     await answered(engine, asking(tiny_model))
 
 
