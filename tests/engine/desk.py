@@ -79,18 +79,18 @@ class Desk:
 class Faulty:
     """A decoder that does what *decoder* does, and first calls what is set for a method with its arguments.
 
-    ``opening``, ``reading`` and ``stepping`` may raise; ``given`` changes what a step gives.
+    ``opening``, ``reading``, ``stepping`` and ``idling`` may raise; ``given`` changes what a step gives.
     """
 
-    kind = "faulty"
-    choices = ()
-    capture_s = None
-
     def __init__(self, decoder: Decoder) -> None:
+        self.kind = "faulty"
+        self.choices: tuple[str, ...] = ()
+        self.capture_s: float | None = None
         self.slots = decoder.slots
         self.opening: Callable[[Sequence[int]], None] = lambda _: None
         self.reading: Callable[[int], None] = lambda _: None
         self.stepping: Callable[[], None] = lambda: None
+        self.idling: Callable[[], None] = lambda: None
         self.given: Callable[[Made], Made] = lambda made: made
         self.opened: set[int] = set()
         self._decoder = decoder
@@ -114,6 +114,7 @@ class Faulty:
         self._decoder.close(number)
 
     def idle(self) -> None:
+        self.idling()
         self._decoder.idle()
 
     def read_bytes(self, context: int, batch: int = 1) -> int:

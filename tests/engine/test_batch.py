@@ -10,7 +10,7 @@ import pytest
 
 from hwdash.core.inference import FinishReason
 from hwdash.core.text import sanitise
-from hwdash.engine.message import Failed, FromWorker, Prefill, Token
+from hwdash.engine.message import Done, Failed, FromWorker, Prefill, Token
 from tests.tiny_model import CONTEXT
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def test_who_finds_no_room_waits_for_others_and_fails_alone(desk: Desk) -> None:
     batch.add(asking(2))
     batch.add(asking(3, "word " * 200))
     messages = finished(batch)
-    ends = [message.id for message in messages if not isinstance(message, Prefill | Token)]
+    ends = [message.id for message in messages if isinstance(message, Done | Failed)]
     assert ends == [1, 2, 3]
     assert done(messages, 1).digest == done(messages, 2).digest
     assert (failed(messages, 3).code, failed(messages, 3).message) == (DeviceFull.code, "no room for so many")
