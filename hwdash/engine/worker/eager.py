@@ -62,30 +62,11 @@ class EagerDecoder:
         self._open[sequence.number] = sequence
         return sequence.number
 
-    @torch.inference_mode()
     def read(self, number: int) -> bool:
         """Read the next chunk of the prompt; the last one makes the first token."""
-        sequence = self._open[number]
-        first = sequence.length
-        chunk = sequence.prompt[first : first + self._chunk]
-        self._make_room(sequence, first + len(chunk))
-        size = self._network.heads
+        with torch.inference_mode():
+            return self._read(self._open[number])
 
-        def attend(layer_number: int, layer: Layer, heads: torch.Tensor) -> torch.Tensor:
-            kept = sequence.kept[layer_number]
-            kept[first : first + len(chunk)] = heads[:, size.queries :]
-            return attention_of_one(heads[:, : size.queries], kept[: first + len(chunk)], first, layer, size)
-
-        rows = self._forward(chunk, range(first, first + len(chunk)), attend)
-        sequence.length += len(chunk)
-        if sequence.length < len(sequence.prompt):
-            return False
-        if sequence.left > 0:
-            sequence.token = self._pick(rows[-1:], [sequence])[0]
-            sequence.fresh, sequence.left = True, sequence.left - 1
-        return True
-
-    @torch.inference_mode()
     def advance(self) -> Sequence[Made]:
         """Give the first tokens of prompts that were just read, and make one more token of all other sequences."""
         fresh = [sequence for sequence in self._open.values() if sequence.fresh]
@@ -94,7 +75,8 @@ class EagerDecoder:
             for sequence in self._open.values()
             if sequence.token is not None and not sequence.fresh and sequence.left > 0 and sequence.token >= 0
         ]
-        tokens = self._step(going) if going else []
+        with torch.inference_mode():
+            tokens = self._step(going) if going else []
         for sequence in fresh:
             sequence.fresh = False
         for sequence, token in zip(going, tokens, strict=True):
@@ -116,6 +98,26 @@ class EagerDecoder:
     def read_bytes(self, context: int, batch: int = 1) -> int:
         """Bytes of weights, keys and values that one step reads for *batch* sequences with *context* tokens each."""
         return self._network.weight_bytes(batch) + batch * self._network.cache_bytes(context)
+
+    def _read(self, sequence: _Sequence) -> bool:
+        first = sequence.length
+        chunk = sequence.prompt[first : first + self._chunk]
+        self._make_room(sequence, first + len(chunk))
+        size = self._network.heads
+
+        def attend(number: int, layer: Layer, heads: torch.Tensor) -> torch.Tensor:
+            kept = sequence.kept[number]
+            kept[first : first + len(chunk)] = heads[:, size.queries :]
+            return attention_of_one(heads[:, : size.queries], kept[: first + len(chunk)], first, layer, size)
+
+        rows = self._forward(chunk, range(first, first + len(chunk)), attend)
+        sequence.length += len(chunk)
+        if sequence.length < len(sequence.prompt):
+            return False
+        if sequence.left > 0:
+            sequence.token = self._pick(rows[-1:], [sequence])[0]
+            sequence.fresh, sequence.left = True, sequence.left - 1
+        return True
 
     def _step(self, going: list[_Sequence]) -> list[int]:
         size = self._network.heads

@@ -72,7 +72,7 @@ def extract(model: Any, hold: Hold = Dense) -> Network:
 def _window(config: Any, module: Any) -> int | None:
     """How many tokens a layer sees, itself included; None: all before it."""
     if config.model_type == "mistral":
-        return config.sliding_window  # type: ignore[no-any-return]
+        return config.sliding_window
     return getattr(module.self_attn, "sliding_window", None)
 
 

@@ -8,6 +8,7 @@ work, or a kernel does not compute what torch computes, `fused` says so and torc
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -122,7 +123,7 @@ class Fused:
     """`Operations` by our own kernels. Rows must be contiguous, bf16, and a multiple of eight numbers wide."""
 
     def __init__(self, device: torch.device) -> None:
-        compile_kernel: Any = torch.cuda._compile_kernel  # type: ignore[attr-defined]  # noqa: SLF001 - no public way without a compiler
+        compile_kernel: Any = torch.cuda._compile_kernel  # noqa: SLF001 - no public way without a compiler
         with torch.cuda.device(device):
             self._add_norm = compile_kernel(_SOURCE, "add_norm")
             self._gate = compile_kernel(_SOURCE, "gate")
@@ -180,17 +181,17 @@ def fused(device: torch.device, dtype: torch.dtype, hidden: int, inner: int, hea
         return Plain(), f"torch's own small operations: rows of {hidden} and {inner} numbers do not suit the fused ones"
     try:
         made = Fused(device)
-        wrong = _difference(made, device, hidden, inner, heads)
+        with torch.inference_mode():
+            wrong = _difference(made, device, hidden, inner, heads)
     except Exception as error:  # noqa: BLE001 - whatever keeps them from being compiled or run, there are others
         _log.warning("no fused operations", exc_info=True)
         reason = sanitise_line(str(error), 120) or type(error).__name__
         return Plain(), f"torch's own small operations: the fused ones cannot be compiled here ({reason})"
-    if wrong > _TOLERANCE:
+    if not wrong <= _TOLERANCE:
         return Plain(), f"torch's own small operations: the fused ones are off by {wrong:.1%} here"
     return made, "norms, rotations and gates fused into kernels compiled by NVRTC"
 
 
-@torch.inference_mode()
 def _difference(made: Fused, device: torch.device, hidden: int, inner: int, heads: Heads) -> float:
     """How far the fused operations are from torch's own, relative to the size of the results."""
     plain = Plain()
@@ -211,4 +212,5 @@ def _difference(made: Fused, device: torch.device, hidden: int, inner: int, head
         pairs.append((ours, theirs))
     pairs += zip(made.add_norm(rows, more, weight, 1e-6), plain.add_norm(rows, more, weight, 1e-6), strict=True)
     pairs.append((made.gate(gate_up), plain.gate(gate_up)))
-    return max(((ours - theirs).float().norm() / theirs.float().norm()).item() for ours, theirs in pairs)
+    wrong = [((ours - theirs).float().norm() / theirs.float().norm()).item() for ours, theirs in pairs]
+    return math.nan if any(map(math.isnan, wrong)) else max(wrong)

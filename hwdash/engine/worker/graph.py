@@ -138,34 +138,18 @@ class GraphDecoder:
         self._open[sequence.number] = sequence
         return sequence.number
 
-    @torch.inference_mode()
     def read(self, number: int) -> bool:
         """Read the next chunk of the prompt; the last one makes the first token, which leaves with `advance`."""
-        sequence = self._open[number]
-        chunk = sequence.prompt[sequence.length : sequence.length + _CHUNK]
-        device = self._network.device
-        tokens = torch.tensor(chunk, dtype=torch.int64).to(device, non_blocking=True)
-        positions = torch.arange(sequence.length, sequence.length + len(chunk), device=device)
-        attend = self._store.attend_chunk(sequence.start, sequence.length, len(chunk))
-        rows = self._network.forward(tokens, positions, attend)
-        length = sequence.length + len(chunk)
-        if length == len(sequence.prompt) and sequence.left > 0:
-            logits, how = self._network.logits(rows[-1:]), self._how(sequence)
-            at = torch.tensor([length], device=device)
-            sequence.first = likeliest(logits) if sequence.sampling.temperature <= 0 else drawn(logits, how, at)
-            sequence.left -= 1
-            self._send((number,), sequence.first)
-            self._joining.append(sequence)
-        sequence.length = length
-        return length == len(sequence.prompt)
+        with torch.inference_mode():
+            return self._read(self._open[number])
 
-    @torch.inference_mode()
     def advance(self) -> Sequence[Made]:
         """Launch the next step, then give the tokens of the step before it and of prompts read since."""
         for sequence in self._joining:
             if sequence.left > 0:
                 self._rows.append(sequence)
-        launched = self._launch()
+        with torch.inference_mode():
+            launched = self._launch()
         self._joining.clear()
         waiting = 1 if launched else 0
         made: list[Made] = []
@@ -205,6 +189,24 @@ class GraphDecoder:
         return self._network.weight_bytes(batch) + batch * self._network.cache_bytes(context)
 
     # Steps
+
+    def _read(self, sequence: _Sequence) -> bool:
+        chunk = sequence.prompt[sequence.length : sequence.length + _CHUNK]
+        device = self._network.device
+        tokens = torch.tensor(chunk, dtype=torch.int64).to(device, non_blocking=True)
+        positions = torch.arange(sequence.length, sequence.length + len(chunk), device=device)
+        attend = self._store.attend_chunk(sequence.start, sequence.length, len(chunk))
+        rows = self._network.forward(tokens, positions, attend)
+        length = sequence.length + len(chunk)
+        if length == len(sequence.prompt) and sequence.left > 0:
+            logits, how = self._network.logits(rows[-1:]), self._how(sequence)
+            at = torch.tensor([length], device=device)
+            sequence.first = likeliest(logits) if sequence.sampling.temperature <= 0 else drawn(logits, how, at)
+            sequence.left -= 1
+            self._send((sequence.number,), sequence.first)
+            self._joining.append(sequence)
+        sequence.length = length
+        return length == len(sequence.prompt)
 
     def _launch(self) -> bool:
         """Start a step of all rows that may make a token; false where there is none."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
+from hwdash.core.text import sanitise_line
 from hwdash.engine.worker.attention import attention_of_one
+from hwdash.engine.worker.memory import is_out_of_memory
 from hwdash.engine.worker.network import Layer, Network
 from hwdash.engine.worker.segment import Segments
 
 GRAIN = 256
 """Places are handed out in multiples of so many tokens."""
+_TRIED = 300
+_TOLERANCE = 0.02
 _MASKED = float("-inf")
 _FLASH = torch.ops.aten._flash_attention_forward  # noqa: SLF001 - torch offers its length of keys a sequence nowhere else
 
@@ -30,27 +35,25 @@ class Rows:
 
 
 class KeyValueStore:
-    """Keys and values: ``[places, 2 * groups, width]`` for each layer. The first stretch belongs to rows of nobody."""
+    """Keys and values: ``[places, 2 * groups, width]`` for each layer. The first place belongs to rows of nobody.
 
-    def __init__(self, network: Network, places: int, *, flash: bool) -> None:
+    *layers*: of the first layers only; None: of all.
+    """
+
+    def __init__(self, network: Network, places: int, *, flash: bool, layers: int | None = None) -> None:
         self._network = network
         self._flash = flash
+        self._layers = len(network.layers) if layers is None else layers
         self.segments = Segments(0)
         self.kept: list[torch.Tensor] = []
         self.grow(places)
         self.nowhere = self.segments.take(1)
 
-    @property
-    def token_bytes(self) -> int:
-        """Bytes of one place in all layers."""
-        size = self._network.heads
-        return 2 * size.groups * size.width * self._network.embedding.itemsize * len(self._network.layers)
-
     def grow(self, places: int) -> None:
         """Have *places* places; what is there is moved along. Raises torch's out-of-memory error and changes nothing."""
         network, size = self._network, self._network.heads
         shape = (places, 2 * size.groups, size.width)
-        fresh = [torch.zeros(shape, dtype=network.dtype, device=network.device) for _ in network.layers]
+        fresh = [torch.zeros(shape, dtype=network.dtype, device=network.device) for _ in range(self._layers)]
         for old, new in zip(self.kept, fresh, strict=False):
             new[: old.shape[0]] = old
         self.kept = fresh
@@ -188,3 +191,36 @@ class ChunkAttention:
             left = torch.sigmoid(log_sums.transpose(0, 1) - layer.sinks.float())
             out = out * left[..., None].to(out.dtype)
         return out.reshape(self._count, -1)
+
+
+def flash_problem(network: Network) -> str:
+    """Why flash kernels cannot do the attention of *network*; empty where they give what plain attention gives."""
+    if network.dtype not in (torch.bfloat16, torch.float16):
+        return "flash kernels are for 16-bit numbers"
+    try:
+        with torch.inference_mode():
+            wrong = _flash_difference(network)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return f"flash kernels do not run here ({sanitise_line(str(error), 120) or type(error).__name__})"
+    return "" if wrong < _TOLERANCE else f"flash kernels are off by {wrong:.1%} here"
+
+
+def _flash_difference(network: Network) -> float:
+    """How far flash attention is from plain attention, in one layer of each window, relative to its size."""
+    heads, device = network.heads, network.device
+    generator = torch.Generator(device).manual_seed(1)
+    tried = torch.randn((_TRIED, heads.all, heads.width), generator=generator, device=device).to(network.dtype)
+    starts = torch.ones(1, dtype=torch.int32, device=device)
+    rows = Rows(starts, torch.tensor([_TRIED - 1], device=device), 2 * GRAIN)
+    stores = [KeyValueStore(network, 2 * GRAIN, flash=flash, layers=1) for flash in (True, False)]
+    wrong = 0.0
+    for layer in {layer.window: layer for layer in network.layers}.values():
+        seen = []
+        for store in stores:
+            chunk = store.attend_chunk(1, 0, _TRIED - 1)(0, layer, tried[:-1])
+            seen.append(torch.cat((chunk, store.attend_rows(rows)(0, layer, tried[-1:]))).float())
+        difference = ((seen[0] - seen[1]).norm() / seen[1].norm()).item()
+        wrong = max(wrong, 1.0 if math.isnan(difference) else difference)
+    return wrong
