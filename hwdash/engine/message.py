@@ -18,7 +18,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
     ``module`` is imported first: it makes the device known to torch. Where ``dtype`` does not fit, ``smaller`` are
     tried in turn. ``architecture`` is what code for the device is built for (``sm_90``, ``gfx942``), empty where unknown.
-    ``synthetic``: ``directory`` has a configuration only, and weights are drawn on the device. ``slots`` is how many
+    ``synthetic``: ``directory`` is the file with a configuration, and weights are drawn on the device. ``slots`` is how many
     requests may run at once. ``compile``: better kernels are compiled in the background. ``quantize``: weights may be held in 8 bits
     or less where ``dtype`` does not ask for more. ``ranks``: the model is spread
     over so many devices, all visible to the worker.

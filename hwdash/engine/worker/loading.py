@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import inspect
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import DynamicCache
 
-from hwdash.core.errors import DeviceFull, EngineError, HwdashError, ModelError, NoKernels, UsageError
+from hwdash.core.errors import DeviceFull, EngineError, HwdashError, ModelError, NoKernels
 from hwdash.core.inference import Message
 from hwdash.core.text import sanitise_line
 from hwdash.engine.checkpoint import read_checkpoint, read_object
 from hwdash.engine.message import Load
 from hwdash.engine.shape import shape_of
+from hwdash.engine.synthetic import loaded_config
 from hwdash.engine.worker.failure import is_fault_of_device
+from hwdash.engine.worker.implementation import choose_implementations
 from hwdash.engine.worker.kernel import has_kernels, no_kernels_text, tells_of_missing_kernels
 from hwdash.engine.worker.memory import Need, is_out_of_memory, out_of_memory_text, release_memory
+from hwdash.engine.worker.synthetic import count_parameters, draw_weights, empty_network
+from hwdash.engine.worker.tokenizer import ByteTokenizer, Tokenizer, read_tokenizer
+from hwdash.engine.worker.weight import progress, read_weights, refuse_code
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_NO_LIMIT = 10**9  # tokenizers without a limit of their own say 1e30
-_POLL_S = 0.2
 _log = logging.getLogger(__name__)
 
 Report = Callable[[str, float | None], None]
@@ -38,32 +38,29 @@ Report = Callable[[str, float | None], None]
 
 @dataclass(frozen=True, slots=True)
 class ReadyModel:
-    """A model ready to compute, with what its decode loop needs to know."""
+    """A model ready to compute, with what its decode loop needs to know.
+
+    ``parameters`` are all numbers that it has learnt, ``memory_bytes`` those of parameters and buffers on the device.
+    ``choices`` say in words with which implementations transformers computes, and why.
+    """
 
     name: str
     network: Any
-    tokenizer: Any
+    tokenizer: Tokenizer
     device: torch.device
     dtype: str
     context_length: int | None
     ends: frozenset[int]
     forward_arguments: dict[str, Any]
     longest_token: int
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the model has learnt."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes of parameters and buffers on the device."""
-        return int(self.network.get_memory_footprint())
+    parameters: int
+    memory_bytes: int
+    choices: tuple[str, ...] = ()
 
     @property
     def has_template(self) -> bool:
         """Whether the tokenizer brings a chat template."""
-        return bool(self.tokenizer.chat_template)
+        return self.tokenizer.has_template
 
     def prompt_text(self, messages: Sequence[Message], template: bool) -> tuple[str, str]:
         """The text that the model reads, and a remark for the user, empty as a rule.
@@ -76,21 +73,15 @@ class ReadyModel:
             joined = "\n\n".join(message.content for message in messages)
             return joined, "this model has no chat template; the text is sent as it is"
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True), ""
-        except TemplateError as error:
-            problem = sanitise_line(str(error))
-            raise UsageError(
-                f"the chat template of {self.name} refuses the messages: {problem}", param="messages"
-            ) from None
+        return self.tokenizer.conversation(turns), ""
 
     def encode(self, text: str, template: bool) -> list[int]:
         """The tokens of *text*; special tokens are added to plain text only, since a template writes its own."""
-        return list(self.tokenizer(text, add_special_tokens=not (template and self.has_template))["input_ids"])
+        return self.tokenizer.encode(text, not (template and self.has_template))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of *tokens* without special tokens."""
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return self.tokenizer.decode(tokens)
 
     def new_cache(self) -> DynamicCache:
         """An empty key-value cache in the shape of this model."""
@@ -112,8 +103,8 @@ def _register(module: str) -> None:
 def load_model(load: Load, report: Report) -> ReadyModel:
     """Load the checkpoint of *load* onto its device and run it once, so that the first prompt finds it warm.
 
-    The precision is the first of *load* that fits. Raises `ModelError` for files that cannot be used, `DeviceFull`,
-    `NoKernels`, and `EngineError` for a device that fails meanwhile.
+    A synthetic one gets drawn weights instead. The precision is the first of *load* that fits. Raises `ModelError` for
+    files that cannot be used, `DeviceFull`, `NoKernels`, and `EngineError` for a device that fails meanwhile.
     """
     if load.module is not None:
         _register(load.module)
@@ -123,18 +114,15 @@ def load_model(load: Load, report: Report) -> ReadyModel:
         raise EngineError(f"torch knows no device {load.torch_device!r}: {sanitise_line(str(error))}") from error
     if load.threads is not None:
         torch.set_num_threads(max(1, load.threads))
-    directory = Path(load.directory)
-    checkpoint = read_checkpoint(directory)
-    shape = shape_of(read_object(directory / "config.json"), checkpoint.parameters)
+    need = _need(load)
     report("checking the device", None)
     _check_device(device, load.architecture)
-    need = Need(load.model, checkpoint.parameters, shape)
     failure = ""
     for dtype, remark in need.fitting((load.dtype, *load.smaller), device):
         if failure or remark:
             report(f"{dtype} instead of {load.dtype}: {failure}" if failure else remark, None)
         try:
-            return _load_in(dtype, load, need.weight_bytes(dtype), device, report)
+            return _load_in(dtype, load, need, device, report)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -142,6 +130,18 @@ def load_model(load: Load, report: Report) -> ReadyModel:
             failure = out_of_memory_text(error, device)
         release_memory()
     raise DeviceFull(failure)
+
+
+def _need(load: Load) -> Need:
+    """What *load* takes, from the headers of the checkpoint or by its configuration alone."""
+    path = Path(load.directory)
+    if load.synthetic:
+        parameters = count_parameters(empty_network(path, DTYPES[load.dtype]))
+        return Need(load.model, parameters, shape_of(loaded_config(path), parameters))
+    checkpoint = read_checkpoint(path)
+    refuse_code(path)
+    shape = shape_of(read_object(path / "config.json"), checkpoint.parameters)
+    return Need(load.model, checkpoint.parameters, shape)
 
 
 def _check_device(device: torch.device, architecture: str) -> None:
@@ -159,74 +159,45 @@ def _check_device(device: torch.device, architecture: str) -> None:
             raise NoKernels(no_kernels_text(torch.__version__, f"sm_{major}{minor}", built_for), param="device")
 
 
-def _load_in(dtype: str, load: Load, weight_bytes: int, device: torch.device, report: Report) -> ReadyModel:
-    directory = Path(load.directory)
-    report("reading the tokenizer", None)
+def _load_in(dtype: str, load: Load, need: Need, device: torch.device, report: Report) -> ReadyModel:
+    path = Path(load.directory)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        with _progress(device, weight_bytes, lambda share: report("reading the weights", share)):
-            network = _read_network(directory, DTYPES[dtype], device)
+        if load.synthetic:
+            words = f"drawing the weights: {need.text(dtype, device)}"
+            report(words, 0.0)
+            network = empty_network(path, DTYPES[dtype])
+            draw_weights(network, load.model, device, lambda share: report(words, share))
+            tokenizer: Tokenizer = ByteTokenizer(network.get_input_embeddings().weight.shape[0])
+        else:
+            report("reading the tokenizer", None)
+            tokenizer = read_tokenizer(path, load.model)
+            words = f"reading the weights: {need.text(dtype, device)}"
+            with progress(device, need.weight_bytes(dtype), lambda share: report(words, share)):
+                network = read_weights(path, DTYPES[dtype], device)
+        report("warming up", None)
+        loaded = _describe(load.model, dtype, network, tokenizer, device)
+        started = time.monotonic()
+        choices = choose_implementations(network, device, DTYPES[dtype], lambda: _run_once(loaded))
+        _log.info("warmed up in %.2f s; %s", time.monotonic() - started, "; ".join(choices))
+        return replace(loaded, choices=choices)
     except Exception as error:
         if isinstance(error, HwdashError) or is_out_of_memory(error) or tells_of_missing_kernels(error):
             raise
         if is_fault_of_device(error, device):
-            _log.exception("%s failed while %s was loaded", device, directory)
+            _log.exception("%s failed while %s was loaded", device, path)
             reason = sanitise_line(str(error), 300) or type(error).__name__
             raise EngineError(f"the device failed while {load.model} was loaded: {reason}") from error
-        _log.exception("cannot load %s", directory)
-        raise ModelError(f"cannot load {directory}: {sanitise_line(str(error)) or type(error).__name__}") from error
-    report("warming up", None)
-    loaded = _describe(load.model, dtype, network, tokenizer, device)
-    _run_once(loaded)
-    return loaded
+        _log.exception("cannot load %s", path)
+        raise ModelError(f"cannot load {path}: {sanitise_line(str(error)) or type(error).__name__}") from error
 
 
-def _read_network(directory: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    network, found = AutoModelForCausalLM.from_pretrained(
-        directory,
-        dtype=dtype,
-        device_map={"": str(device)},
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    if missing := sorted(found["missing_keys"]):
-        raise ModelError(
-            f"{directory} lacks {len(missing)} weights ({sanitise_line(missing[0])}, …); download it again"
-        )
-    return network.eval()
-
-
-@contextlib.contextmanager
-def _progress(device: torch.device, needed: int, report: Callable[[float | None], None]) -> Iterator[None]:
-    """Report, while the block runs, how much of *needed* lies on the device; only CUDA can tell."""
-    report(0.0 if device.type == "cuda" else None)
-    done = threading.Event()
-
-    def poll() -> None:
-        while not done.wait(_POLL_S):
-            report(min(1.0, torch.cuda.memory_allocated(device) / max(1, needed)))
-
-    thread = threading.Thread(target=poll, name="loading", daemon=True)
-    if device.type == "cuda":
-        thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        if thread.ident is not None:
-            thread.join()
-
-
-def _describe(name: str, dtype: str, network: Any, tokenizer: Any, device: torch.device) -> ReadyModel:
+def _describe(name: str, dtype: str, network: Any, tokenizer: Tokenizer, device: torch.device) -> ReadyModel:
     config = network.config.get_text_config(decoder=True)
-    context = getattr(config, "max_position_embeddings", None)
-    if context is None and tokenizer.model_max_length < _NO_LIMIT:
-        context = tokenizer.model_max_length
-    ends: set[int] = set()
-    for end in (network.generation_config.eos_token_id, config.eos_token_id, tokenizer.eos_token_id):
-        ends |= set(end) if isinstance(end, list) else {end} if end is not None else set()
+    context = getattr(config, "max_position_embeddings", None) or tokenizer.context_length
+    ends: set[int] = set(tokenizer.ends)
+    if not isinstance(tokenizer, ByteTokenizer):  # answers of drawn weights are as long as they may be
+        for end in (network.generation_config.eos_token_id, config.eos_token_id):
+            ends |= set(end) if isinstance(end, list) else {end} if end is not None else set()
     takes = inspect.signature(network.forward).parameters
     return ReadyModel(
         name=name,
@@ -237,13 +208,14 @@ def _describe(name: str, dtype: str, network: Any, tokenizer: Any, device: torch
         context_length=int(context) if context else None,
         ends=frozenset(ends),
         forward_arguments={"use_cache": True} | ({"logits_to_keep": 1} if "logits_to_keep" in takes else {}),
-        longest_token=max((len(token.encode()) for token in tokenizer.get_vocab()), default=1),
+        longest_token=tokenizer.longest_token,
+        parameters=count_parameters(network),
+        memory_bytes=int(network.get_memory_footprint()),
     )
 
 
 def _run_once(model: ReadyModel) -> None:
     """One prompt and one step: libraries choose their kernels now and not under the first prompt."""
-    started = time.monotonic()
     cache = model.new_cache()
     with torch.inference_mode():
         for width in (8, 1):
@@ -251,4 +223,3 @@ def _run_once(model: ReadyModel) -> None:
             model.network(input_ids=tokens, past_key_values=cache, **model.forward_arguments)
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
-    _log.info("warmed up in %.2f s", time.monotonic() - started)

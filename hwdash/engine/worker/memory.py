@@ -40,6 +40,11 @@ class Need:
         cache = self.shape.cache_bytes(dtype, _MINIMAL_CONTEXT) if self.shape is not None else 0
         return self.weight_bytes(dtype) + cache + _SLACK_BYTES.get(device.type, _ACCELERATOR_SLACK_BYTES)
 
+    def text(self, dtype: str, device: torch.device) -> str:
+        """The weights in *dtype* beside what is free on *device*, in words: ``16.1 GB of 139 GB free``."""
+        free = available_bytes(device)
+        return bytes_text(self.weight_bytes(dtype)) + (f" of {bytes_text(free)} free" if free is not None else "")
+
     def fitting(self, dtypes: Sequence[str], device: torch.device) -> Iterator[tuple[str, str]]:
         """Those of *dtypes* that fit into what is free when they are asked for, with why the first of all is not taken.
 
@@ -83,23 +88,35 @@ def available_bytes(device: torch.device) -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether *error* is want of memory, on an accelerator or the host."""
-    text = str(error)
-    return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or "DefaultCPUAllocator" in text
-        or "out of memory" in text.lower()
+    """Whether *error*, or what it came from, is want of memory, on an accelerator or the host."""
+    return any(
+        isinstance(one, torch.OutOfMemoryError | MemoryError) or tells_of_memory(str(one)) for one in _chain(error)
     )
+
+
+def tells_of_memory(text: str) -> bool:
+    """Whether *text* is what torch or a driver says for want of memory."""
+    return "DefaultCPUAllocator" in text or "out of memory" in text.lower()
 
 
 def out_of_memory_text(error: BaseException, device: torch.device | None) -> str:
     """What to tell of want of memory, with numbers where there are any."""
-    wanted = _WANTED.search(str(error))
+    wanted = next((found for one in _chain(error) if (found := _WANTED.search(str(one)))), None)
     free = available_bytes(device) if device is not None else None
     numbers = [f"{wanted[1]} more were needed"] if wanted else []
     numbers += [f"{bytes_text(free)} are free"] if free is not None else []
     told = f" ({', '.join(numbers)})" if numbers else ""
     return f"the device is out of memory{told}; use a shorter prompt, a smaller model or another device"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """*error* and what it was raised from or while."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
 
 
 def release_memory() -> None:
