@@ -118,7 +118,8 @@ class Measurement:
                 raise UsageError(
                     f"{self._device.id} does not compute in {dtype!r}; there are: {', '.join(known)}", param="dtype"
                 )
-            load = msgspec.structs.replace(load, dtype=dtype, smaller=(), quantize=False)
+            quantize = ITEM_BYTES.get(dtype) == 1
+            load = msgspec.structs.replace(load, dtype=dtype, smaller=(), quantize=quantize)
         return Order(load, order.environment)
 
     async def _run(self, life: Life, number: int, task: Task) -> AsyncGenerator[Measured, None]:

@@ -52,7 +52,8 @@ async def test_a_plan_without_tasks_tells_how_the_model_lies_there(scene: Scene)
 async def test_the_precision_is_the_plans_own(scene: Scene) -> None:
     engine = scene.engine()
     await measured(engine, MeasurePlan("one", (), dtype="fp16"))
-    assert (scene.load_of("one").dtype, scene.load_of("one").smaller) == ("fp16", ())
+    load = scene.load_of("one")
+    assert (load.dtype, load.smaller, load.quantize) == ("fp16", (), False)
     with pytest.raises(UsageError, match=r"cpu0 does not compute in 'fp7'; there are: fp32, bf16, fp16") as caught:
         await measured(engine, MeasurePlan("one", (), dtype="fp7"))
     assert caught.value.param == "dtype"
