@@ -32,6 +32,7 @@ class FakeEngine:
     ``delay_s`` lies between two tokens. ``failure`` is raised before the first token, or after ``fail_after``
     tokens; ``failures`` likewise, but on the device with that key only. ``unknown`` are the models that `check` does
     not know, ``standings`` what `standing` says of a device by its key, ``shapes`` the shapes of models.
+    ``digests`` are those of the next answers in order, then ``digest``; ``dtype`` is what they are computed in.
     ``cancelled``, ``requests`` and ``asked`` (the keys of devices, in order) tell what happened.
     """
 
@@ -42,6 +43,9 @@ class FakeEngine:
         self.unknown: set[str] = set()
         self.failures: dict[str, HwdashError] = {}
         self.plans: list[MeasurePlan] = []
+        self.digest = ""
+        self.digests: list[str] = []
+        self.dtype = "fp32"
         self.measured: dict[Load, Measured] = {}
         self.measure_failure: HwdashError | None = None
         self.standings: dict[str, Standing] = {}
@@ -85,7 +89,8 @@ class FakeEngine:
                 total_s=time.monotonic() - started,
                 tokens_per_s=(len(made) - 1) / (last - first) if last > first else None,
             ),
-            "fp32",
+            self.dtype,
+            digest=self.digests.pop(0) if self.digests else self.digest,
         )
 
     async def check(self, model: str, device: Device) -> None:
