@@ -32,9 +32,10 @@ class EnergyTrace:
         self._joules: list[float] = []
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Read from now on. May be called again."""
+    async def start(self) -> None:
+        """Read now, and from now on. May be called again."""
         if self._task is None:
+            await self.read()
             self._task = asyncio.create_task(self._follow())
 
     def stop(self) -> None:

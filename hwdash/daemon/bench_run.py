@@ -140,7 +140,7 @@ class BenchRun:
                 if self._plan.tasks[number].load is Load.DECODE:
                     bracket.decode()
                     if self._place.energy_s is not None:
-                        self._trace.start()
+                        await self._trace.start()
                 yield self._step(number)
 
     async def _settle(self, task: Task, measured: Measured) -> bool:
