@@ -91,7 +91,7 @@ class Faulty:
         self.reading: Callable[[int], None] = lambda _: None
         self.stepping: Callable[[], None] = lambda: None
         self.idling: Callable[[], None] = lambda: None
-        self.given: Callable[[Made], Made] = lambda made: made
+        self.given: Callable[[Made], Made | None] = lambda made: made
         self.opened: set[int] = set()
         self._decoder = decoder
 
@@ -107,7 +107,7 @@ class Faulty:
 
     def advance(self) -> Sequence[Made]:
         self.stepping()
-        return [self.given(made) for made in self._decoder.advance()]
+        return [given for made in self._decoder.advance() if (given := self.given(made)) is not None]
 
     def close(self, number: int) -> None:
         self.opened.discard(number)

@@ -332,7 +332,7 @@ def test_a_model_without_template_says_so(desk: Desk) -> None:
     from tests.engine.desk import asking, finished
 
     tokenizer = copy(desk.model.tokenizer)
-    tokenizer.chat_template = None
+    tokenizer.has_template = False
     batch = Batch(replace(desk.model, tokenizer=tokenizer), desk.decoder())
     batch.add(asking(1, template=True))
     first = finished(batch)[0]

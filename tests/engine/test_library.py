@@ -168,8 +168,8 @@ def test_the_draw_follows_the_probabilities() -> None:
 
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
 
-    def shares(**how: float) -> list[float]:
-        sampler = Sampler(Sampling(seed=3, **how), torch.device("cpu"))
+    def shares(temperature: float = 0.0, top_p: float = 1.0) -> list[float]:
+        sampler = Sampler(Sampling(temperature, top_p, seed=3), torch.device("cpu"))
         drawn = [int(sampler.pick(logits)) for _ in range(2000)]
         return [drawn.count(token) / len(drawn) for token in range(4)]
 

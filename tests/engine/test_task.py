@@ -11,8 +11,8 @@ from hwdash.core.measurement import Load, Measured, Task
 from tests.tiny_model import CONTEXT
 
 if TYPE_CHECKING:
-    from hwdash.engine.worker.decoder import Decoder
-    from tests.engine.desk import Desk
+    from hwdash.engine.worker.decoder import Decoder, Made
+    from tests.engine.desk import Desk, Faulty
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +162,33 @@ def test_running_out_of_memory_is_told(desk: Desk, hook: str) -> None:
     report = only(desk, Task(Load.DECODE, batch=2), decoder)
     assert report.problem.startswith("the device is out of memory (2.00 GiB more were needed")
     assert not decoder.opened
+
+
+def ending(desk: Desk, after: int) -> Faulty:
+    """A decoder whose sequences end after so many tokens."""
+    from tests.engine.desk import Faulty
+
+    given: dict[int, int] = {}
+    decoder = Faulty(desk.decoder())
+
+    def count(made: Made) -> Made | None:
+        given[made.number] = given.get(made.number, 0) + 1
+        return made if given[made.number] <= after else None
+
+    decoder.given = count
+    return decoder
+
+
+def test_where_answers_end_others_begin(desk: Desk) -> None:
+    decoder = ending(desk, 5)
+    report = only(desk, Task(Load.DECODE, batch=2, new_tokens=7), decoder)
+    assert (len(report.steps_s), report.tokens, report.problem) == (7, 14, "")
+    assert not decoder.opened
+
+
+def test_answers_that_end_at_once_cannot_be_measured(desk: Desk) -> None:
+    report = only(desk, Task(Load.DECODE, new_tokens=7), ending(desk, 2))
+    assert report.problem == "the answers of tiny to random prompts end at once, 10 times in a row"
 
 
 def test_damaged_weights_are_told(desk: Desk) -> None:

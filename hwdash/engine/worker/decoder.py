@@ -14,12 +14,14 @@ DAMAGED = -1
 class Sampling:
     """How tokens of a sequence are picked: the likeliest at temperature 0, else drawn by temperature and top-p.
 
-    The same ``seed`` gives the same tokens on the same device, whoever else is computed at the same time.
+    The same ``seed`` gives the same tokens on the same device, whoever else is computed at the same time. ``endless``: it
+    goes on after a token that ends an answer, as measuring needs it.
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    endless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class Decoder(Protocol):
 
         A decoder may be a step ahead of what it gives: the tokens of a step can come with the call after it. Each
         sequence that is read and has tokens left gets its tokens in order, one at most with each call. An error leaves
-        every sequence where it was: the call can be made again when some are closed. Where the decoder knows whose step
+        every sequence where it was: the call can be made again when some are closed. After a token that ends an answer a
+        decoder may give no more of that sequence, unless it is ``endless``. Where the decoder knows whose step
         it was, it raises `SequenceFailed`.
         """
         ...

@@ -56,7 +56,7 @@ class LibraryDecoder:
 
     def __init__(self, model: ReadyModel, slots: int, choices: tuple[str, ...] = ()) -> None:
         self.slots = slots
-        self.choices = choices
+        self.choices = (*choices, *model.choices)
         self.capture_s: float | None = None
         self._model = model
         self._chunk = _CHUNK.get(model.device.type, _ACCELERATOR_CHUNK)

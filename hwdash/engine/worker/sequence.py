@@ -15,6 +15,10 @@ from hwdash.engine.worker.step import Step, Unfit
 _SEED = 5
 _DROPPED = 2
 """Steps after a beginning that do not count: the first has the end of reading the prompts in it."""
+_PATIENCE = 4
+"""Steps without any token after which all answers have ended; a decoder may be a step ahead of what it gives."""
+_FRUITLESS = 10
+"""Beginnings without a counted step after which there is nothing to measure."""
 _LONG_ANSWER = 1024
 """Tokens of a sequence in a task that goes on for a time, after which it begins anew."""
 
@@ -35,7 +39,7 @@ def prompts(decoder: Decoder, model: ReadyModel, task: Task) -> Generator[Step |
             made = yield from sequences.advance()
         finally:
             sequences.close()
-        if number > 0:  # the first one warms up
+        if number > 0 and made:  # the first one warms up
             yield Step(max(one.at_s for one in made) - began, tokens=task.prompt_tokens)
         number += 1
 
@@ -45,21 +49,27 @@ def tokens(decoder: Decoder, model: ReadyModel, task: Task) -> Generator[Step | 
     if not 1 <= task.batch <= decoder.slots:
         raise Unfit(f"{task.batch} sequences at once were asked for and this worker decodes 1 to {decoder.slots}")
     _check_context(model, task.prompt_tokens, task.new_tokens)
-    limit = task.new_tokens if task.seconds is None else max(task.new_tokens, _LONG_ANSWER)
-    limit += 1 + _DROPPED
-    if model.context_length is not None:
-        limit = min(limit, model.context_length - task.prompt_tokens)
     source = random.Random(_SEED)  # noqa: S311
-    while True:
-        yield from _round(decoder, model, task, limit, source)
-        if task.seconds is None:
-            return
+    left = task.new_tokens if task.seconds is None else None
+    fruitless = 0
+    while left is None or left > 0:
+        counted = 0
+        for step in _round(decoder, model, task, left or max(task.new_tokens, _LONG_ANSWER), source):
+            counted += step is not None
+            yield step
+        left = None if left is None else left - counted
+        fruitless = 0 if counted else fruitless + 1
+        if fruitless >= _FRUITLESS:
+            raise Unfit(f"the answers of {model.name} to random prompts end at once, {fruitless} times in a row")
 
 
 def _round(
-    decoder: Decoder, model: ReadyModel, task: Task, limit: int, source: random.Random
+    decoder: Decoder, model: ReadyModel, task: Task, steps: int, source: random.Random
 ) -> Generator[Step | None]:
-    """All sequences from their prompts to their last tokens."""
+    """All sequences from their prompts to their last tokens, or to the end of the first of them: *steps* that count."""
+    limit = steps + 1 + _DROPPED
+    if model.context_length is not None:
+        limit = min(limit, model.context_length - task.prompt_tokens)
     sequences = _Sequences(decoder)
     try:
         for _ in range(task.batch):
@@ -68,6 +78,8 @@ def _round(
         before = 0.0
         for count in range(limit):
             made = yield from sequences.advance()
+            if len(made) < task.batch:
+                return
             now = max(one.at_s for one in made)
             if count > _DROPPED:
                 read = decoder.read_bytes(task.prompt_tokens + count, task.batch)
@@ -86,7 +98,7 @@ class _Sequences:
 
     def open(self, prompt: Sequence[int], limit: int) -> None:
         """Take in a sequence. Raises `DeviceFull`."""
-        self._numbers.append(self._decoder.open(prompt, limit, Sampling()))
+        self._numbers.append(self._decoder.open(prompt, limit, Sampling(endless=True)))
 
     def read(self) -> Iterator[None]:
         """Read all prompts."""
@@ -95,8 +107,12 @@ class _Sequences:
                 yield None
 
     def advance(self) -> Generator[None, None, Sequence[Made]]:
-        """The tokens of the next step, which may come some calls later. Raises `Unfit` for damaged ones."""
-        while not (made := self._decoder.advance()):
+        """The tokens of the next step; none when all sequences have ended. Raises `Unfit` for damaged ones."""
+        made: Sequence[Made] = ()
+        for _ in range(_PATIENCE):
+            made = self._decoder.advance()
+            if made:
+                break
             yield None
         if any(one.token == DAMAGED for one in made):
             raise Unfit("the model computed NaN or infinity; its weights are damaged or do not stand this precision")
