@@ -23,7 +23,7 @@ class SoakEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SoakRequest:
-    """Load ``device`` for ``seconds`` with ``load`` (``decode`` or ``matmul``).
+    """Load ``device`` for ``seconds`` with ``load`` (``decode`` or ``matmul``) of ``model``; empty: one that is there.
 
     It ends early at ``max_temperature_c`` (None: the device's own slowdown temperature), and, with ``until_throttled``,
     a while after it throttled.

@@ -39,11 +39,11 @@ class SoakBody(BaseModel):
     batch: Annotated[int, Field(ge=1, le=256), WHOLE] = 8
     dtype: Name | None = None
 
-    def to_request(self, default_model: str) -> SoakRequest:
-        """The request, with *default_model* where none is named."""
+    def to_request(self) -> SoakRequest:
+        """The request; its model is empty where none is named."""
         return SoakRequest(
             device=self.device,
-            model=self.model or default_model,
+            model=self.model or "",
             load=self.load,
             seconds=self.seconds,
             until_throttled=self.until_throttled,
@@ -58,7 +58,7 @@ async def soak(request: Request) -> Response:
     """Load a device: stages, what it is, samples and the report, each a line; closing the connection ends the load."""
     service: Service = request.app.state.service
     body = await read_body(request, SoakBody)
-    return Stream(_lines(service, body.to_request(service.default_model)), JSON_LINES, service.stopping)
+    return Stream(_lines(service, body.to_request()), JSON_LINES, service.stopping)
 
 
 @router.get("/api/v1/soak")

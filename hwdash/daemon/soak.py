@@ -6,13 +6,15 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwdash.core.clock import Clock
-from hwdash.core.errors import EngineError, UsageError
+from hwdash.core.errors import EngineError, ModelError, UnknownModel, UsageError
 from hwdash.core.health import HealthState
 from hwdash.core.inference import Stage, StageEvent
 from hwdash.core.measurement import Load
+from hwdash.core.model import SYNTHETIC
 from hwdash.core.soak import SoakEvent, SoakHistory, SoakReport, SoakRequest
 from hwdash.daemon.ledger import Ledger
 from hwdash.daemon.soak_run import SoakRun
@@ -20,11 +22,13 @@ from hwdash.store.bench import SOAK, StoredReport
 
 if TYPE_CHECKING:
     from hwdash.core.snapshot import DeviceStatus, Snapshot
+    from hwdash.daemon.parts import Models
     from hwdash.engine.engine import Engine
     from hwdash.monitor.broadcast import Broadcast
     from hwdash.monitor.monitor import Monitor
     from hwdash.store.store import Store
 
+_WITHOUT_DOWNLOAD = f"{SYNTHETIC}smollm2-135m"
 _WHY = "a soak is running"
 _LOADS = (Load.DECODE.value, Load.MATMUL.value)
 
@@ -32,6 +36,7 @@ _LOADS = (Load.DECODE.value, Load.MATMUL.value)
 class Soaker:
     """Runs soaks, one on a device at a time, and remembers their reports.
 
+    A soak that names no model takes *default_model* where that is on this machine, else a small one of drawn weights.
     *first_snapshot* waits for a snapshot where none was made yet.
     """
 
@@ -39,18 +44,22 @@ class Soaker:
         self,
         engine: Engine,
         store: Store,
+        models: Models,
         monitor: Monitor,
         snapshots: Broadcast[Snapshot],
         ledger: Ledger,
         first_snapshot: Callable[[], Awaitable[Snapshot]],
+        default_model: str,
         clock: Clock,
     ) -> None:
         self._engine = engine
         self._store = store
+        self._models = models
         self._monitor = monitor
         self._snapshots = snapshots
         self._ledger = ledger
         self._first_snapshot = first_snapshot
+        self._default_model = default_model
         self._clock = clock
         self._keeping: set[asyncio.Task[None]] = set()
 
@@ -63,6 +72,8 @@ class Soaker:
         measured.
         """
         status = (await self._first_snapshot()).find(request.device)
+        if not request.model:
+            request = replace(request, model=await self._own_model())
         self._check(request, status)
         device, gate = status.device, self._ledger.gate(status)
         busy = gate.running + gate.waiting
@@ -91,6 +102,13 @@ class Soaker:
         """Wait until the reports that are on their way are with the store."""
         if self._keeping:
             await asyncio.wait(self._keeping, timeout=1.0)
+
+    async def _own_model(self) -> str:
+        try:
+            await asyncio.to_thread(self._models.resolve, self._default_model)
+        except (UnknownModel, ModelError):
+            return _WITHOUT_DOWNLOAD
+        return self._default_model
 
     def _check(self, request: SoakRequest, status: DeviceStatus) -> None:
         device = status.device

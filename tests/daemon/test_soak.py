@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hwdash.core.config import Config, EngineConfig
 from hwdash.core.device import Device, Limits
 from hwdash.core.errors import EngineError, Overloaded, UnknownDevice, UsageError, WorkerDied
 from hwdash.core.inference import Stage, StageEvent
@@ -279,3 +280,14 @@ async def test_the_api_gives_reports_as_the_vocabulary_says() -> None:
         status, _, body = await daemon.ask("GET", "/api/v1/soak?device=gpu0&limit=1")
         assert status == 200
         assert from_wire(loads(body), SoakHistory).reports[0].id == lines[-1]["report"]["id"]
+
+
+async def test_without_a_model_it_takes_one_that_needs_no_download() -> None:
+    engine = LoadedEngine()
+    async with living(gpus(1), engine, config=Config(engine=EngineConfig(model="echo"))) as daemon:
+        _, report = await soak(daemon, asked(model="", seconds=1.0))
+        assert report.model == "echo"
+        daemon.models.names = []
+        _, report = await soak(daemon, asked(model="", seconds=1.0))
+        assert report.model == "synthetic:smollm2-135m"
+        assert [plan.model for plan in engine.plans] == ["echo", "synthetic:smollm2-135m"]
