@@ -1,0 +1,217 @@
+"""Weights held smaller than the fp32 that a CPU computes in: what a token costs there is reading them.
+
+`Half` holds in fp16 what fp16 holds exactly, which is almost every checkpoint in bf16 or fp16. `Int8` holds 8 bits a
+weight. Both compute in fp32, with kernels of fbgemm, which torch brings for x86; docs/measurements.md has the figures,
+and those of torch's other kernels, which were slower.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+
+from hwdash.engine.worker.linear import Dense, Linear
+
+_WIDEST, _NARROWEST, _LANES = 96, 64, 8
+"""fbgemm keeps up to 96 sums in registers of AVX2, and weights stream best in rows no longer than that."""
+_SCALE_BYTES = 8
+_CHUNK = 2**22
+"""Weights quantized at once: bounds what that takes besides."""
+MOST_ERROR = 0.015
+"""Relative error of 8 bits up to which they are taken.
+
+Normally distributed weights come to 0.006. Beyond that, single outliers take the range away from all others. The mean
+of outputs is taken, not the whole matrix at once, whose norm is that of the outliers.
+"""
+_SMALLEST = torch.finfo(torch.float32).tiny
+_log = logging.getLogger(__name__)
+
+_SOURCE = """
+def product(rows: Tensor, weight: __torch__.torch.classes.quantized.LinearPackedParamsBase) -> Tensor:
+    return torch.ops.quantized.linear_dynamic_fp16(rows, weight)
+"""
+"""Called as TorchScript, since checking a packed weight takes Python longer than a small product: 18 us of 30."""
+
+
+class Half:
+    """Weights in fp16, packed by fbgemm, multiplied and summed in fp32."""
+
+    __slots__ = ("_packed", "bytes", "in_features", "out_features")
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self.out_features, self.in_features = weight.shape
+        self.bytes = 2 * weight.numel() + (0 if bias is None else 4 * bias.numel())
+        kept = None if bias is None else bias.float()
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight.float().contiguous(), kept)
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """The product, by fbgemm's kernel."""
+        return _product()(rows, self._packed)
+
+
+class Int8:
+    """Weights in 8 bits, the same numbers in fp16 beside them for more than one row.
+
+    Each run of up to 96 weights of one input has a scale and a least value of its own; rows stay in fp32. A single row
+    is multiplied as a weighted sum of embeddings: input *k* is the weight of row *k* of the table of each block of
+    outputs, and fbgemm unpacks and sums those in registers.
+    """
+
+    __slots__ = ("_bias", "_half", "_places", "_table", "bytes", "error", "in_features", "out_features")
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self.out_features, self.in_features = weight.shape
+        block = _block(self.out_features)
+        self._table, held, self.error = _quantized(weight, block)
+        """Relative error: the norm of what an output's weights are off by that of these weights, on average."""
+        self._half = Half(held, bias)
+        self._bias = None if bias is None else bias.float()
+        self._places = _places(-(-self.out_features // block), self.in_features)
+        self.bytes = self._table.nbytes + (0 if self._bias is None else self._bias.nbytes)
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """The product of one row by the 8 bits, of more by the same numbers in fp16."""
+        if rows.shape[0] != 1:
+            return self._half(rows)
+        repeated, flat, indices, offsets = self._places
+        repeated.copy_(rows)
+        sums = _bag()(self._table, indices, offsets, False, 0, False, flat, None, False)
+        row = sums.view(1, -1)
+        if row.shape[1] != self.out_features:
+            row = row[:, : self.out_features]
+        return row if self._bias is None else row + self._bias
+
+
+class Holder:
+    """Holds weights on a CPU for rows in fp32: exactly, or with *eight_bits* within `MOST_ERROR`. Counts what it did."""
+
+    def __init__(self, *, eight_bits: bool) -> None:
+        self._eight_bits = eight_bits and available()
+        self._half = available()
+        self._counts: Counter[str] = Counter()
+        self._errors: list[float] = []
+
+    def __call__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+        """The smallest `Linear` that is allowed; one that torch cannot pack stays `Dense` in fp32."""
+        linear, way = self._hold(weight, bias)
+        self._counts[way] += 1
+        if isinstance(linear, Int8):
+            self._errors.append(linear.error)
+        return linear
+
+    @property
+    def dtype(self) -> str:
+        """What most weights are held in: ``int8`` or ``fp32``, which exact fp16 stands for."""
+        return "int8" if self._counts["int8"] > self._counts["fp16"] + self._counts["fp32"] else "fp32"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """How the weights are held, for the record."""
+        total = sum(self._counts.values())
+        told = []
+        if eights := self._counts["int8"]:
+            mean = sum(self._errors) / len(self._errors)
+            told.append(f"{eights} of {total} weights held in 8 bits, {mean:.1%} off on average")
+        if halves := self._counts["fp16"]:
+            told.append(f"{halves} of {total} weights held in fp16, which is exact for them")
+        if total and not eights and not halves:
+            told.append("weights held in fp32")
+        return tuple(told)
+
+    def _hold(self, weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[Linear, str]:
+        usable = self._half and weight.device.type == "cpu" and weight.numel() > 0
+        if usable and self._eight_bits:
+            eight = Int8(weight, bias)
+            if eight.error <= MOST_ERROR:  # that of a weight with NaN is NaN
+                return eight, "int8"
+        if usable and fits_half(weight):
+            return Half(weight, bias), "fp16"
+        return Dense(weight.float(), None if bias is None else bias.float()), "fp32"
+
+
+def quantize(weight: torch.Tensor, bias: torch.Tensor | None = None) -> tuple[Linear, str]:
+    """The smallest `Linear` whose answers stay the same in quality, and what it is, in words."""
+    holder = Holder(eight_bits=True)
+    linear = holder(weight, bias)
+    return linear, "; ".join(holder.words)
+
+
+def fits_half(weight: torch.Tensor) -> bool:
+    """Whether fp16 holds every number of *weight* exactly; NaN and infinity are held by nothing."""
+    return all(bool(torch.equal(part.half().float(), part.float())) for part in weight.split(_rows(weight)))
+
+
+@functools.cache
+def available() -> bool:
+    """Whether this torch can multiply by `Half` and `Int8` here: it can on x86 with AVX2."""
+    if torch.backends.cpu.get_cpu_capability() not in {"AVX2", "AVX512"}:
+        return False
+    try:
+        one = torch.ones((_LANES, _LANES))
+        Int8(one)(one[:1])
+        Half(one)(one)
+    except (RuntimeError, AttributeError) as error:
+        _log.info("weights stay as they are: %s", error)
+        return False
+    return True
+
+
+def _block(out_features: int) -> int:
+    """How many outputs share a scale: as many as fit into registers, with as few as possible added to fill the last."""
+    return min(range(_WIDEST, _NARROWEST - 1, -_LANES), key=lambda block: -out_features % block)
+
+
+def _rows(weight: torch.Tensor) -> int:
+    return max(1, _CHUNK // max(1, weight.shape[1]))
+
+
+def _quantized(weight: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """The table ``[blocks * in, block + 8]`` (8 bits each, then scale and least value), the numbers it holds, their error."""
+    outputs, inputs = weight.shape
+    blocks = -(-outputs // block)
+    table = torch.empty((blocks, inputs, block + _SCALE_BYTES), dtype=torch.uint8)
+    held = torch.empty((blocks * block, inputs))
+    shares = []
+    step = max(1, _CHUNK // (block * inputs))
+    for first in range(0, blocks, step):
+        last = min(blocks, first + step)
+        part = weight[first * block : last * block].float()
+        if missing := (last - first) * block - part.shape[0]:
+            part = torch.cat((part, part[-1:].expand(missing, inputs)))
+        runs = part.view(last - first, block, inputs)
+        least, most = runs.aminmax(dim=1, keepdim=True)
+        scale = ((most - least) / 255).clamp_(min=_SMALLEST)
+        numbers = held[first * block : last * block].view(runs.shape)
+        torch.sub(runs, least, out=numbers).div_(scale).round_()
+        table[first:last, :, :block] = numbers.to(torch.uint8).transpose(1, 2)
+        table[first:last, :, block:] = torch.cat((scale, least), 1).transpose(1, 2).contiguous().view(torch.uint8)
+        torch.addcmul(least, numbers, scale, out=numbers)
+        off = torch.linalg.vector_norm(part - held[first * block : last * block], dim=1)
+        shares.append(off / torch.linalg.vector_norm(part, dim=1).clamp_(min=_SMALLEST))
+    return table.view(blocks * inputs, -1), held[:outputs], float(torch.cat(shares)[:outputs].clamp_(max=1).mean())
+
+
+@functools.cache
+def _places(blocks: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Room for a row repeated for each block, the same flat, which rows of the table to take, and where blocks begin.
+
+    All weights of one shape share them, so that they stay in the caches; calls come from one thread.
+    """
+    with torch.inference_mode(False):
+        room = torch.empty((blocks, inputs))
+        indices = torch.arange(blocks * inputs, dtype=torch.int32)
+        return room, room.view(-1), indices, torch.arange(0, blocks * inputs, inputs, dtype=torch.int32)
+
+
+@functools.cache
+def _bag() -> Callable[..., torch.Tensor]:
+    return torch.ops.quantized.embedding_bag_byte_rowwise_offsets.default
+
+
+@functools.cache
+def _product() -> Callable[..., torch.Tensor]:
+    return torch.jit.CompilationUnit(_SOURCE).product
