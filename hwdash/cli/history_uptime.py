@@ -26,7 +26,7 @@ def uptime_text(history: UptimeHistory) -> str:
     blocks = [_block(item, history, marks) for item in history.uptimes]
     words = ("well", f"over {DRIFT_FROM * 100:.0f} % slower", "wrong tokens", "failed")
     legend = ", ".join(f"{mark} {word}" for mark, word in zip(marks.values(), words, strict=True))
-    return "\n\n".join([*blocks, f"newest: of the last {window}, oldest first; {legend}"])
+    return "\n\n".join([*blocks, f"newest: probes of the last {window}, oldest first\n  {legend}"])
 
 
 def _block(item: Uptime, history: UptimeHistory, marks: dict[str, str]) -> str:
