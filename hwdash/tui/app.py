@@ -69,6 +69,12 @@ def _event_screen() -> Screen[None]:
     return EventScreen()
 
 
+def _bench_screen() -> Screen[None]:
+    from hwdash.tui.bench import BenchScreen
+
+    return BenchScreen()
+
+
 def _key(key: str, action: str, words: str, tooltip: str, *, show: bool = False, display: str | None = None) -> Binding:
     return Binding(
         key,
@@ -85,7 +91,8 @@ class HwdashApp(App[None]):
     """The dashboard over *client*.
 
     ``feed`` is the newest `Feed`, published by ``feed_signal`` at every change; ``chosen_device`` is the id that the
-    prompt screen should open on, None for its own choice; ``model`` is the model that prompts go to; ``events`` are all
+    prompt screen should open on, None for its own choice; ``selected`` is the stable key of the device that the overview
+    stands on; ``model`` is the model that prompts go to; ``events`` are all
     that happened while the dashboard runs, and what was read from history.
     """
 
@@ -98,12 +105,16 @@ class HwdashApp(App[None]):
         "prompt": _prompt_screen,
         "history": _history_screen,
         "events": _event_screen,
+        "bench": _bench_screen,
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         _key("1,o", "show('overview')", "Overview", "All devices, ranked, live", display="1"),
         _key("2,p", "show('prompt')", "Prompt", "Send a prompt to a device", show=True, display="2"),
         _key("3", "show('history')", "History", "Latency over time, with throttled periods", show=True, display="3"),
         _key("4", "show('events')", "Events", "What happened to which device", show=True, display="4"),
+        _key(
+            "5", "show('bench')", "Bench", "How fast a device is, and how it stands full load", show=True, display="5"
+        ),
         _key("t", "next_theme", "Theme", "Change to the next colour theme", show=True),
         _key("ctrl+p", "command_palette", "Commands", "Find a command by typing", show=True, display="^p"),
         _key("question_mark", "help", "Help", "All keys, badges and colours", show=True, display="?"),
@@ -134,6 +145,7 @@ class HwdashApp(App[None]):
         self.feed = Feed()
         self.feed_signal: Signal[Feed] = Signal(self, "feed")
         self.chosen_device: str | None = None
+        self.selected: str | None = None
         self.events = EventLog()
         self.animation_level = "none"
         self._announcer = Announcer(self.events)
@@ -331,6 +343,7 @@ class HwdashApp(App[None]):
         yield SystemCommand("Prompt", "Send a prompt", lambda: self.run_action("show('prompt')"))
         yield SystemCommand("History", "Latency over time", lambda: self.run_action("show('history')"))
         yield SystemCommand("Events", "What happened", lambda: self.run_action("show('events')"))
+        yield SystemCommand("Bench", "How fast a device is", lambda: self.run_action("show('bench')"))
         for status in self.snapshot.devices if self.snapshot else ():
             device = status.device.id
             yield SystemCommand(f"Prompt {device}", status.device.name, lambda name=device: self.open_prompt(name))

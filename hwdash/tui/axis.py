@@ -49,7 +49,7 @@ def time_marks(since: datetime, until: datetime, columns: int, zone: tzinfo | No
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A latency axis from 0 to ``top`` seconds with its marks (``at`` in seconds), labels of one width, upwards."""
+    """An axis from 0 to ``top`` with its marks (``at`` likewise, of a latency in seconds), labels of one width, upwards."""
 
     top: float
     marks: tuple[Mark, ...]
@@ -67,6 +67,22 @@ def latency_scale(largest: float, rows: int) -> Scale:
     width = max(map(len, labels))
     marks = tuple(Mark(number * step * size, label.rjust(width)) for number, label in enumerate(labels))
     return Scale(count * step * size, marks)
+
+
+def number_scale(largest: float, rows: int) -> Scale:
+    """A scale that holds *largest* of whatever is counted, as `latency_scale` does."""
+    if not (math.isfinite(largest) and largest > 0):
+        largest = 1.0
+    size, unit = next(((size, unit) for size, unit in ((1e6, "M"), (1e4, "k")) if largest >= size), (1.0, ""))
+    size = 1e3 if unit == "k" else size
+    step = _round_up(largest / size / max(1, min(6, rows // 3)))
+    count = max(1, math.ceil(largest / size / step - 1e-9))
+    labels = [f"{number * step:.4g}{unit if number else ''}" for number in range(count + 1)]
+    width = max(map(len, labels))
+    return Scale(
+        count * step * size,
+        tuple(Mark(number * step * size, label.rjust(width)) for number, label in enumerate(labels)),
+    )
 
 
 def _round_up(value: float) -> float:

@@ -180,13 +180,18 @@ def _runs(points: Sequence[Point], starts: Sequence[float], bucket_s: float) -> 
     return tuple(map(tuple, runs))
 
 
-# plotext draws on one figure that all its users share.
-_FIGURE = Lock()
+FIGURE = Lock()
+"""To be held while plotext is used: it draws on one figure that all its users share."""
+
+
+def framed(text: str, glyphs: Glyphs) -> str:
+    """A row that plotext drew, its frame in the terminal's characters."""
+    return text.translate(_ASCII_FRAME) if glyphs.ascii else text
 
 
 def draw(chart: Plan, glyphs: Glyphs) -> tuple[Line, ...]:
     """The lines of *chart*. Takes some milliseconds, and some hundred the first time (plotext is loaded)."""
-    with _FIGURE:
+    with FIGURE:
         cells = _plotted(chart, glyphs)
     left = chart.width - _MARGIN - chart.columns
     in_band = [any(band.start <= column < band.end for band in chart.bands) for column in range(chart.columns)]
@@ -259,10 +264,8 @@ def _cells(matrix: Any, chart: Plan, glyphs: Glyphs) -> list[list[tuple[str, str
     rows = matrix.string(colorless=True).split("\n")[: chart.rows + 2]
     cells = []
     for row, text in enumerate(rows):
-        if glyphs.ascii:
-            text = text.translate(_ASCII_FRAME)
         line = []
-        for column, char in enumerate(text[:width].ljust(width)):
+        for column, char in enumerate(framed(text, glyphs)[:width].ljust(width)):
             style = "muted"
             if row < chart.rows and column >= left:
                 style = "text"

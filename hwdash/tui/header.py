@@ -13,7 +13,13 @@ from hwdash.tui.line import Line, Span, line_width, sized
 
 _WARNING_LEAST = 30
 """The fewest cells of a warning that are worth a pointer to the rest of it."""
-_TABS = (("overview", "Overview"), ("prompt", "Prompt"), ("history", "History"), ("events", "Events"))
+_TABS = (
+    ("overview", "Overview"),
+    ("prompt", "Prompt"),
+    ("history", "History"),
+    ("events", "Events"),
+    ("bench", "Bench"),
+)
 
 
 class HeaderBar(Canvas):

@@ -11,20 +11,19 @@ from typing import ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
 
 from hwdash.core.errors import HwdashError, UnknownDevice
 from hwdash.core.event import Event
 from hwdash.core.history import LatencyHistory, LatencySeries
 from hwdash.core.text import sanitise_line
 from hwdash.tui import chart, summary
-from hwdash.tui.canvas import Canvas
 from hwdash.tui.chart import Figure, Plan
 from hwdash.tui.cycle import after
 from hwdash.tui.feed import Feed
-from hwdash.tui.line import Line, Span, centred
+from hwdash.tui.line import Line, Span
 from hwdash.tui.messages import PromptRequested
 from hwdash.tui.part import Part
+from hwdash.tui.picture import Picture
 from hwdash.tui.screen import FrameScreen
 from hwdash.tui.window import WINDOWS, Window, stepped, window_bindings
 
@@ -35,38 +34,6 @@ REFRESH_S = 5.0
 ALL = "all devices"
 _EVENTS = 500
 """Events that are looked at for marks; the newest, when there are more."""
-
-
-class Picture(Canvas):
-    """Lines that were drawn elsewhere, or some words in the middle."""
-
-    DEFAULT_CSS = "Picture { height: 1fr; }"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._shown: tuple[Line, ...] = ()
-        self._words = ""
-
-    class Resized(Message):
-        """There is another number of cells to draw in."""
-
-    def on_resize(self) -> None:
-        """Ask for a new drawing."""
-        self.post_message(self.Resized())
-
-    def show(self, lines: tuple[Line, ...]) -> None:
-        """Show a finished drawing."""
-        self._shown, self._words = lines, ""
-        self.redraw()
-
-    def say(self, words: str) -> None:
-        """Show a sentence instead of a drawing."""
-        self._words = words
-        self.redraw()
-
-    def draw(self, width: int, height: int) -> Sequence[Line]:
-        """The drawing, or the sentence."""
-        return centred(self._words, width, height) if self._words else self._shown
 
 
 class Head(Part):

@@ -141,6 +141,7 @@ class OverviewScreen(FrameScreen):
 
     def _show_detail(self) -> None:
         row = self._table.selected
+        self.dashboard.selected = None if row is None else row.key
         self._facts.show(row)
         self._traces.show(row)
         self._why.show(row)
