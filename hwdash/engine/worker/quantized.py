@@ -7,6 +7,7 @@ and those of torch's other kernels, which were slower.
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 from collections import Counter
@@ -84,6 +85,12 @@ class Int8:
         if row.shape[1] != self.out_features:
             row = row[:, : self.out_features]
         return row if self._bias is None else row + self._bias
+
+    def elsewhere(self) -> Int8:
+        """The same with its 8 bits at another place in memory: for measuring what no cache holds."""
+        twin = copy.copy(self)
+        twin._table = self._table.clone()  # noqa: SLF001 - its own class
+        return twin
 
 
 class Holder:
