@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from hwdash import __version__
 from hwdash.cli import (
+    bench,
     chips,
     dashboard,
     devices,
@@ -68,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=summary, description=summary)
 
     dashboard.add_to(parser)
-    for group in (devices, rank, prompt, probe, history, models, chips, record, service, soak, token, doctor):
+    for group in (devices, rank, prompt, probe, bench, history, models, chips, record, service, soak, token, doctor):
         group.add_commands(command)
     return parser
 

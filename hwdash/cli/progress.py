@@ -36,6 +36,12 @@ class Progress:
             return
         self._paint()
 
+    def say(self, words: str) -> None:
+        """Tell *words*, where there is nothing but them to tell."""
+        if not self._quiet:
+            self._words[""] = words
+            self._paint()
+
     def done(self, asked: str) -> None:
         """The prompt to the device *asked* needs no place in the line any more; the line goes until the next event."""
         self._words.pop(asked, None)

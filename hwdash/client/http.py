@@ -147,7 +147,8 @@ class HttpClient:
 
     async def bench(self, request: BenchRequest) -> AsyncGenerator[BenchEvent, None]:
         """Measure a device; closing the iterator closes the connection, which ends it at once."""
-        async with aclosing(self._lines("/api/v1/bench", to_wire(request))) as lines:
+        body = {name: value for name, value in to_wire(request).items() if value != ""}
+        async with aclosing(self._lines("/api/v1/bench", body)) as lines:
             async for data in lines:
                 event = _decoded(bench_event_from_wire, data)
                 yield event

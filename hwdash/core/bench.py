@@ -18,8 +18,11 @@ MAX_NEW_TOKENS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class BenchRequest:
-    """``device`` is an id, a key or ``auto``. ``dtypes`` empty: the device's own choice. ``batches`` and
-    ``prompt_tokens`` are what is tried, as far as model and memory allow; ``new_tokens`` are made of each sequence."""
+    """``device`` is an id, a key or ``auto``; ``model`` empty: the daemon's default one, for whoever asks it over HTTP.
+
+    ``dtypes`` empty: the device's own choice. ``batches`` and ``prompt_tokens`` are what is tried, as far as model and
+    memory allow; ``new_tokens`` are made of each sequence.
+    """
 
     model: str
     device: str = AUTO
@@ -75,7 +78,7 @@ class BenchComparison:
     ratio: float
     runs: int
     since: datetime
-    words: str
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
