@@ -110,18 +110,9 @@ class Service:
         self._prewarm_problems: list[str] = []
         self.ledger = Ledger(engine, config.engine.max_concurrent, events.add, clock)
         self._dispatcher = Dispatcher(
-            engine,
-            store,
-            monitor,
-            self.snapshots,
-            self.ledger,
-            self.snapshot,
-            self.observers,
-            self.followers,
-            self.stopping,
-            config.engine.max_queue,
-            clock,
-        )
+            engine, store, monitor, self.snapshots, self.ledger, self.snapshot, self.observers, self.followers,
+            self.stopping, config.engine.max_queue, clock,
+        )  # fmt: skip
         self.bencher = Bencher(
             engine, store, monitor, self.snapshots, self.ledger, self.rank, self.snapshot, clock
         )  # fmt: skip
