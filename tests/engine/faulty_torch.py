@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import os
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from hwdash.engine.worker import memory
+from hwdash.engine.worker.decoder import Sampling
+from hwdash.engine.worker.eager import EagerDecoder
+from hwdash.engine.worker.network import Network
 
 _fault: dict[str, Any] = json.loads(os.environ["FAULT_VISIBLE_DEVICES"])
 _load = AutoModelForCausalLM.from_pretrained
@@ -38,22 +42,27 @@ def _free_bytes(device: torch.device) -> int | None:
 
 
 class _Faulty:
-    """The network's computation, which fails from its third run on: the first two warm it up."""
+    """The network's computation, which fails once somebody wants more than the few tokens that loading tries."""
 
     def __init__(self) -> None:
-        self._runs = 0
-        self._forward = LlamaForCausalLM.forward
+        self._asked = False
+        self._open = EagerDecoder.open
+        self._forward = Network.forward
 
     def patch(self) -> None:
         """Stand in for the computation."""
 
-        def forward(network: Any, *arguments: Any, logits_to_keep: int = 0, **options: Any) -> Any:
-            self._runs += 1
-            if self._runs > 2:
-                raise RuntimeError(_fault["forward"])
-            return self._forward(network, *arguments, logits_to_keep=logits_to_keep, **options)
+        def opened(decoder: EagerDecoder, prompt: Sequence[int], limit: int, sampling: Sampling) -> int:
+            self._asked = self._asked or limit > 4
+            return self._open(decoder, prompt, limit, sampling)
 
-        LlamaForCausalLM.forward = forward
+        def forward(network: Network, *arguments: Any) -> torch.Tensor:
+            if self._asked:
+                raise RuntimeError(_fault["forward"])
+            return self._forward(network, *arguments)
+
+        EagerDecoder.open = opened  # type: ignore[method-assign, assignment]
+        Network.forward = forward  # type: ignore[method-assign, assignment]
 
 
 AutoModelForCausalLM.from_pretrained = _faulty_load
