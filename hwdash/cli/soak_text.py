@@ -132,6 +132,4 @@ def _facts(report: SoakReport) -> list[str]:
         facts.append(f"energy {energy_text(report.joules)}")
     limit = report.max_temperature_c
     facts.append("no temperature limit is known" if limit is None else f"temperature limit {limit:.0f} °C")
-    if not report.tells_throttle:
-        facts.append("this device does not tell of throttling")
     return facts
