@@ -49,6 +49,8 @@ RETRY_S = 1.0
 """Seconds between two attempts to reach a daemon that does not answer."""
 STATUS_S = 10
 """Seconds between two questions for what the daemon calls degraded."""
+UPTIME_S = 3600.0
+"""Seconds of which the probes are shown one by one."""
 
 
 def _prompt_screen() -> Screen[None]:
@@ -255,12 +257,15 @@ class HwdashApp(App[None]):
 
     @work(group="status", exclusive=True, exit_on_error=False)
     async def _ask_status(self) -> None:
-        """Learn what the daemon calls degraded; that it does not answer shows in the stream."""
+        """Learn what the daemon calls degraded, and how devices stand their probes; that it does not answer shows in the stream."""
         with contextlib.suppress(HwdashError):
             status = await self.client.status()
             troubles = tuple(sanitise_line(problem, 400) for problem in status.problems)
-            if troubles != self.feed.troubles:
-                self._publish(replace(self.feed, troubles=troubles))
+            uptime = self.feed.uptime
+            with contextlib.suppress(HwdashError):
+                uptime = await self.client.uptime(UPTIME_S)
+            if troubles != self.feed.troubles or uptime != self.feed.uptime:
+                self._publish(replace(self.feed, troubles=troubles, uptime=uptime))
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         if isinstance(renderable, ChopsUpdate):

@@ -180,6 +180,11 @@ def _runs(points: Sequence[Point], starts: Sequence[float], bucket_s: float) -> 
     return tuple(map(tuple, runs))
 
 
+def margins(chart: Plan) -> tuple[int, int]:
+    """The cells left and right of the canvas, for what stands below it."""
+    return chart.width - _MARGIN - chart.columns, _MARGIN
+
+
 FIGURE = Lock()
 """To be held while plotext is used: it draws on one figure that all its users share."""
 

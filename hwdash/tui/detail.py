@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hwdash.core.format import duration_text, reading_text
 from hwdash.core.metric import METRICS
+from hwdash.core.probe import UptimeHistory
 from hwdash.tui.canvas import Canvas
 from hwdash.tui.fact import fact_lines
 from hwdash.tui.line import Line, Span, fit, joined
@@ -13,10 +14,19 @@ from hwdash.tui.pane import ScrollPane
 from hwdash.tui.row import Row
 from hwdash.tui.trace import METRICS as TRACED
 from hwdash.tui.trace import TraceHistory, TracePoint, ceiling, draw_trace, scale
+from hwdash.tui.uptime import uptime_facts
 
 
 class FactPane(ScrollPane):
     """Identity, limits, health, throttling, ranking and absent metrics of one device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._uptime: UptimeHistory | None = None
+
+    def tell(self, uptime: UptimeHistory | None) -> None:
+        """Take note of the probes; the next `show` shows them."""
+        self._uptime = uptime
 
     def heading(self, row: Row) -> str:
         """The device's name."""
@@ -24,7 +34,7 @@ class FactPane(ScrollPane):
 
     def content(self, row: Row, width: int) -> Sequence[Line]:
         """The facts."""
-        return fact_lines(row, width, self.glyphs)
+        return fact_lines(row, width, self.glyphs, uptime_facts(self._uptime, row.key, self.glyphs))
 
 
 _FEW_ROWS = 5

@@ -21,8 +21,8 @@ _LABEL_WIDTH = 9
 _FAULT_STYLES = {FaultLevel.WARNING: "warm", FaultLevel.STALLED: "stale", FaultLevel.FAILED: "lost"}
 
 
-def facts(row: Row) -> Iterator[Fact]:
-    """Everything there is to say about the device of *row*, in order."""
+def facts(row: Row, probes: Iterable[Fact] = ()) -> Iterator[Fact]:
+    """Everything there is to say about the device of *row*, in order; *probes* is what they told."""
     status, device = row.status, row.status.device
     yield from _state(row)
     yield from _throttle(status)
@@ -35,6 +35,7 @@ def facts(row: Row) -> Iterator[Fact]:
         parts += [] if last.tokens_per_s is None else [rate_text(last.tokens_per_s)]
         parts += [] if last.ttft_s is None else [f"first token {seconds_text(last.ttft_s)}"]
         yield Fact("last", ", ".join(parts))
+    yield from probes
     yield from pools(status)
     yield from programs(status)
     yield from gauges(status)
@@ -139,9 +140,9 @@ def _absent(status: DeviceStatus) -> Iterator[Fact]:
         yield Fact("n/a", f"{', '.join(names)}: {absent_text(reason)}", "muted")
 
 
-def fact_lines(row: Row, width: int, glyphs: Glyphs) -> list[Line]:
+def fact_lines(row: Row, width: int, glyphs: Glyphs, probes: Iterable[Fact] = ()) -> list[Line]:
     """The facts as lines of at most *width* cells, wrapped at blanks."""
-    return laid_out(facts(row), width, glyphs)
+    return laid_out(facts(row, probes), width, glyphs)
 
 
 def laid_out(found: Iterable[Fact], width: int, glyphs: Glyphs) -> list[Line]:

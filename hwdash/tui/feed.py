@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hwdash.core.health import STALE_AFTER_INTERVALS
+from hwdash.core.probe import UptimeHistory
 from hwdash.core.replay import ReplayState
 from hwdash.core.snapshot import Snapshot
 
@@ -15,7 +16,7 @@ class Feed:
     """What the app knows. ``problem`` is empty while snapshots come in; ``age_s`` is the snapshot's age on this machine's clock.
 
     ``troubles`` are the daemon's own sentences about what is degraded; ``unseen`` counts warnings and worse since the
-    events were last looked at.
+    events were last looked at. ``uptime`` is how devices stood their probes, with those of the last hour.
     """
 
     snapshot: Snapshot | None = None
@@ -23,6 +24,7 @@ class Feed:
     age_s: float = 0.0
     troubles: tuple[str, ...] = ()
     unseen: int = 0
+    uptime: UptimeHistory | None = None
 
     @property
     def is_old(self) -> bool:

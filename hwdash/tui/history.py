@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +15,8 @@ from textual.binding import Binding, BindingType
 
 from hwdash.core.errors import HwdashError, UnknownDevice
 from hwdash.core.event import Event
-from hwdash.core.history import LatencyHistory, LatencySeries
+from hwdash.core.history import LatencyHistory, LatencySeries, MetricHistory
+from hwdash.core.probe import UptimeHistory
 from hwdash.core.text import sanitise_line
 from hwdash.tui import chart, summary
 from hwdash.tui.chart import Figure, Plan
@@ -25,6 +27,7 @@ from hwdash.tui.messages import PromptRequested
 from hwdash.tui.part import Part
 from hwdash.tui.picture import Picture
 from hwdash.tui.screen import FrameScreen
+from hwdash.tui.strip import clock_rows, probe_row
 from hwdash.tui.window import WINDOWS, Window, stepped, window_bindings
 
 _log = logging.getLogger(__name__)
@@ -32,6 +35,8 @@ _log = logging.getLogger(__name__)
 REFRESH_S = 5.0
 """Seconds between two looks at history while the screen is visible."""
 ALL = "all devices"
+_STRIPS_FROM = 12
+"""Rows from which on clock and probes stand below the chart."""
 _EVENTS = 500
 """Events that are looked at for marks; the newest, when there are more."""
 
@@ -73,7 +78,9 @@ class HistoryScreen(FrameScreen):
         self._events: tuple[Event, ...] = ()
         self._problem = ""
         self._answered: datetime | None = None
-        self._plan: Plan | None = None
+        self._plan: tuple[Plan, tuple[Line, ...]] | None = None
+        self._clock: MetricHistory | None = None
+        self._uptime: UptimeHistory | None = None
 
     # ------------------------------------------------------------------ frame
 
@@ -144,6 +151,9 @@ class HistoryScreen(FrameScreen):
             client = self.dashboard.client
             self._history = await client.latency(self._window.seconds, self._device, min(columns, 240))
             self._events = (await client.events(self._window.seconds, self._device, limit=_EVENTS)).events
+            with contextlib.suppress(HwdashError):
+                self._clock = await client.metric("clock_hz", self._window.seconds, self._device, min(columns, 240))
+                self._uptime = await client.uptime(self._window.seconds, self._device)
             self._problem = ""
         except UnknownDevice:
             self._device = None
@@ -196,19 +206,36 @@ class HistoryScreen(FrameScreen):
         if history is None:
             picture.say("no history to show: the daemon does not answer" if self._problem else "")
             return
-        planned = chart.plan(history, series, self._figure, *picture.size, events=self._events)
+        width, height = picture.size
+        planned = chart.plan(history, series, self._figure, width, height, events=self._events)
+        below = self._strips(planned, height)
+        if below:
+            # Fewer rows have fewer marks upwards, whose labels may be narrower: the strips follow the chart.
+            planned = chart.plan(history, series, self._figure, width, height - len(below), events=self._events)
+            below = self._strips(planned, height)
         if planned is None:
             self._plan = None
             picture.say(summary.empty_words(history, series, self._figure, self._window))
-        elif planned != self._plan:
-            self._plan = planned
-            self._draw(planned)
+        elif (planned, below) != self._plan:
+            self._plan = planned, below
+            self._draw(planned, below)
+
+    def _strips(self, planned: Plan | None, height: int) -> tuple[Line, ...]:
+        """Clock and probes of the device of the chart, where there is room for them below it."""
+        series, clock, uptime, glyphs = self.chosen, self._clock, self._uptime, self.dashboard.glyphs
+        if planned is None or series is None or height < _STRIPS_FROM:
+            return ()
+        lines = [] if clock is None else clock_rows(planned, clock, series.device_key, 2 + (height >= 24), glyphs)
+        if uptime is not None:
+            own = [item for item in uptime.probes if item.device_key == series.device_key]
+            lines += probe_row(planned, own, uptime.since, uptime.until, glyphs)
+        return tuple(lines)
 
     @work(group="chart", exclusive=True, exit_on_error=False)
-    async def _draw(self, planned: Plan) -> None:
+    async def _draw(self, planned: Plan, below: tuple[Line, ...]) -> None:
         lines = await asyncio.to_thread(chart.draw, planned, self.dashboard.glyphs)
-        if planned == self._plan:
-            self.query_one(Picture).show(lines)
+        if (planned, below) == self._plan:
+            self.query_one(Picture).show(lines + below)
 
     def _device_name(self) -> str:
         return ALL if self._device is None else self._names().get(self._device, "one device")

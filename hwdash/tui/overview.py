@@ -111,6 +111,7 @@ class OverviewScreen(FrameScreen):
             self.add_class("-ready")
             self._arrange(self.size)
         self._why.tell(self._table.selected, snapshot.ranking, self._problem)
+        self._facts.tell(feed.uptime)
         self._show_detail()
 
     def _as_ranked(self, snapshot: Snapshot) -> Snapshot:
