@@ -10,6 +10,7 @@ from datetime import datetime
 from hwdash.core.event import Event, EventKind
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.snapshot import DeviceStatus
+from hwdash.core.trial import DeviceTrial
 from hwdash.store.bench import StoredReport
 from hwdash.store.probe import StoredProbe
 
@@ -30,13 +31,14 @@ class Batch:
     records: deque[InferenceRecord] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     probes: deque[StoredProbe] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     reports: deque[StoredReport] = field(default_factory=lambda: deque(maxlen=_MAX_REPORTS))
+    trials: deque[DeviceTrial] = field(default_factory=lambda: deque(maxlen=_MAX_REPORTS))
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     back_to: datetime | None = None
 
     @property
     def urgent(self) -> bool:
         """True when something is in it that is not to wait for company."""
-        return bool(self.events or self.records or self.probes or self.reports or self.back_to)
+        return bool(self.events or self.records or self.probes or self.reports or self.trials or self.back_to)
 
     def wind_back(self, moment: datetime) -> None:
         """Drop what was at *moment* or later, also from the file with the next commit.
@@ -55,6 +57,7 @@ class Batch:
         self.records = deque((*failed.records, *self.records), _MAX_KEPT)
         self.probes = deque((*failed.probes, *self.probes), _MAX_KEPT)
         self.reports = deque((*failed.reports, *self.reports), _MAX_REPORTS)
+        self.trials = deque((*failed.trials, *self.trials), _MAX_REPORTS)
         if failed.back_to is not None:
             self.back_to = failed.back_to if self.back_to is None else min(failed.back_to, self.back_to)
 

@@ -10,11 +10,13 @@ from hwdash.core.event import Event, EventKind
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.reading import Absent
 from hwdash.core.snapshot import DeviceStatus
+from hwdash.core.trial import DeviceTrial
 from hwdash.store.bench import REPORT_SQL, StoredReport, report_row
 from hwdash.store.column import COLUMNS, HEALTH_CODES, scaled, throttle_columns, throttle_mask
 from hwdash.store.probe import PROBE_SQL, StoredProbe, probe_row
 from hwdash.store.register import Register, Statement
 from hwdash.store.stamp import to_ms
+from hwdash.store.trial import TRIAL_SQL, trial_row
 
 _SAMPLE_COLUMNS = (
     "ts", "dev", *(column.name for column in COLUMNS), "throttle", "throttle_permille", "health", "absent",
@@ -50,6 +52,7 @@ def statements(
     records: Iterable[InferenceRecord],
     probes: Iterable[StoredProbe] = (),
     reports: Iterable[StoredReport] = (),
+    trials: Iterable[DeviceTrial] = (),
 ) -> list[Statement]:
     """Everything that one transaction writes, in order; what has no rows is left out."""
     rows: list[Statement] = [
@@ -58,6 +61,7 @@ def statements(
         (_INFERENCE_SQL, [_inference_row(register, record) for record in records]),
         (PROBE_SQL, [probe_row(register, probe) for probe in probes]),
         (REPORT_SQL, [report_row(register, report) for report in reports]),
+        (TRIAL_SQL, [trial_row(register, trial) for trial in trials]),
     ]
     return [statement for statement in register.statements() + rows if statement[1]]
 

@@ -20,6 +20,7 @@ from hwdash.core.metric import METRICS, metric_hint
 from hwdash.core.probe import ProbeResult, UptimeHistory
 from hwdash.core.snapshot import LastRequest, Snapshot
 from hwdash.core.text import sanitise_line
+from hwdash.core.trial import DeviceTrial
 from hwdash.store.bench import StoredReport, read_reports
 from hwdash.store.event import read_events
 from hwdash.store.latency import read_latency
@@ -28,6 +29,7 @@ from hwdash.store.pace import StoredAnswer, read_answers
 from hwdash.store.probe import StoredProbe, read_probes, read_uptime
 from hwdash.store.reader import Reader
 from hwdash.store.stamp import from_ms
+from hwdash.store.trial import read_trials
 from hwdash.store.writer import Pace, Writer
 
 _PACE = Pace()
@@ -116,6 +118,14 @@ class Store:
         """
         question = partial(read_reports, kind=kind, device_key=device_key, model=model, limit=limit)
         return await self._reader.ask(question)
+
+    async def add_trial(self, trial: DeviceTrial) -> None:
+        """Store *trial* instead of the one with the same driver and torch; returns as `add_record` does."""
+        await self._writer.add_trial(trial)
+
+    async def trials(self) -> tuple[DeviceTrial, ...]:
+        """All trials of precisions, oldest first. Raises `HwdashError` when the file cannot be read."""
+        return await self._reader.ask(read_trials)
 
     async def recent_probes(self, ids: Mapping[str, str]) -> tuple[StoredProbe, ...]:
         """The probes of the last week, oldest first. Raises `HwdashError` when the file cannot be read."""

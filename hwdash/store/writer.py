@@ -20,6 +20,7 @@ from hwdash.core.config import StoreConfig
 from hwdash.core.event import Event
 from hwdash.core.inference import InferenceRecord
 from hwdash.core.snapshot import DeviceStatus
+from hwdash.core.trial import DeviceTrial
 from hwdash.store.batch import MAX_SAMPLES, Batch
 from hwdash.store.bench import StoredReport
 from hwdash.store.database import prepare
@@ -138,6 +139,13 @@ class Writer:
         self._batch.reports.append(report)
         await self._committed()
 
+    async def add_trial(self, trial: DeviceTrial) -> None:
+        """Have *trial* written now; returns as `add_record` does."""
+        if self._stopping:
+            return
+        self._batch.trials.append(trial)
+        await self._committed()
+
     async def _committed(self) -> None:
         if self._failure:
             return
@@ -194,7 +202,14 @@ class Writer:
         try:
             session = self._session or await self._open()
             rows = statements(
-                session.register, session.run, batch.samples, batch.events, batch.records, batch.probes, batch.reports
+                session.register,
+                session.run,
+                batch.samples,
+                batch.events,
+                batch.records,
+                batch.probes,
+                batch.reports,
+                batch.trials,
             )
             if batch.back_to is not None:
                 rows = [*deletions(batch.back_to), *rows]

@@ -17,12 +17,12 @@ from hwdash.engine.worker.linear import Dense, Linear
 from hwdash.engine.worker.loading import DTYPES
 from hwdash.engine.worker.quantized import Holder, Int8, available
 
-_HOST_SIDE, _DEVICE_SIDE = 512, 4096
-"""Of the square matrices: large enough for the arithmetic units to be what a product waits for."""
-_HOST_WEIGHTS, _DEVICE_WEIGHTS = (6144, 4096), (8192, 8192)
-"""As they are held 50 MB and more, and 134 MB and more: what the caches do not hold."""
-_PART, _PARTS = (1536, 1024), 16
-"""Weights in 8 bits are made once and copied: quantizing takes longer than multiplying."""
+_HOST_SIDE, _DEVICE_SIDE = 256, 4096
+"""Of the square matrices: large enough for the arithmetic units to be what a product waits for, small enough for slow ones."""
+_HOST_WEIGHTS, _HOST_PARTS = (1536, 1024), 16
+"""Like the weights of a small model, and as many as the caches near the cores do not hold, whatever they are held in."""
+_DEVICE_WEIGHTS = (8192, 8192)
+"""134 MB and more: what the caches do not hold."""
 _DEVICE_REPEATS = 10
 _ROUNDS, _LEAST_ROUNDS = 6, 2
 _BUDGET_S = 0.6
@@ -110,15 +110,15 @@ def _vector(device: torch.device, dtype: str) -> _Work | None:
     """The product of a row and weights as a model in *dtype* has them; None for what models are not loaded in."""
     linears: list[Linear]
     if device.type == "cpu" and dtype == "int8" and available():
-        first = Int8(torch.ones(_PART))
-        linears = [first, *(first.elsewhere() for _ in range(_PARTS - 1))]
-    elif dtype in DTYPES:
-        shape = _HOST_WEIGHTS if device.type == "cpu" else _DEVICE_WEIGHTS
-        weight = torch.ones(shape, dtype=DTYPES[dtype], device=device)
-        exact = device.type == "cpu" and dtype == "fp32"
-        linears = [Holder(eight_bits=False)(weight) if exact else Dense(weight)]
-    else:
+        first = Int8(torch.ones(_HOST_WEIGHTS))
+        linears = [first, *(first.elsewhere() for _ in range(_HOST_PARTS - 1))]
+    elif dtype not in DTYPES:
         return None
+    elif device.type == "cpu":
+        hold = Holder(eight_bits=False) if dtype == "fp32" else Dense
+        linears = [hold(torch.ones(_HOST_WEIGHTS, dtype=DTYPES[dtype])) for _ in range(_HOST_PARTS)]
+    else:
+        linears = [Dense(torch.ones(_DEVICE_WEIGHTS, dtype=DTYPES[dtype], device=device))]
     row = torch.ones((1, linears[0].in_features), device=device, dtype=DTYPES.get(dtype, torch.float32))
     repeats = 1 if device.type == "cpu" else _DEVICE_REPEATS
     count = float(linears[0].in_features * linears[0].out_features * len(linears) * repeats)
