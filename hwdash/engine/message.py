@@ -21,7 +21,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     ``synthetic``: ``directory`` is the file with a configuration, and weights are drawn on the device. ``slots`` is how many
     requests may run at once. ``compile``: better kernels are compiled in the background. ``quantize``: weights may be held in 8 bits
     or less where ``dtype`` does not ask for more. ``ranks``: the model is spread
-    over so many devices, all visible to the worker.
+    over so many devices, all visible to the worker, each driven by a process with a ``rank`` of its own, which find each
+    other at the file ``meeting``.
     """
 
     directory: str
@@ -37,6 +38,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     compile: bool = False
     quantize: bool = False
     ranks: int = 1
+    rank: int = 0
+    meeting: str = ""
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):

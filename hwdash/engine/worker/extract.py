@@ -11,6 +11,7 @@ from hwdash.engine.worker.expert import ExpertFeed, TopRouter, clamped_gate, sil
 from hwdash.engine.worker.linear import Dense, Linear
 from hwdash.engine.worker.network import Feed, GatedFeed, Layer, Network
 from hwdash.engine.worker.operation import Heads
+from hwdash.engine.worker.parallel import Group
 
 Hold: TypeAlias = Callable[[torch.Tensor, torch.Tensor | None], Linear]
 """How weights ``[out, in]`` with an optional bias are held."""
@@ -40,14 +41,17 @@ def reason_against(model: Any) -> str:
     return "" if kinds <= {"Parameter"} else f"its weights are held as {', '.join(sorted(kinds))}"
 
 
-def extract(model: Any, hold: Hold = Dense) -> Network:
+def extract(model: Any, hold: Hold = Dense, group: Group | None = None) -> Network:
     """The `Network` of *model*, for which `reason_against` knows no reason. *model* loses its weights on the way.
 
-    Layer by layer, so that no more than one layer is there twice.
+    Layer by layer, so that no more than one layer is there twice. With a *group*, *model* has this device's part of its
+    weights, as `hwdash.engine.worker.parallel.Plan` cuts them.
     """
     config, inner = model.config, model.model
     heads, groups = config.num_attention_heads, config.num_key_value_heads or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    if group is not None:
+        heads, groups = heads // group.ranks, groups // group.ranks
     frequencies, scale = inner.rotary_emb.inv_freq.float(), float(inner.rotary_emb.attention_scaling)
     layers = []
     for number, module in enumerate(inner.layers):
@@ -66,6 +70,7 @@ def extract(model: Any, hold: Hold = Dense) -> Network:
         float(norm.variance_epsilon),
         frequencies,
         scale,
+        group,
     )
 
 

@@ -300,7 +300,7 @@ class GraphDecoder:
         for tensor, value in zip(self._mutable(), kept, strict=True):
             tensor.copy_(value)
         graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(graph, pool=self._graphs.pool):
+        with torch.inference_mode(), torch.cuda.graph(graph, pool=self._graphs.pool, capture_error_mode="thread_local"):
             self._step(kind)
         self._graphs.pool = self._graphs.pool or graph.pool()
         self._graphs.by_kind[kind] = graph

@@ -25,6 +25,7 @@ from hwdash.engine.worker.failure import is_fault_of_device
 from hwdash.engine.worker.implementation import choose_implementations
 from hwdash.engine.worker.kernel import has_kernels, no_kernels_text, tells_of_missing_kernels
 from hwdash.engine.worker.memory import Need, is_out_of_memory, out_of_memory_text, release_memory
+from hwdash.engine.worker.parallel import Group, Plan, cut, meet
 from hwdash.engine.worker.synthetic import count_parameters, draw_weights, empty_network
 from hwdash.engine.worker.tokenizer import ByteTokenizer, Tokenizer, read_tokenizer
 from hwdash.engine.worker.weight import progress, read_weights, refuse_code
@@ -41,7 +42,8 @@ class ReadyModel:
     """A model ready to compute, with what its decode loop needs to know.
 
     ``parameters`` are all numbers that it has learnt, ``memory_bytes`` those of parameters and buffers on the device.
-    ``choices`` say in words with which implementations transformers computes, and why.
+    ``choices`` say in words with which implementations transformers computes, and why. With a ``group``, ``network`` has
+    this device's part of the weights, with which the library's own forward pass does not work.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ReadyModel:
     parameters: int
     memory_bytes: int
     choices: tuple[str, ...] = ()
+    group: Group | None = None
 
     @property
     def has_template(self) -> bool:
@@ -118,7 +121,8 @@ def load_model(load: Load, report: Report) -> ReadyModel:
     report("checking the device", None)
     _check_device(device, load.architecture)
     failure = ""
-    for dtype, remark in need.fitting((load.dtype, *load.smaller), device):
+    smaller = load.smaller if load.ranks == 1 else ()  # devices that decide alone could decide differently
+    for dtype, remark in need.fitting((load.dtype, *smaller), device):
         if failure or remark:
             report(f"{dtype} instead of {load.dtype}: {failure}" if failure else remark, None)
         try:
@@ -137,11 +141,11 @@ def _need(load: Load) -> Need:
     path = Path(load.directory)
     if load.synthetic:
         parameters = count_parameters(empty_network(path, DTYPES[load.dtype]))
-        return Need(load.model, parameters, shape_of(loaded_config(path), parameters))
+        return Need(load.model, parameters, shape_of(loaded_config(path), parameters), load.ranks)
     checkpoint = read_checkpoint(path)
     refuse_code(path)
     shape = shape_of(read_object(path / "config.json"), checkpoint.parameters)
-    return Need(load.model, checkpoint.parameters, shape)
+    return Need(load.model, checkpoint.parameters, shape, load.ranks)
 
 
 def _check_device(device: torch.device, architecture: str) -> None:
@@ -162,6 +166,8 @@ def _check_device(device: torch.device, architecture: str) -> None:
 def _load_in(dtype: str, load: Load, need: Need, device: torch.device, report: Report) -> ReadyModel:
     path = Path(load.directory)
     try:
+        if load.ranks > 1:
+            return _load_part(dtype, load, device, report)
         if load.synthetic:
             words = f"drawing the weights: {need.text(dtype, device)}"
             report(words, 0.0)
@@ -189,6 +195,26 @@ def _load_in(dtype: str, load: Load, need: Need, device: torch.device, report: R
             raise EngineError(f"the device failed while {load.model} was loaded: {reason}") from error
         _log.exception("cannot load %s", path)
         raise ModelError(f"cannot load {path}: {sanitise_line(str(error)) or type(error).__name__}") from error
+
+
+def _load_part(dtype: str, load: Load, device: torch.device, report: Report) -> ReadyModel:
+    """This device's part of a model that is spread over ``load.ranks`` devices."""
+    path = Path(load.directory)
+    report("meeting the other devices", None)
+    group = meet(load.meeting, load.rank, load.ranks, device)
+    words = f"its part of the weights, on one of {load.ranks} devices"
+    report(words, None)
+    if load.synthetic:
+        network = empty_network(path, DTYPES[dtype])
+        part = Plan(network, group).part
+        draw_weights(network, load.model, device, lambda share: report(words, share), part)
+        tokenizer: Tokenizer = ByteTokenizer(network.get_input_embeddings().weight.shape[0])
+    else:
+        tokenizer = read_tokenizer(path, load.model)
+        network = read_weights(path, DTYPES[dtype], torch.device("cpu"))
+        cut(network, Plan(network, group), device)
+    chosen = f"tensor parallel over {load.ranks} devices, cut by the library's own plan"
+    return replace(_describe(load.model, dtype, network, tokenizer, device), choices=(chosen,), group=group)
 
 
 def _describe(name: str, dtype: str, network: Any, tokenizer: Tokenizer, device: torch.device) -> ReadyModel:

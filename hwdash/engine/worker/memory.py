@@ -25,20 +25,24 @@ _WANTED = re.compile(r"allocate ([\d.]+ [KMGT]?i?B|\d+ bytes)")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What loading *model* takes: its *parameters* and, where it is known, what its cache does."""
+    """What loading *model* takes: its *parameters* and, where it is known, what its cache does.
+
+    Over several devices (*ranks*) each takes its part; an embedding that each of them holds whole is in the slack.
+    """
 
     model: str
     parameters: int
     shape: ModelShape | None
+    ranks: int = 1
 
     def weight_bytes(self, dtype: str) -> int:
-        """Bytes of the weights in *dtype*."""
-        return self.parameters * ITEM_BYTES[dtype]
+        """Bytes of the weights in *dtype* on one device."""
+        return self.parameters * ITEM_BYTES[dtype] // self.ranks
 
     def total_bytes(self, dtype: str, device: torch.device) -> int:
         """Bytes of weights, the cache of a short prompt and slack."""
         cache = self.shape.cache_bytes(dtype, _MINIMAL_CONTEXT) if self.shape is not None else 0
-        return self.weight_bytes(dtype) + cache + _SLACK_BYTES.get(device.type, _ACCELERATOR_SLACK_BYTES)
+        return self.weight_bytes(dtype) + cache // self.ranks + _SLACK_BYTES.get(device.type, _ACCELERATOR_SLACK_BYTES)
 
     def text(self, dtype: str, device: torch.device) -> str:
         """The weights in *dtype* beside what is free on *device*, in words: ``16.1 GB of 139 GB free``."""

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from hwdash.engine.worker.linear import Linear
 from hwdash.engine.worker.operation import Heads, Operations, Plain
+from hwdash.engine.worker.parallel import Group
 
 
 class Feed(Protocol):
@@ -75,7 +76,7 @@ class GatedFeed:
 
 
 class Network:
-    """All layers, from tokens to logits."""
+    """All layers, from tokens to logits. With a *group*, heads and feeds are this device's part of them."""
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class Network:
         epsilon: float,
         frequencies: torch.Tensor,
         rotation_scale: float,
+        group: Group | None = None,
     ) -> None:
         self.layers = tuple(layers)
         self.heads = heads
@@ -97,6 +99,7 @@ class Network:
         self._scale = rotation_scale
         self._frequencies = frequencies
         self._operations: Operations = Plain()
+        self._group = group
 
     @property
     def dtype(self) -> torch.dtype:
@@ -125,13 +128,20 @@ class Network:
         following = [*(layer.norm for layer in self.layers[1:]), self._norm]
         for number, (layer, after) in enumerate(zip(self.layers, following, strict=True)):
             turned = operations.turn(layer.qkv(normed), heads, rotation, layer.head_norm, epsilon)
-            rows, normed = operations.add_norm(rows, layer.out(attend(number, layer, turned)), layer.feed_norm, epsilon)
-            rows, normed = operations.add_norm(rows, layer.feed(normed), after, epsilon)
+            seen = self._summed(layer.out(attend(number, layer, turned)))
+            rows, normed = operations.add_norm(rows, seen, layer.feed_norm, epsilon)
+            rows, normed = operations.add_norm(rows, self._summed(layer.feed(normed)), after, epsilon)
         return normed
 
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
         """The logits ``[T, vocabulary]`` of *rows* that `forward` gave."""
-        return self.head(rows)
+        logits = self.head(rows)
+        if self._group is not None and self.head.out_features < self.embedding.shape[0]:
+            return self._group.join(logits)
+        return logits
+
+    def _summed(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows if self._group is None else self._group.add(rows)
 
     def weight_bytes(self, rows: int = 1) -> int:
         """Bytes of weights that a step of *rows* rows reads (of a mixture of experts: at most)."""

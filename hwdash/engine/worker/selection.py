@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hwdash.core.errors import EngineError
 from hwdash.core.text import sanitise_line
 from hwdash.engine.message import Load
 from hwdash.engine.worker.attention import attention_of_one
@@ -38,12 +39,14 @@ def choose_decoder(model: ReadyModel, load: Load) -> Decoder:
     Our own forward pass takes the weights out of ``model.network``; the library's own is for all that it cannot do.
     """
     against = reason_against(model.network) or _unable(model.device)
+    if against and model.group is not None:
+        raise EngineError(f"{model.name} cannot be spread over several devices: {against}; choose one device")
     if against:
         return LibraryDecoder(model, load.slots, (f"decoded by the library's own forward pass: {against}",))
-    network = extract(model.network)
+    network = extract(model.network, group=model.group)
     if model.device.type != "cuda":
         words = "decoded by hwdash's own forward pass, all requests at once; nothing is captured on this kind of device"
-        return EagerDecoder(network, load.slots, (words,))
+        return EagerDecoder(network, load.slots, (words, *_spread(model)))
     return _captured(model, network, load)
 
 
@@ -61,7 +64,7 @@ def _captured(model: ReadyModel, network: Network, load: Load) -> Decoder:
             model.ends,
             _places(model, network, load.slots),
             flash=not flash,
-            choices=("each step is one captured graph", attention, why),
+            choices=("each step is one captured graph", attention, why, *_spread(model)),
         )
         decoder.idle()
     except Exception as error:
@@ -72,6 +75,11 @@ def _captured(model: ReadyModel, network: Network, load: Load) -> Decoder:
         reason = sanitise_line(str(error), 160) or type(error).__name__
         return EagerDecoder(network, load.slots, (f"decoded step by step: a step cannot be captured ({reason})",))
     return decoder
+
+
+def _spread(model: ReadyModel) -> tuple[str, ...]:
+    """What there is to say of how the model lies on its devices, with which the library's own choices were made."""
+    return () if model.group is None else model.choices
 
 
 def _inner(network: Network) -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 import time
 
+import msgspec
+
 from hwdash.core.measurement import LoadedModel
 from hwdash.engine.message import Load, Ready
 from hwdash.engine.worker.decoder import DAMAGED, Decoder, Sampling
+from hwdash.engine.worker.follower import Followers, LeadingDecoder
 from hwdash.engine.worker.loading import ReadyModel, Report, load_model
 from hwdash.engine.worker.prompt import random_prompt
 from hwdash.engine.worker.selection import choose_decoder
@@ -21,8 +24,13 @@ def start(load: Load, import_s: float, report: Report) -> tuple[ReadyModel, Deco
     *import_s* is how long importing the libraries took. Raises as `load_model` does.
     """
     began = time.monotonic()
+    followers = Followers(load) if load.ranks > 1 else None
+    if followers is not None:
+        load = msgspec.structs.replace(load, meeting=followers.meeting)
     model = load_model(load, report)
     decoder = choose_decoder(model, load)
+    if followers is not None:
+        decoder = LeadingDecoder(decoder, followers)
     load_s = time.monotonic() - began
     report("making a first token", None)
     first_token_s = _first_token_s(model, decoder)

@@ -45,11 +45,17 @@ def count_parameters(network: Any) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def draw_weights(network: Any, name: str, device: torch.device, report: Callable[[float], None]) -> None:
+def draw_weights(
+    network: Any,
+    name: str,
+    device: torch.device,
+    report: Callable[[float], None],
+    part: Callable[[str, torch.Tensor], torch.Tensor] = lambda name, weight: weight,
+) -> None:
     """Give *network*, made by `empty_network`, its weights on *device*: the same each time for the same *name*.
 
     Matrices are normally distributed with the configuration's spread, weights of norms 1, biases 0. Other buffers get
-    what transformers computes for them. *report* is told how far it is, 0 to 1.
+    what transformers computes for them. *report* is told how far it is, 0 to 1. Of each parameter only the *part* is kept that is made of its name and itself.
     """
     total, done, told = max(1, count_parameters(network)), 0, time.monotonic()
     spread = getattr(network.config.get_text_config(decoder=True), "initializer_range", None) or _SPREAD
@@ -57,7 +63,7 @@ def draw_weights(network: Any, name: str, device: torch.device, report: Callable
     fill = _filler(device, float(spread))
     made: dict[int, torch.nn.Parameter] = {}
     with torch.no_grad():
-        for module, key, empty in _tensors(network):
+        for path, module, key, empty in _tensors(network):
             if id(empty) not in made:
                 weight = torch.empty_like(empty, device=device)
                 if key.endswith("bias"):
@@ -66,7 +72,7 @@ def draw_weights(network: Any, name: str, device: torch.device, report: Callable
                     weight.fill_(1.0)
                 else:
                     fill(weight)
-                made[id(empty)] = parameter = torch.nn.Parameter(weight, requires_grad=False)
+                made[id(empty)] = parameter = torch.nn.Parameter(part(f"{path}.{key}", weight), requires_grad=False)
                 setattr(parameter, _MARK, True)
                 done += weight.numel()
                 if time.monotonic() - told >= _REPORT_S:
@@ -76,10 +82,10 @@ def draw_weights(network: Any, name: str, device: torch.device, report: Callable
         _compute_buffers(network, device)
 
 
-def _tensors(network: Any) -> Iterator[tuple[torch.nn.Module, str, torch.nn.Parameter]]:
-    for module in network.modules():
+def _tensors(network: Any) -> Iterator[tuple[str, torch.nn.Module, str, torch.nn.Parameter]]:
+    for path, module in network.named_modules():
         for key, parameter in list(module.named_parameters(recurse=False)):
-            yield module, key, parameter
+            yield path, module, key, parameter
 
 
 def _filler(device: torch.device, spread: float) -> Callable[[torch.Tensor], object]:

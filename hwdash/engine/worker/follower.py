@@ -1,0 +1,132 @@
+"""``python -m hwdash.engine.worker.follower FD``: drives one more device for a worker whose model is spread over several.
+
+The worker leads: it loads its own part, and makes every call of its decoder here, too. A follower ends with its leader.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hwdash.core.errors import DeviceFull, EngineError
+from hwdash.engine.child import child_command
+from hwdash.engine.message import Load
+from hwdash.engine.worker.decoder import Decoder, Made, Sampling
+from hwdash.engine.worker.lifeline import die_with_parent
+
+_BROKEN = 70
+_log = logging.getLogger(__name__)
+
+
+class Followers:
+    """The other processes of a model over ``load.ranks`` devices, which load the same with another rank."""
+
+    def __init__(self, load: Load) -> None:
+        self.meeting = str(Path(tempfile.mkdtemp(prefix="hwdash-")) / "meeting")
+        self._links: list[Connection] = []
+        for rank in range(1, load.ranks):
+            ours, theirs = Pipe()
+            with theirs:
+                subprocess.Popen(
+                    child_command("hwdash.engine.worker.follower", str(theirs.fileno())), pass_fds=(theirs.fileno(),)
+                )
+            share = msgspec.structs.replace(
+                load, rank=rank, meeting=self.meeting, torch_device=_device_of(load.torch_device, rank)
+            )
+            ours.send_bytes(msgspec.msgpack.encode(share))
+            self._links.append(ours)
+
+    def tell(self, name: str, *arguments: object) -> None:
+        """Have every follower make the call *name* of its decoder. Raises `EngineError` when one is gone."""
+        try:
+            for link in self._links:
+                link.send((name, arguments))
+        except OSError as error:
+            raise EngineError("a process that drives one of the model's devices has ended; see the log") from error
+
+
+class LeadingDecoder:
+    """A `hwdash.engine.worker.decoder.Decoder` whose every call is made by *followers*, too."""
+
+    def __init__(self, decoder: Decoder, followers: Followers) -> None:
+        self.kind = decoder.kind
+        self.slots = decoder.slots
+        self.choices = decoder.choices
+        self.capture_s = decoder.capture_s
+        self._decoder = decoder
+        self._followers = followers
+
+    def open(self, prompt: Sequence[int], limit: int, sampling: Sampling) -> int:
+        """Take in a sequence on all devices. Raises `DeviceFull`."""
+        self._followers.tell("open", list(prompt), limit, sampling)
+        return self._decoder.open(prompt, limit, sampling)
+
+    def read(self, number: int) -> bool:
+        """Read the next chunk of a prompt on all devices."""
+        self._followers.tell("read", number)
+        return self._decoder.read(number)
+
+    def advance(self) -> Sequence[Made]:
+        """One step on all devices; all come to the same tokens, and those of the leader are given."""
+        self._followers.tell("advance")
+        return self._decoder.advance()
+
+    def close(self, number: int) -> None:
+        """Let go of a sequence on all devices."""
+        self._followers.tell("close", number)
+        self._decoder.close(number)
+
+    def idle(self) -> None:
+        """What was put off, on all devices."""
+        self._followers.tell("idle")
+        self._decoder.idle()
+
+    def read_bytes(self, context: int, batch: int = 1) -> int:
+        """Bytes that one step reads on each of the devices."""
+        return self._decoder.read_bytes(context, batch)
+
+
+def _device_of(leader: str, rank: int) -> str:
+    kind, _, number = leader.partition(":")
+    return f"{kind}:{int(number) + rank}" if number else leader
+
+
+def follow(link: Connection) -> None:
+    """Load, then make every call that comes over *link*, until it is closed."""
+    load = msgspec.msgpack.decode(link.recv_bytes(), type=Load)
+    from hwdash.engine.worker.loading import load_model
+    from hwdash.engine.worker.selection import choose_decoder
+
+    decoder = choose_decoder(load_model(load, lambda detail, share: None), load)
+    while True:
+        call: tuple[str, tuple[Any, ...]] = link.recv()
+        try:
+            getattr(decoder, call[0])(*call[1])
+        except DeviceFull:
+            _log.warning("no room for %s; the leader has none either", call[0])
+
+
+def main() -> None:
+    """Run as a program until the leader ends."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    die_with_parent()
+    try:
+        follow(Connection(int(sys.argv[1])))
+    except EOFError:
+        os._exit(0)
+    except Exception:  # noqa: BLE001 - whatever it is, the leader waits for it in vain
+        _log.exception("a follower fails, and its leader with it")
+        os._exit(_BROKEN)
+
+
+if __name__ == "__main__":
+    main()
