@@ -27,7 +27,7 @@ async def order_of(model: str, device: Device, models: ModelStore, config: Engin
     Raises `UnknownModel`, `ModelError`, and `EngineError` for a device that no worker can drive.
     """
     directory = await asyncio.to_thread(models.resolve, model)
-    placement = placement_of(device)
+    placement = placement_of(device, quantize=config.quantize)
     load = Load(
         str(directory),
         model,
@@ -40,6 +40,6 @@ async def order_of(model: str, device: Device, models: ModelStore, config: Engin
         synthetic=models.is_synthetic(model),
         slots=config.max_concurrent,
         compile=config.compile,
-        quantize=config.quantize,
+        quantize=placement.quantize,
     )
     return Order(load, placement.environment)

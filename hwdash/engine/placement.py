@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from hwdash.core.device import Device, DeviceKind
 from hwdash.core.errors import EngineError
-from hwdash.core.precision import choose_dtype, smaller_dtypes
+from hwdash.core.precision import choose_dtype, holds_int8, smaller_dtypes
+from hwdash.core.trial import DeviceTrial
 
 # libgomp's threads spin for milliseconds at each barrier, of which a token has hundreds. Whenever anything else runs,
 # that waits for a thread that has no core: on two busy cores tokens came at half the speed. Brief spinning costs nothing.
@@ -21,9 +22,10 @@ class Placement:
     """What a worker needs to know of its device.
 
     In a process with *environment* the device is the only accelerator there is, and torch calls it *torch_device*.
-    *threads* None: as many as the process may use. *module* is what must be imported for torch to know the device.
+    *threads* None: as many as the process may use; it has one for each core at most. *module* is what must be imported for torch to know the device.
     *smaller* are the precisions to fall back to where *dtype* does not fit, *architecture* is what code for the device
     is built for, as its maker's compiler names it (``sm_90``, ``gfx942``); empty where it does not tell.
+    *quantize*: weights may be held in 8 bits, which is faster here as far as is known.
     """
 
     torch_device: str
@@ -33,14 +35,16 @@ class Placement:
     module: str | None = None
     smaller: tuple[str, ...] = ()
     architecture: str = ""
+    quantize: bool = False
 
 
-def placement_of(device: Device) -> Placement:
+def placement_of(device: Device, trial: DeviceTrial | None = None, *, quantize: bool = False) -> Placement:
     """The placement on *device*, which is pinned by its identity, never by an index, or as its chip profile says.
 
+    *trial* is what is known of its precisions; *quantize* allows weights in 8 bits where they are faster.
     Raises `EngineError` for a device that the embedded engine cannot drive.
     """
-    dtype, smaller = choose_dtype(device), smaller_dtypes(device)
+    dtype, smaller = choose_dtype(device, trial, quantize=quantize), smaller_dtypes(device, trial)
     runtime = device.runtime
     if runtime is not None and runtime.torch_device is not None:
         pinned = {}
@@ -49,7 +53,9 @@ def placement_of(device: Device) -> Placement:
         return Placement(runtime.torch_device, dtype, pinned, module=runtime.module, smaller=smaller)
     if device.kind is DeviceKind.CPU:
         units = device.capabilities.compute_units
-        return Placement("cpu", dtype, {**_PATIENT, "CUDA_VISIBLE_DEVICES": ""}, units, smaller=smaller)
+        hidden = {**_PATIENT, "CUDA_VISIBLE_DEVICES": ""}
+        eight = quantize and holds_int8(device, trial)
+        return Placement("cpu", dtype, hidden, units, smaller=smaller, quantize=eight)
     if (only := _pinned(device)) is None:
         raise EngineError(f"{device.id} ({device.name}) cannot run models in this version; choose another device")
     return Placement("cuda:0", dtype, only, smaller=smaller, architecture=_architecture(device))

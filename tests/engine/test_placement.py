@@ -67,3 +67,13 @@ def test_a_chip_computes_as_its_profile_says() -> None:
     assert placement.environment == {"VENDOR_VISIBLE": "3"}
     with pytest.raises(EngineError, match="gpu3"):
         placement_of(replace(gpu("Vendor", "3"), runtime=Runtime(url="http://127.0.0.1:8000/v1")))
+
+
+def test_a_cpu_without_bf16_may_hold_weights_in_eight_bits() -> None:
+    cpu = replace(gpu("AMD", None), kind=DeviceKind.CPU, capabilities=Capabilities(dtypes=("fp32",), compute_units=6))
+    placement = placement_of(cpu, quantize=True)
+    assert (placement.dtype, placement.quantize, placement.threads) == ("fp32", True, 6)
+    assert not placement_of(cpu).quantize
+    native = replace(cpu, capabilities=Capabilities(dtypes=("fp32", "bf16")))
+    assert (placement_of(native, quantize=True).dtype, placement_of(native, quantize=True).quantize) == ("bf16", False)
+    assert not placement_of(gpu("NVIDIA", "GPU-1"), quantize=True).quantize

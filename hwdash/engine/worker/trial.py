@@ -86,7 +86,7 @@ def _made(device: torch.device, dtype: str, make: Callable[[torch.device, str], 
         if work is not None:
             work.run()
             _wait(device)
-    except (RuntimeError, AttributeError) as error:  # what a device or this torch does not have
+    except (RuntimeError, AttributeError, ValueError) as error:  # what a device or this torch does not have
         _log.info("no trial of %s on %s: %s", dtype, device, error)
         return _Work(dtype, bool, problem=sanitise_line(str(error), 200) or type(error).__name__)
     return work
@@ -131,8 +131,8 @@ def _multiply(linears: Sequence[Linear], row: torch.Tensor) -> None:
         linear(row)
 
 
-def _matrix(device: torch.device, dtype: str) -> _Work | None:
-    """The product of square matrices in *dtype*; None for a name that torch has no product for."""
+def _matrix(device: torch.device, dtype: str) -> _Work:
+    """The product of square matrices in *dtype*. Raises `ValueError` for a name that torch has no product for."""
     side = _HOST_SIDE if device.type == "cpu" else _DEVICE_SIDE
     ones = torch.ones((side, side), device=device)
     run: Callable[[], object]
@@ -146,7 +146,7 @@ def _matrix(device: torch.device, dtype: str) -> _Work | None:
         number = ones.to(DTYPES[dtype])
         run = functools.partial(torch.mm, number, number)
     else:
-        return None
+        raise ValueError(f"torch has no product in {dtype}")
     return _Work(dtype, run, flops=2.0 * side**3)
 
 
