@@ -172,7 +172,7 @@ def _conditions(seen: Conditions) -> str:
     if seen.temperature_max_c is not None:
         parts.append(f"{seen.temperature_max_c:.0f} °C at most")
     if seen.clock_min_hz is not None:
-        parts.append(f"clock down to {clock_text(seen.clock_min_hz)}")
+        parts.append(f"slowest clock {clock_text(seen.clock_min_hz)}")
     return ", ".join(parts)
 
 

@@ -96,7 +96,7 @@ def test_the_report_reads_well_in_80_columns() -> None:
         "      1  4.98 ms  5.21 ms    201        70%     2.41 J   2.01 J",
         "     32  7.10 ms  7.90 ms   4507        54%    81.2 mJ  63.4 mJ",
         "  energy       the whole device's, by its own counter; net: without idle",
-        "  seen         throttled by power cap, 61 °C at most, clock down to 1395 MHz",
+        "  seen         throttled by power cap, 61 °C at most, slowest clock 1395 MHz",
         "  problem      batch 4: out of memory",
         "bf16, ITL p50 at batch 1: 12% slower than its baseline of the last week (5",
     ):

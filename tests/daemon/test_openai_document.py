@@ -82,7 +82,8 @@ async def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             check=False,
         )
 
-    async with answering() as (_, url):
+    async with answering() as (daemon, url):
+        daemon.service.bencher.idle_s = daemon.service.bencher.energy_s = 0.0
         done = await asyncio.to_thread(search, url, "--phases", "examples,fuzzing", "--max-examples", "10")
         assert done.returncode == 0, done.stdout
         done = await asyncio.to_thread(search, url, "--phases", "coverage", "--include-path", "/v1/chat/completions")
