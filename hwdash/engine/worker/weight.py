@@ -77,12 +77,14 @@ def check_finite(network: Any, directory: Path) -> None:
     The least and the greatest number tell: NaN and infinities come out on top of all others. That reads the weights
     once and copies nothing.
     """
-    names, extremes = [], []
+    names: list[str] = []
+    extremes: list[torch.Tensor] = []
     for name, parameter in network.named_parameters():
         if parameter.is_floating_point() and parameter.numel():
             names.append(name)
-            extremes.append(torch.stack(torch.aminmax(parameter.detach())).float())
-    finite = torch.stack(extremes).isfinite().all(dim=1).tolist() if extremes else []
+            extremes.extend(torch.aminmax(parameter.detach()))
+    together = torch.stack([one.float() for one in extremes]) if extremes else torch.empty(0)
+    finite = together.view(-1, 2).isfinite().all(dim=1).tolist()
     bad = [name for name, fine in zip(names, finite, strict=True) if not fine]
     if bad:
         raise ModelError(
