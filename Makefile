@@ -9,7 +9,7 @@ MODEL  := smollm2-135m-instruct
 # Where a comparison with other tools finds its fake driver and terminal bench; left out when absent.
 RIG    ?= ../shared/rig
 
-.PHONY: help run env test lint types contracts pytest test-gpu bench format screenshots clean
+.PHONY: help run env test lint types contracts pytest test-gpu bench bench-gpu format screenshots clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -52,6 +52,9 @@ test-gpu: ## the tests that need a CUDA device
 bench: $(STAMP) ## the benchmarks; results in bench/results (ARGS="dashboard" runs one)
 	@test -x $(BIN)/nvitop -a -x $(BIN)/gpustat || $(PIP) -e '.[bench]'
 	RIG=$(RIG) $(BIN)/python -m bench $(ARGS)
+
+bench-gpu: ## the benchmarks that need a CUDA device; results in bench/results
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m bench decode-gpu $(ARGS)
 
 screenshots: $(STAMP) ## the pictures in docs, from the program itself
 	$(BIN)/python -m docs.screenshots
