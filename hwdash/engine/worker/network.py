@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from hwdash.engine.worker.linear import Linear
-from hwdash.engine.worker.operation import Heads, Operations, Plain
+from hwdash.engine.worker.operation import Heads, Operations, Plain, root_mean_square_norm
 from hwdash.engine.worker.parallel import Group
 
 
@@ -124,7 +124,7 @@ class Network:
         angles = positions.to(torch.float32)[:, None] * self._frequencies
         rotation = operations.rotation(angles.cos() * self._scale, angles.sin() * self._scale, heads, self.dtype)
         rows = functional.embedding(tokens, self.embedding)
-        normed = functional.rms_norm(rows, self._norm.shape, self.layers[0].norm, epsilon)
+        normed = root_mean_square_norm(rows, self.layers[0].norm, epsilon)
         following = [*(layer.norm for layer in self.layers[1:]), self._norm]
         for number, (layer, after) in enumerate(zip(self.layers, following, strict=True)):
             turned = operations.turn(layer.qkv(normed), heads, rotation, layer.head_norm, epsilon)

@@ -68,6 +68,18 @@ class Operations(Protocol):
         ...
 
 
+def root_mean_square_norm(rows: torch.Tensor, weight: torch.Tensor | None, epsilon: float) -> torch.Tensor:
+    """The root-mean-square norm of *rows* along their last dimension, scaled by *weight* where there is one.
+
+    torch composes it of a dozen operations on a CPU, which takes 40 us for a single row; these few take 10.
+    """
+    if rows.device.type != "cpu" or rows.dtype is not torch.float32:
+        return functional.rms_norm(rows, rows.shape[-1:], weight, epsilon)
+    squares = torch.linalg.vecdot(rows, rows).unsqueeze(-1)
+    scaled = rows * squares.div_(rows.shape[-1]).add_(epsilon).rsqrt_()
+    return scaled if weight is None else scaled.mul_(weight)
+
+
 class Plain:
     """`Operations` on any device, in any precision."""
 
@@ -90,7 +102,7 @@ class Plain:
         cosines, sines = rotation.whole
         rows = qkv.view(-1, heads.all, heads.width)
         if norm is not None:
-            scaled = functional.rms_norm(rows[:, : heads.turned], (heads.width,), None, epsilon) * norm
+            scaled = root_mean_square_norm(rows[:, : heads.turned], None, epsilon) * norm
             rows = torch.cat((scaled, rows[:, heads.turned :]), dim=1)
         return torch.addcmul(rows * cosines, rows.roll(heads.width // 2, -1), sines)
 
@@ -99,7 +111,7 @@ class Plain:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum and its norm."""
         rows = rows + more
-        return rows, functional.rms_norm(rows, weight.shape, weight, epsilon)
+        return rows, root_mean_square_norm(rows, weight, epsilon)
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         """``silu(gate) * up``."""
