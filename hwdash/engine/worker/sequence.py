@@ -50,14 +50,16 @@ def tokens(decoder: Decoder, model: ReadyModel, task: Task) -> Generator[Step | 
         raise Unfit(f"{task.batch} sequences at once were asked for and this worker decodes 1 to {decoder.slots}")
     _check_context(model, task.prompt_tokens, task.new_tokens)
     source = random.Random(_SEED)  # noqa: S311
-    left = task.new_tokens if task.seconds is None else None
-    fruitless = 0
-    while left is None or left > 0:
+    if task.seconds is not None:
+        yield from _relay(decoder, model, task, source)
+        return
+    left, fruitless = task.new_tokens, 0
+    while left > 0:
         counted = 0
-        for step in _round(decoder, model, task, left or max(task.new_tokens, _LONG_ANSWER), source):
+        for step in _round(decoder, model, task, left, source):
             counted += step is not None
             yield step
-        left = None if left is None else left - counted
+        left -= counted
         fruitless = 0 if counted else fruitless + 1
         if fruitless >= _FRUITLESS:
             raise Unfit(f"the answers of {model.name} to random prompts end at once, {fruitless} times in a row")
@@ -89,22 +91,66 @@ def _round(
         sequences.close()
 
 
+def _relay(decoder: Decoder, model: ReadyModel, task: Task, source: random.Random) -> Generator[Step | None]:
+    """Sequences without end: each that has its tokens makes room for a new one, never many at the same time.
+
+    So that the load is even, and what reading prompts takes does not come in waves.
+    """
+    longest = max(task.new_tokens, _LONG_ANSWER)
+    if model.context_length is not None:
+        longest = min(longest, model.context_length - task.prompt_tokens)
+    sequences = _Sequences(decoder)
+    lengths = [max(1, longest * (place + 1) // task.batch) for place in range(task.batch)]
+    context, before, fruitless = task.prompt_tokens + longest // 2, 0.0, 0
+    try:
+        while True:
+            for length in lengths:
+                sequences.open(random_prompt(model, task.prompt_tokens, source), length)
+            yield from sequences.read()
+            made = yield from sequences.advance()
+            lengths = [longest] * sequences.drop_ended(made)
+            fruitless = 0 if made else fruitless + 1
+            if fruitless >= _FRUITLESS:
+                raise Unfit(f"{model.name} makes no tokens of random prompts, {fruitless} times in a row")
+            if made:
+                now = max(one.at_s for one in made)
+                if before:
+                    yield Step(now - before, tokens=len(made), bytes=decoder.read_bytes(context, len(made)))
+                before = now
+    finally:
+        sequences.close()
+
+
 class _Sequences:
     """What a task has open. Its generators yield None where the task can be asked to stop."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self._numbers: list[int] = []
+        self._left: dict[int, int] = {}
+        self._unread: list[int] = []
 
     def open(self, prompt: Sequence[int], limit: int) -> None:
         """Take in a sequence. Raises `DeviceFull`."""
-        self._numbers.append(self._decoder.open(prompt, limit, Sampling(endless=True)))
+        number = self._decoder.open(prompt, limit, Sampling(endless=True))
+        self._left[number] = limit
+        self._unread.append(number)
 
     def read(self) -> Iterator[None]:
-        """Read all prompts."""
-        for number in self._numbers:
-            while not self._decoder.read(number):
+        """Read the prompts that are not read yet."""
+        while self._unread:
+            while not self._decoder.read(self._unread[0]):
                 yield None
+            del self._unread[0]
+
+    def drop_ended(self, made: Sequence[Made]) -> int:
+        """Let go of those that got their last token with *made*; gives how many."""
+        for one in made:
+            self._left[one.number] -= 1
+        ended = [one.number for one in made if self._left[one.number] <= 0]
+        for number in ended:
+            self._decoder.close(number)
+            del self._left[number]
+        return len(ended)
 
     def advance(self) -> Generator[None, None, Sequence[Made]]:
         """The tokens of the next step; none when all sequences have ended. Raises `Unfit` for damaged ones."""
@@ -120,9 +166,10 @@ class _Sequences:
 
     def close(self) -> None:
         """Let go of all."""
-        for number in self._numbers:
+        for number in self._left:
             self._decoder.close(number)
-        self._numbers.clear()
+        self._left.clear()
+        self._unread.clear()
 
 
 def _check_context(model: ReadyModel, prompt_tokens: int, new_tokens: int) -> None:
