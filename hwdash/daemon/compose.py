@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwdash.core.clock import SYSTEM_CLOCK, Clock
-from hwdash.core.config import Config
+from hwdash.core.config import Config, EngineConfig
 from hwdash.core.paths import Paths
 from hwdash.daemon.events import EventLog
 from hwdash.daemon.hardware import machine_sources
@@ -32,6 +32,7 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
         replay.player.on_wind_back = store.wind_back
     events = EventLog(store.add_event)
     models = ModelStore(paths.models)
+    engine = parts.engine or _workers(models, config.engine, paths, identity)
     return Service(
         monitor=Monitor(
             sources,
@@ -41,7 +42,7 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
             on_event=events.add,
             **({} if replay is None else ASKED_EVERY_TICK),
         ),
-        engine=parts.engine or FleetEngine(WorkerEngine(models, config.engine, paths.state), config.engine),
+        engine=engine,
         store=store,
         models=parts.models or models,
         config=config,
@@ -50,3 +51,10 @@ async def compose(config: Config, paths: Paths, identity: Identity, parts: Parts
         clock=clock,
         player=None if replay is None else replay.player,
     )
+
+
+def _workers(models: ModelStore, config: EngineConfig, paths: Paths, identity: Identity) -> FleetEngine:
+    workers = WorkerEngine(models, config, paths.state)
+    if config.spare and not identity.owned:  # a command waits for one answer: a spare would only take its processor
+        workers.spare.keep()
+    return FleetEngine(workers, config)

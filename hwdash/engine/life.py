@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import re
@@ -10,12 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from hwdash.core.config import EngineConfig
 from hwdash.core.errors import EngineError, HwdashError, WorkerDied, error_from_wire
 from hwdash.core.measurement import LoadedModel
 from hwdash.core.text import sanitise_line
 from hwdash.engine.message import Failed, FromWorker, Load, Ping, Pong, Ready, ToWorker
 from hwdash.engine.process import WorkerProcess
+from hwdash.engine.spare import Spare
 from hwdash.engine.watch import Watch
 
 _END_PATIENCE_S = 0.15
@@ -46,6 +50,7 @@ class Life:
         self.model = model
         self.device = device
         self.loaded: LoadedModel | None = None
+        self._log = log
         self._config = config
         self._tell = heard
         self._tell_gone = gone
@@ -69,12 +74,15 @@ class Life:
         """Its process exists, though it may have ended for us."""
         return self._process.alive
 
-    async def load(self, message: Load, environment: Mapping[str, str]) -> LoadedModel:
-        """Start the process and have it load the model. Raises what loading raises, and `WorkerDied`."""
+    async def load(self, message: Load, environment: Mapping[str, str], spare: Spare | None = None) -> LoadedModel:
+        """Start the process, or take that of *spare*, and have it load the model.
+
+        Raises what loading raises, and `WorkerDied`.
+        """
         try:
-            await self._process.start(environment)
-            self.send(message)
-            ready = await asyncio.wait_for(self._ready, self._config.load_timeout_s)
+            with contextlib.nullcontext() if spare is None else spare.held_back():
+                await self._begin(message, environment, spare)
+                ready = await asyncio.wait_for(self._ready, self._config.load_timeout_s)
         except TimeoutError:
             raise EngineError(
                 f"{self.model} was not loaded on {self.device} within {self._config.load_timeout_s:g} s; "
@@ -84,6 +92,16 @@ class Life:
             raise await self.obituary() from None
         self.loaded = replace(ready.model, start_s=self._process.first_word_s)
         return self.loaded
+
+    async def _begin(self, message: Load, environment: Mapping[str, str], spare: Spare | None) -> None:
+        process = spare.take(environment) if spare is not None else None
+        if process is None:
+            await self._process.start(environment)
+        else:
+            self._process = process
+            await process.hand_over(self._heard, self._gone, self._log)
+            message = msgspec.structs.replace(message, environment=dict(environment), log=str(self._log))
+        self.send(message)
 
     def send(self, message: ToWorker) -> None:
         """Send *message*; nothing happens when the worker is gone. Raises `FrameError` for what cannot be sent."""

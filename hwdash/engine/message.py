@@ -11,10 +11,15 @@ import msgspec
 
 from hwdash.core.inference import FinishReason, Message
 from hwdash.core.measurement import LoadedModel, Measured, Task
+from hwdash.core.trial import DtypeTrial
+
+
+class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
+    """May come before `Load`: import all that does not depend on it, without a look at any device."""
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """The first message: which checkpoint to load where. ``threads`` None: as many as the process may use.
+    """Which checkpoint to load where. ``threads`` None: as many as the process may use.
 
     ``module`` is imported first: it makes the device known to torch. Where ``dtype`` does not fit, ``smaller`` are
     tried in turn. ``architecture`` is what code for the device is built for (``sm_90``, ``gfx942``), empty where unknown.
@@ -22,7 +27,9 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     requests may run at once. ``compile``: better kernels are compiled in the background. ``quantize``: weights may be held in 8 bits
     or less where ``dtype`` does not ask for more. ``ranks``: the model is spread
     over so many devices, all visible to the worker, each driven by a process with a ``rank`` of its own, which find each
-    other at the file ``meeting``.
+    other at the file ``meeting``. ``tries`` are precisions to try once the model is loaded; none, where that is known.
+    ``environment`` is set before any device is touched; output goes to the file ``log`` from then on, empty: where it went
+    before.
     """
 
     directory: str
@@ -40,6 +47,9 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     ranks: int = 1
     rank: int = 0
     meeting: str = ""
+    tries: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    log: str = ""
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
@@ -74,6 +84,10 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     id: int
 
 
+class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
+    """The answer to `Prepare`."""
+
+
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
     """What the worker does before it is ready; ``progress`` 0 to 1, None where it cannot be told."""
 
@@ -82,10 +96,12 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The model is loaded: ``model`` says how."""
+    """The model is loaded: ``model`` says how. ``trials`` are those of the precisions asked for, made with this ``torch``."""
 
     model: LoadedModel
     chat_template: bool
+    trials: tuple[DtypeTrial, ...] = ()
+    torch: str = ""
 
 
 class Prefill(msgspec.Struct, frozen=True, tag="prefill"):
@@ -144,5 +160,5 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     param: str | None = None
 
 
-ToWorker: TypeAlias = Load | Generate | Measure | Ping | Cancel
-FromWorker: TypeAlias = Loading | Ready | Prefill | Token | Done | Report | Pong | Failed
+ToWorker: TypeAlias = Prepare | Load | Generate | Measure | Ping | Cancel
+FromWorker: TypeAlias = Prepared | Loading | Ready | Prefill | Token | Done | Report | Pong | Failed

@@ -61,6 +61,11 @@ def placement_of(device: Device, trial: DeviceTrial | None = None, *, quantize: 
     return Placement("cuda:0", dtype, only, smaller=smaller, architecture=_architecture(device))
 
 
+def early_environment() -> dict[str, str]:
+    """What a process that may compute on a CPU needs from its start: its libraries read it when they are loaded."""
+    return dict(_PATIENT)
+
+
 def _pinned(device: Device) -> Mapping[str, str] | None:
     """What leaves a process this one GPU; None for a device that torch does not call ``cuda``, or that has no identity."""
     if device.kind is not DeviceKind.GPU or not device.visible_as:

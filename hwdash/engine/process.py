@@ -16,7 +16,7 @@ from hwdash.core.errors import EngineError
 from hwdash.core.text import sanitise_line
 from hwdash.engine.child import child_command, child_environment
 from hwdash.engine.frame import FrameError, encode, supervisor_decoder
-from hwdash.engine.message import FromWorker, ToWorker
+from hwdash.engine.message import FromWorker, Prepared, ToWorker
 
 _LOG_BYTES = 1_000_000
 _DEATH_PATIENCE_S = 5.0
@@ -46,14 +46,17 @@ def rotated_log(path: Path) -> int:
 class WorkerProcess(asyncio.Protocol):
     """A running worker. *on_message* is called in the event loop for each message, *on_end* once when it is gone.
 
-    ``ended`` is set when it cannot be talked to any more. ``first_word_s`` is how long it took from its start to the
-    first thing that it said, None before that.
+    ``ended`` is set when it cannot be talked to any more. ``first_word_s`` is how long it took from its start, or from
+    `hand_over`, to the first thing that it said, None before that; that it is prepared does not count, it sets
+    ``prepared``. ``log`` is the file that has its output.
     """
 
     def __init__(self, on_message: Callable[[FromWorker], None], on_end: Callable[[], None], log: Path) -> None:
         self.log = log
         self.ended = asyncio.Event()
         self.first_word_s: float | None = None
+        self.prepared = False
+        self._next_log: Path | None = None
         self._started_at = 0.0
         self._reason = ""
         self._on_message = on_message
@@ -99,6 +102,16 @@ class WorkerProcess(asyncio.Protocol):
             raise
         ours.setblocking(False)
         self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
+
+    async def hand_over(self, on_message: Callable[[FromWorker], None], on_end: Callable[[], None], log: Path) -> None:
+        """Belong to somebody else from now on, who tells it to write to *log*. Raises `EngineError` for a bad place."""
+        self._on_message, self._on_end = on_message, on_end
+        self._started_at = time.monotonic()
+        self._next_log = log
+        try:
+            os.close(await asyncio.to_thread(rotated_log, log))
+        except OSError as error:
+            raise EngineError(f"cannot start a worker: {error}") from error
 
     def send(self, message: ToWorker) -> None:
         """Send *message*; nothing happens when the worker is gone. Raises `FrameError` for what cannot be sent."""
@@ -164,9 +177,13 @@ class WorkerProcess(asyncio.Protocol):
             _log.exception("worker %s does not keep to the protocol", self.pid)
             self.kill("said what is no message of the protocol and was ended")
             return
-        if messages and self.first_word_s is None:
-            self.first_word_s = time.monotonic() - self._started_at
         for message in messages:
+            if isinstance(message, Prepared):
+                self.prepared = True
+                continue
+            if self.first_word_s is None:
+                self.first_word_s = time.monotonic() - self._started_at
+                self.log = self._next_log or self.log
             self._on_message(message)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -26,6 +26,7 @@ from hwdash.engine.models import ModelStore
 from hwdash.engine.order import Order, order_of
 from hwdash.engine.room import Room
 from hwdash.engine.setback import Setback
+from hwdash.engine.spare import Spare
 
 CANCEL_PATIENCE_S = 5.0
 """How long a worker that runs nothing else may take to acknowledge a cancel before it is taken for hung and killed."""
@@ -38,7 +39,14 @@ class Slot:
     """Jobs and worker of one model on one device. One task serves the jobs; it exists while there is work."""
 
     def __init__(
-        self, model: str, device: Device, models: ModelStore, config: EngineConfig, log_dir: Path, room: Room
+        self,
+        model: str,
+        device: Device,
+        models: ModelStore,
+        config: EngineConfig,
+        log_dir: Path,
+        room: Room,
+        spare: Spare | None = None,
     ) -> None:
         self.model = model
         self.device = device
@@ -47,6 +55,7 @@ class Slot:
         self._config = config
         self._log = log_dir / log_name(device.id or device.key, model)
         self._room = room
+        self._spare = spare
         self._lane = Lane(config.max_concurrent)
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -62,6 +71,11 @@ class Slot:
     def was_used(self) -> bool:
         """Whether a worker was ever started here, or somebody waits for one."""
         return self.spawned > 0 or (self._task is not None and not self._task.done())
+
+    @property
+    def is_busy(self) -> bool:
+        """Somebody waits or is answered."""
+        return bool(self._lane.jobs) or self._lane.wanted
 
     @property
     def idle_since(self) -> float | None:
@@ -232,10 +246,9 @@ class Slot:
     async def _load(self, order: Order, *, smaller: bool) -> None:
         self._starting(self._setback.problem)
         life = self._life = Life(self.model, self.device.id, self._log, self._config, self._heard, self._work.set)
+        load = order.load if smaller else msgspec.structs.replace(order.load, smaller=())
         try:
-            await life.load(
-                order.load if smaller else msgspec.structs.replace(order.load, smaller=()), order.environment
-            )
+            await life.load(load, order.environment, self._spare)
         except BaseException:
             self._life = None
             await self._room.part(life)

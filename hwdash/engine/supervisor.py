@@ -22,13 +22,14 @@ from hwdash.engine.models import ModelStore
 from hwdash.engine.placement import placement_of
 from hwdash.engine.room import Room
 from hwdash.engine.slot import Slot
+from hwdash.engine.spare import Spare
 
 
 class WorkerEngine:
     """A `hwdash.engine.engine.Engine` over worker processes. None exists until a prompt or `prewarm` asks for it.
 
     Each runs up to ``config.max_concurrent`` requests at once. Where a device is full, idle workers of it make room for
-    the next. A worker's output goes to a log in *log_dir*, whose name its errors carry.
+    the next; ``spare`` is told whether one waits for its model. A worker's output goes to a log in *log_dir*, whose name its errors carry.
     """
 
     def __init__(self, models: ModelStore, config: EngineConfig, log_dir: Path) -> None:
@@ -39,6 +40,7 @@ class WorkerEngine:
         self._rooms: dict[str, Room] = {}
         self._measurements: list[Measurement] = []
         self._numbers = itertools.count(1)
+        self.spare = Spare(log_dir, self._is_busy)
         self._closed = False
 
     async def generate(self, request: PromptRequest, device: Device) -> AsyncGenerator[EngineEvent, None]:
@@ -117,7 +119,11 @@ class WorkerEngine:
         await asyncio.gather(
             *(slot.close() for slot in self._slots.values()),
             *(measurement.close() for measurement in self._measurements),
+            self.spare.close(),
         )
+
+    def _is_busy(self) -> bool:
+        return bool(self._measurements) or any(slot.is_busy for slot in self._slots.values())
 
     def _check_open(self) -> None:
         if self._closed:
@@ -136,7 +142,7 @@ class WorkerEngine:
         key = (device.key, model)
         if (slot := self._slots.get(key)) is None:
             room = self._room(device)
-            slot = self._slots[key] = Slot(model, device, self._models, self._config, self._log_dir, room)
+            slot = self._slots[key] = Slot(model, device, self._models, self._config, self._log_dir, room, self.spare)
         slot.device = device
         return slot
 

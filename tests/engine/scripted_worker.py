@@ -31,11 +31,14 @@ from hwdash.engine.message import (
     Ping,
     Pong,
     Prefill,
+    Prepare,
+    Prepared,
     Ready,
     Report,
     Token,
     ToWorker,
 )
+from hwdash.engine.worker.lifeline import write_to
 
 _STEP_S = 0.01
 
@@ -67,6 +70,8 @@ class Script:
 
     def _take(self, message: ToWorker) -> None:
         match message:
+            case Prepare():
+                self._send(Prepared())
             case Load():
                 self._begin(message)
             case Ping():
@@ -84,6 +89,9 @@ class Script:
         return self._running[number][0].messages[-1].content
 
     def _begin(self, load: Load) -> None:
+        if load.log:
+            write_to(load.log)
+        sys.stderr.write(f"loading {load.model}\n")
         self._send(Loading("importing nothing"))
         if load.model.startswith("slow"):
             time.sleep(600)

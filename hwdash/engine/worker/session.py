@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import queue
@@ -11,7 +12,8 @@ import time
 from collections.abc import Sequence
 
 from hwdash.engine.frame import FrameError, encode, worker_decoder
-from hwdash.engine.message import FromWorker, Load, Loading, ToWorker
+from hwdash.engine.message import FromWorker, Load, Loading, Prepare, Prepared, ToWorker
+from hwdash.engine.worker.lifeline import write_to
 
 _RECEIVE_BYTES = 256 * 1024
 _BROKEN = 70  # EX_SOFTWARE of sysexits.h: the device or the protocol cannot be used any more
@@ -29,12 +31,22 @@ class Session:
     def run(self) -> None:
         """Serve until the process ends; never returns unless loading failed."""
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
-        load = self._inbox.get()
-        if not isinstance(load, Load):
+        first = self._inbox.get()
+        if isinstance(first, Prepare):
+            _import_all()
+            self._send([Prepared()])
+            first = self._inbox.get()
+        if not isinstance(first, Load):
             raise FrameError("the first message must be a load")
+        self._load(first)
+
+    def _load(self, load: Load) -> None:
+        os.environ.update(load.environment)
+        if load.log:
+            write_to(load.log)
         self._send([Loading("starting PyTorch")])
         started = time.monotonic()
-        # torch comes in only now that the thread that ends the worker is listening
+        _import_all()
         from hwdash.engine.worker.failure import failure_of
         from hwdash.engine.worker.loop import Loop
         from hwdash.engine.worker.start import start
@@ -66,3 +78,12 @@ class Session:
         data = b"".join(map(encode, messages))
         with self._sending:
             self._socket.sendall(data)
+
+
+def _import_all() -> None:
+    """Import torch and what loads and computes; only now that the thread that ends the worker is listening.
+
+    No device is touched by that: which one is there may still be told.
+    """
+    for name in ("failure", "loop", "start"):
+        importlib.import_module(f"hwdash.engine.worker.{name}")
