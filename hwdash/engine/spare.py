@@ -35,6 +35,7 @@ class Spare:
         self._is_busy = busy
         self._environment = early_environment()
         self._process: WorkerProcess | None = None
+        self._taken: WorkerProcess | None = None
         self._gone = asyncio.Event()
         self._loading = 0
         self._deaths = 0
@@ -69,7 +70,7 @@ class Spare:
         process = self._process
         if process is None or process.ended.is_set() or not process.alive or not self._suits(environment):
             return None
-        self._process = None
+        self._process, self._taken = None, process
         self._deaths = 0
         self._gone.set()
         return process
@@ -79,9 +80,6 @@ class Spare:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        process, self._process = self._process, None
-        if process is not None:
-            await process.end(_END_PATIENCE_S)
 
     def _suits(self, environment: Mapping[str, str]) -> bool:
         return all(name in _READ_LATE or self._environment.get(name) == value for name, value in environment.items())
@@ -112,18 +110,15 @@ class Spare:
         starting = asyncio.ensure_future(process.start(self._environment))
         try:
             await asyncio.shield(starting)
-            self._process = process
             process.send(Prepare())
+            self._process = process
+            await self._gone.wait()
+            self._process = None
+            return "" if self._taken is process else await process.cause_of_death()
         except EngineError as error:
             return f"did not start: {error.message}"
-        except asyncio.CancelledError:
-            await asyncio.wait({starting})  # a process that is half started could not be ended
-            await process.end(_END_PATIENCE_S)
-            raise
-        await self._gone.wait()
-        if self._process is not process:
-            return ""
-        self._process = None
-        problem = await process.cause_of_death()
-        await process.end(0)
-        return problem
+        finally:
+            if self._taken is not process:
+                self._process = None
+                await asyncio.wait({starting})  # a process that is half started could not be ended
+                await process.end(_END_PATIENCE_S)
