@@ -289,3 +289,15 @@ def test_work_between_requests_that_fails_fails_nobody(stage: Callable[..., Stag
     play._idle = fail_first  # type: ignore[method-assign]
     assert isinstance(play.run()[-1], Done)
     assert len(tries) == 2
+
+
+def test_a_worker_tries_the_precisions_it_is_asked_for(wire: Wire, tiny_model: Path) -> None:
+    wire.send(Load(str(tiny_model), "tiny", "cpu", "fp32", threads=1, slots=2, quantize=True, tries=("bf16",)))
+    *loading, ready = wire.until(lambda message: not isinstance(message, Loading))
+    assert isinstance(ready, Ready)
+    assert isinstance(loading[-1], Loading)
+    assert "precisions" in loading[-1].detail
+    assert [trial.dtype for trial in ready.trials][:2] == ["fp32", "bf16"]
+    assert all(trial.weights_per_s for trial in ready.trials)
+    assert ready.torch
+    assert any("weights held in" in choice for choice in ready.model.choices)

@@ -27,6 +27,7 @@ from hwdash.engine.worker.kernel import has_kernels, no_kernels_text, tells_of_m
 from hwdash.engine.worker.memory import Need, is_out_of_memory, out_of_memory_text, release_memory
 from hwdash.engine.worker.parallel import Group, Plan, cut, meet
 from hwdash.engine.worker.synthetic import count_parameters, draw_weights, empty_network
+from hwdash.engine.worker.thread import thread_count
 from hwdash.engine.worker.tokenizer import ByteTokenizer, Tokenizer, read_tokenizer
 from hwdash.engine.worker.weight import progress, read_weights, refuse_code
 
@@ -115,7 +116,9 @@ def load_model(load: Load, report: Report) -> ReadyModel:
         device = torch.device(load.torch_device)
     except RuntimeError as error:
         raise EngineError(f"torch knows no device {load.torch_device!r}: {sanitise_line(str(error))}") from error
-    if load.threads is not None:
+    if device.type == "cpu":
+        torch.set_num_threads(thread_count(load.threads))
+    elif load.threads is not None:
         torch.set_num_threads(max(1, load.threads))
     need = _need(load)
     report("checking the device", None)

@@ -25,6 +25,7 @@ from hwdash.engine.worker.loading import ReadyModel
 from hwdash.engine.worker.memory import available_bytes, is_out_of_memory
 from hwdash.engine.worker.network import Layer, Network
 from hwdash.engine.worker.operation import Heads, Plain
+from hwdash.engine.worker.quantized import Holder
 
 _TOKENS_EACH = 1024
 """Tokens of context for which there is room from the start, for each request at once; it grows where more are needed."""
@@ -43,11 +44,21 @@ def choose_decoder(model: ReadyModel, load: Load) -> Decoder:
         raise EngineError(f"{model.name} cannot be spread over several devices: {against}; choose one device")
     if against:
         return LibraryDecoder(model, load.slots, (f"decoded by the library's own forward pass: {against}",))
+    if model.device.type == "cpu" and model.dtype == "fp32" and model.group is None:
+        return _on_host(model, load)
     network = extract(model.network, group=model.group)
     if model.device.type != "cuda":
         words = "decoded by hwdash's own forward pass, all requests at once; nothing is captured on this kind of device"
         return EagerDecoder(network, load.slots, (words, *_spread(model)))
     return _captured(model, network, load)
+
+
+def _on_host(model: ReadyModel, load: Load) -> Decoder:
+    """On a CPU a token costs what its weights take to be read: they are held as small as is allowed."""
+    holder = Holder(eight_bits=load.quantize)
+    network = extract(model.network, holder)
+    words = "decoded by hwdash's own forward pass, all requests at once; nothing is captured on this kind of device"
+    return EagerDecoder(network, load.slots, (words, *holder.words))
 
 
 def _captured(model: ReadyModel, network: Network, load: Load) -> Decoder:
