@@ -10,8 +10,11 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -29,6 +32,7 @@ Normally distributed weights come to 0.006. Beyond that, single outliers take th
 of outputs is taken, not the whole matrix at once, whose norm is that of the outliers.
 """
 _SMALLEST = torch.finfo(torch.float32).tiny
+_places_to_pack = threading.BoundedSemaphore(3)
 _log = logging.getLogger(__name__)
 
 _SOURCE = """
@@ -39,18 +43,24 @@ def product(rows: Tensor, weight: __torch__.torch.classes.quantized.LinearPacked
 
 
 class Half:
-    """Weights in fp16, packed by fbgemm, multiplied and summed in fp32."""
+    """Weights in fp16, packed by fbgemm, multiplied and summed in fp32.
 
-    __slots__ = ("_packed", "bytes", "in_features", "out_features")
+    Packing, which one thread does, goes on beside whatever comes next; the first product waits for it.
+    """
+
+    __slots__ = ("_coming", "_packed", "bytes", "in_features", "out_features")
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self.out_features, self.in_features = weight.shape
         self.bytes = 2 * weight.numel() + (0 if bias is None else 4 * bias.numel())
         kept = None if bias is None else bias.float()
-        self._packed = torch.ops.quantized.linear_prepack_fp16(weight.float().contiguous(), kept)
+        self._packed: Any = None
+        self._coming = _packing(weight.float().contiguous(), kept)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """The product, by fbgemm's kernel."""
+        if self._packed is None:
+            self._packed = self._coming.result()
         return _product()(rows, self._packed)
 
 
@@ -212,6 +222,19 @@ def _places(blocks: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor, torch
         room = torch.empty((blocks, inputs))
         indices = torch.arange(blocks * inputs, dtype=torch.int32)
         return room, room.view(-1), indices, torch.arange(0, blocks * inputs, inputs, dtype=torch.int32)
+
+
+def _packing(weight: torch.Tensor, bias: torch.Tensor | None) -> Future[Any]:
+    """*weight* packed, some time; a few at most wait for it, since each is there twice."""
+    _places_to_pack.acquire()
+    coming = _packer().submit(torch.ops.quantized.linear_prepack_fp16, weight, bias)
+    coming.add_done_callback(lambda _: _places_to_pack.release())
+    return coming
+
+
+@functools.cache
+def _packer() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "packing")
 
 
 @functools.cache
