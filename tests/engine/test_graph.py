@@ -140,3 +140,49 @@ def test_an_answer_that_is_let_go_leaves_its_places_to_the_next() -> None:
     while len(found) < 20:
         found += [made.token for made in decoder.advance()]
     assert found == expected
+
+
+def test_an_endless_sequence_goes_on_beside_one_that_ends() -> None:
+    from hwdash.engine.worker.decoder import Sampling
+    from hwdash.engine.worker.extract import extract
+
+    model = model_of("qwen3", device="cuda", scale=0.1, **_SIZES)
+    greedy = generated(model, prompt_of(12), 15)
+    decoder = decoder_of(extract(model), flash=False, ends=frozenset({greedy[4]}))
+    ending = decoder.open(prompt_of(12), 15, Sampling())
+    endless = decoder.open(prompt_of(12), 15, Sampling(endless=True))
+    found: dict[int, list[int]] = {ending: [], endless: []}
+    for number in found:
+        assert decoder.read(number)
+    for _ in range(20):
+        for made in decoder.advance():
+            found[made.number].append(made.token)
+    assert found == {ending: greedy[: greedy.index(greedy[4], 1) + 1], endless: greedy}
+
+
+def test_operations_that_are_compiled_while_tokens_come_are_taken_over_or_declined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hwdash.engine.worker import compiled, graph
+    from hwdash.engine.worker.decoder import Sampling
+    from hwdash.engine.worker.extract import extract
+
+    monkeypatch.setattr(graph, "forbid_compiling", lambda: None)  # it holds for the whole process
+    monkeypatch.setattr(compiled, "_GAIN", float("-inf"))
+    model = model_of("llama", device="cuda", scale=0.1, **_SIZES)
+    expected = generated(model, prompt_of(20), 400)
+    network = extract(model)
+    upgrade = compiled.upgrade_of(network, 4, 512)
+    decoder = graph.GraphDecoder(network, 4, frozenset(), 2048, flash=False, upgrade=upgrade)
+    number = decoder.open(prompt_of(20), 400, Sampling())
+    assert decoder.read(number)
+    upgrade.begin()
+    found: list[int] = []
+    while len(found) < 400:
+        found += [made.token for made in decoder.advance()]
+        if len(found) == 200:
+            upgrade._thread.join(120)
+    assert decoder.choices[0].startswith("compiled kernels took over"), decoder.choices
+    assert isinstance(network.operations, compiled.Compiled)
+    # Kernels that round otherwise may choose another of two tokens that are nearly equally likely.
+    assert found[:200] == expected[:200]

@@ -12,73 +12,36 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from hwdash.core.errors import DeviceFull
-from hwdash.engine.worker.decoder import Made, Sampling
-from hwdash.engine.worker.draw import Draw, drawn, likeliest
+from hwdash.engine.worker.capture import Capture, CudaCapture, Launch, Mark
+from hwdash.engine.worker.compiled import Upgrade, forbid_compiling
+from hwdash.engine.worker.decoder import Made, Sampling, SequenceFailed
 from hwdash.engine.worker.keyvalue import GRAIN, KeyValueStore, Rows
 from hwdash.engine.worker.memory import is_out_of_memory, out_of_memory_text
 from hwdash.engine.worker.network import Network
+from hwdash.engine.worker.operation import Operations
+from hwdash.engine.worker.row import NOBODY, Member, RowState, first_token
 
 _CHUNK = 2048
-_SEEDS = 2**62
 _ANSWER = 1024
 """Tokens of an answer for which places are taken at once; longer ones get more as they grow."""
 _LENGTHS = 4
 """Graphs are captured for contexts of up to 512 tokens, and this many times as long again and again."""
 _SHORTEST = 512
-_NOBODY = -2
-"""Stands in the tokens of a step for rows that made none."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class _Sequence:
-    number: int
-    prompt: list[int]
-    left: int
-    sampling: Sampling
-    start: int
-    room: int
-    length: int = 0
-    first: torch.Tensor | None = None
-
-
-@dataclass(slots=True, eq=False)
 class _Flight:
-    """Tokens on their way to the host: of these sequences, one each, in pinned memory once the event has come."""
+    """Tokens on their way to the host: of these sequences, one each, in its memory once the mark has come."""
 
     numbers: tuple[int, ...]
     tokens: torch.Tensor
-    event: torch.cuda.Event
-
-
-@dataclass(slots=True, eq=False)
-class _State:
-    """The rows of a step, on the device; ``left`` counts the tokens that a row may still make."""
-
-    tokens: torch.Tensor
-    positions: torch.Tensor
-    starts: torch.Tensor
-    left: torch.Tensor
-    temperature: torch.Tensor
-    top_p: torch.Tensor
-    seed: torch.Tensor
-    made: torch.Tensor
-
-    @classmethod
-    def of(cls, rows: int, device: torch.device) -> _State:
-        def zeros(dtype: torch.dtype) -> torch.Tensor:
-            return torch.zeros(rows, dtype=dtype, device=device)
-
-        whole, real = torch.int64, torch.float32
-        starts = zeros(torch.int32)
-        return cls(
-            zeros(whole), zeros(whole), starts, zeros(whole), zeros(real), zeros(real), zeros(whole), zeros(whole)
-        )
+    mark: Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +53,11 @@ class _Kind:
     drawing: bool
 
 
-@dataclass(slots=True)
-class _Graphs:
-    """Captured steps by kind. ``pool`` is the memory that they share."""
-
-    by_kind: dict[_Kind, torch.cuda.CUDAGraph] = field(default_factory=dict)
-    pool: object = None
-
-
 class GraphDecoder:
-    """A `hwdash.engine.worker.decoder.Decoder` that captures its steps. *ends* are the tokens that end an answer."""
+    """A `hwdash.engine.worker.decoder.Decoder` that captures its steps. *ends* are the tokens that end an answer.
+
+    *upgrade* may have better operations some time later: they are taken between two steps.
+    """
 
     kind = "graph"
 
@@ -112,31 +70,36 @@ class GraphDecoder:
         *,
         flash: bool,
         choices: tuple[str, ...] = (),
+        upgrade: Upgrade | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self.slots = slots
-        self.choices = choices
+        self.choices = choices if upgrade is None else (*choices, upgrade.words)
         self.capture_s: float | None = None
+        self._choices = choices
         self._network = network
+        self._capture = capture or CudaCapture(network.device)
+        self._upgrade = upgrade
+        self._former: Operations | None = None
         self._store = KeyValueStore(network, places, flash=flash)
-        self._ends = torch.tensor(sorted(ends) or [_NOBODY], device=network.device)
-        self._state = _State.of(_bucket(slots), network.device)
+        self._state = RowState(bucket(slots), network.device, ends)
         self._numbers = itertools.count(1)
-        self._open: dict[int, _Sequence] = {}
-        self._rows: list[_Sequence] = []
-        self._placed: list[_Sequence] = []
-        self._joining: list[_Sequence] = []
+        self._open: dict[int, Member] = {}
+        self._rows: list[Member] = []
+        self._placed: list[Member] = []
+        self._joining: list[Member] = []
         self._flights: deque[_Flight] = deque()
-        self._spare: list[tuple[torch.Tensor, torch.cuda.Event]] = []
-        self._graphs = _Graphs()
+        self._spare: list[tuple[torch.Tensor, Mark]] = []
+        self._graphs: dict[_Kind, Launch] = {}
         self._changed = False
 
     def open(self, prompt: Sequence[int], limit: int, sampling: Sampling) -> int:
         """Take in a sequence with places for its keys and values. Raises `DeviceFull` where there are none."""
         room = _rounded(len(prompt) + min(limit, _ANSWER))
         start = self._take(room)
-        sequence = _Sequence(next(self._numbers), list(prompt), limit, sampling, start, room)
-        self._open[sequence.number] = sequence
-        return sequence.number
+        member = Member(next(self._numbers), list(prompt), limit, sampling, start, room)
+        self._open[member.number] = member
+        return member.number
 
     def read(self, number: int) -> bool:
         """Read the next chunk of the prompt; the last one makes the first token, which leaves with `advance`."""
@@ -144,45 +107,46 @@ class GraphDecoder:
             return self._read(self._open[number])
 
     def advance(self) -> Sequence[Made]:
-        """Launch the next step, then give the tokens of the step before it and of prompts read since."""
-        for sequence in self._joining:
-            if sequence.left > 0:
-                self._rows.append(sequence)
+        """Launch the next step, then give the tokens of the step before it and of prompts read since.
+
+        Raises `SequenceFailed` for one that there is no room for.
+        """
+        self._take_over()
         with torch.inference_mode():
             launched = self._launch()
-        self._joining.clear()
         waiting = 1 if launched else 0
         made: list[Made] = []
         while len(self._flights) > waiting:
             flight = self._flights.popleft()
-            flight.event.synchronize()
+            flight.mark.synchronize()
             at_s = time.monotonic()
             tokens = flight.tokens.tolist()
-            self._spare.append((flight.tokens, flight.event))
+            self._spare.append((flight.tokens, flight.mark))
             made += (
                 Made(number, token, at_s)
                 for number, token in zip(flight.numbers, tokens, strict=False)
-                if number in self._open and token != _NOBODY
+                if number in self._open and token != NOBODY
             )
         return made
 
     def close(self, number: int) -> None:
         """Let go of a sequence. A step that is under way still writes to its places, before anything of a later one."""
-        sequence = self._open.pop(number, None)
-        if sequence is None:
+        member = self._open.pop(number, None)
+        if member is None:
             return
-        self._store.segments.give(sequence.start)
-        if sequence in self._rows:
-            self._rows.remove(sequence)
+        self._store.segments.give(member.start)
+        if member in self._rows:
+            self._rows.remove(member)
             self._changed = True
-        if sequence in self._joining:
-            self._joining.remove(sequence)
+        if member in self._joining:
+            self._joining.remove(member)
 
     def idle(self) -> None:
         """Wait for what nobody wants any more, and capture the step of a single short sequence where it is missing."""
         self._flights.clear()
-        torch.cuda.synchronize(self._network.device)
-        self.prepare(_Kind(1, _SHORTEST, drawing=False))
+        self._capture.wait()
+        self._take_over()
+        self._graph(_Kind(1, _SHORTEST, drawing=False))
 
     def read_bytes(self, context: int, batch: int = 1) -> int:
         """Bytes of weights, keys and values that one step reads for *batch* sequences with *context* tokens each."""
@@ -190,159 +154,136 @@ class GraphDecoder:
 
     # Steps
 
-    def _read(self, sequence: _Sequence) -> bool:
-        chunk = sequence.prompt[sequence.length : sequence.length + _CHUNK]
+    def _read(self, member: Member) -> bool:
+        chunk = member.prompt[member.length : member.length + _CHUNK]
         device = self._network.device
         tokens = torch.tensor(chunk, dtype=torch.int64).to(device, non_blocking=True)
-        positions = torch.arange(sequence.length, sequence.length + len(chunk), device=device)
-        attend = self._store.attend_chunk(sequence.start, sequence.length, len(chunk))
+        positions = torch.arange(member.length, member.length + len(chunk), device=device)
+        attend = self._store.attend_chunk(member.start, member.length, len(chunk))
         rows = self._network.forward(tokens, positions, attend)
-        length = sequence.length + len(chunk)
-        if length == len(sequence.prompt) and sequence.left > 0:
-            logits, how = self._network.logits(rows[-1:]), self._how(sequence)
-            at = torch.tensor([length], device=device)
-            sequence.first = likeliest(logits) if sequence.sampling.temperature <= 0 else drawn(logits, how, at)
-            sequence.left -= 1
-            self._send((sequence.number,), sequence.first)
-            self._joining.append(sequence)
-        sequence.length = length
-        return length == len(sequence.prompt)
+        length = member.length + len(chunk)
+        if length == len(member.prompt) and member.left > 0:
+            member.first = first_token(self._network.logits(rows[-1:]), member, length)
+            self._send((member.number,), member.first, self._landing())
+            member.left -= 1
+            self._joining.append(member)
+        member.length = length
+        return length == len(member.prompt)
 
     def _launch(self) -> bool:
-        """Start a step of all rows that may make a token; false where there is none."""
-        going = [sequence for sequence in self._rows if sequence.left > 0]
-        if not going:
-            if self._rows:
-                self._rows, self._changed = [], True
-            return False
-        for sequence in going:
-            self._make_room(sequence)
+        """Start a step of all rows that may make a token; false where there is none. An error leaves all where they were."""
+        going = [member for member in (*self._rows, *self._joining) if member.left > 0]
         if len(going) != len(self._rows) or self._joining:
             self._changed = True
-        longest = max(sequence.length for sequence in going) + 1
-        kind = _Kind(
-            _bucket(len(going)), _length(longest), any(sequence.sampling.temperature > 0 for sequence in going)
-        )
+        for member in going:
+            try:
+                self._make_room(member)
+            except DeviceFull as error:
+                raise SequenceFailed(member.number) from error
         if self._changed:
             self._place(going)
-        self._graph(kind).replay()
-        for sequence in going:
-            sequence.length += 1
-            sequence.left -= 1
-        self._send(tuple(sequence.number for sequence in going), self._state.made[: len(going)])
+        if not going:
+            return False
+        longest = max(member.length for member in going) + 1
+        drawing = any(member.sampling.temperature > 0 for member in going)
+        graph = self._graph(_Kind(bucket(len(going)), _length(longest), drawing))
+        landing = self._landing()
+        graph.replay()
+        for member in going:
+            member.length += 1
+            member.left -= 1
+        self._send(tuple(member.number for member in going), self._state.made[: len(going)], landing)
         return True
 
-    def _place(self, going: list[_Sequence]) -> None:
-        """Tell the device which sequence each row is of; the tokens of those that go on are moved where they belong."""
-        state, rows = self._state, len(self._state.tokens)
-        device = state.tokens.device
-        before = {id(sequence): row for row, sequence in enumerate(self._placed)}
-        moved = [before.get(id(sequence), 0) for sequence in going]
-        empty = rows - len(going)
-        whole = [
-            [*moved, *([0] * empty)],
-            [*(sequence.length for sequence in going), *([0] * empty)],
-            [*(sequence.start for sequence in going), *([self._store.nowhere or 0] * empty)],
-            [*(sequence.left for sequence in going), *([0] * empty)],
-            [*(sequence.sampling.seed % _SEEDS for sequence in going), *([0] * empty)],
-        ]
-        real = [
-            [*(sequence.sampling.temperature for sequence in going), *([0.0] * empty)],
-            [*(sequence.sampling.top_p for sequence in going), *([1.0] * empty)],
-        ]
-        sources, positions, starts, left, seeds = torch.tensor(whole, dtype=torch.int64).to(device, non_blocking=True)
-        temperatures, shares = torch.tensor(real, dtype=torch.float32).to(device, non_blocking=True)
-        state.tokens.copy_(state.tokens[sources])
-        state.positions.copy_(positions)
-        state.starts.copy_(starts)
-        state.left.copy_(left)
-        state.seed.copy_(seeds)
-        state.temperature.copy_(temperatures)
-        state.top_p.copy_(shares)
-        for row, sequence in enumerate(going):
-            if sequence.first is not None:
-                state.tokens[row : row + 1].copy_(sequence.first)
-                sequence.first = None
-        self._rows, self._placed, self._changed = list(going), list(going), False
+    def _place(self, going: list[Member]) -> None:
+        if going:
+            self._state.place(going, self._placed, self._store.nowhere or 0)
+            self._placed = list(going)
+        self._rows, self._joining, self._changed = going, [], False
 
     def _step(self, kind: _Kind) -> None:
         """One step of the first ``kind.rows`` rows, all on the device."""
         state, count = self._state, kind.rows
-        tokens, positions, left = state.tokens[:count], state.positions[:count], state.left[:count]
+        tokens, positions = state.tokens[:count], state.positions[:count]
         rows = Rows(state.starts[:count], positions, kind.longest)
         logits = self._network.logits(self._network.forward(tokens, positions, self._store.attend_rows(rows)))
-        if kind.drawing:
-            how = Draw(state.temperature[:count], state.top_p[:count], state.seed[:count])
-            fresh = drawn(logits, how, positions + 1)
-        else:
-            fresh = likeliest(logits)
-        alive = left > 0
-        state.made[:count].copy_(torch.where(alive, fresh, _NOBODY))
-        over = torch.isin(fresh, self._ends) | (fresh < 0)
-        tokens.copy_(torch.where(alive & ~over, fresh, tokens))
-        positions.add_(alive.to(positions.dtype))
-        left.copy_(torch.where(over, 0, (left - 1).clamp(min=0)))
+        state.move_on(state.pick(logits, count, drawing=kind.drawing))
 
-    def prepare(self, kind: _Kind) -> None:
-        """Capture the step of *kind* where that was not done yet."""
-        self._graph(kind)
-
-    def _graph(self, kind: _Kind) -> torch.cuda.CUDAGraph:
-        if (known := self._graphs.by_kind.get(kind)) is not None:
+    def _graph(self, kind: _Kind) -> Launch:
+        """The captured step of *kind*; with the operations from before, where it cannot be captured with newer ones."""
+        if (known := self._graphs.get(kind)) is not None:
             return known
         began = time.monotonic()
-        kept = [tensor.clone() for tensor in self._mutable()]
-        stream = torch.cuda.Stream(self._network.device)
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream), torch.inference_mode():
-            self._step(kind)
-        torch.cuda.current_stream().wait_stream(stream)
-        for tensor, value in zip(self._mutable(), kept, strict=True):
-            tensor.copy_(value)
-        graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(graph, pool=self._graphs.pool, capture_error_mode="thread_local"):
-            self._step(kind)
-        self._graphs.pool = self._graphs.pool or graph.pool()
-        self._graphs.by_kind[kind] = graph
-        torch.cuda.synchronize(self._network.device)
+        try:
+            graph = self._capture.capture(lambda: self._step(kind), self._state.mutable)
+        except Exception as error:
+            if self._former is None:
+                raise
+            self._go_back(error)
+            return self._graph(kind)
+        self._graphs[kind] = graph
         self.capture_s = time.monotonic() - began
         _log.info("captured %s in %.2f s", kind, self.capture_s)
         return graph
 
-    def _mutable(self) -> tuple[torch.Tensor, ...]:
-        return self._state.tokens, self._state.positions, self._state.left, self._state.made
+    def _forget_graphs(self) -> None:
+        self._graphs.clear()
+        self._capture.forget()
+
+    # Better operations
+
+    def _take_over(self) -> None:
+        """Use what was compiled meanwhile, if it is there and faster."""
+        upgrade = self._upgrade
+        if upgrade is None or self._former is not None or not upgrade.ready:
+            return
+        if (operations := upgrade.decide()) is None:
+            self._upgrade = None
+        else:
+            forbid_compiling()
+            self._former = self._network.operations
+            self._use(operations)
+        self.choices = (*self._choices, upgrade.words)
+        _log.info("%s", upgrade.words)
+
+    def _go_back(self, error: Exception) -> None:
+        former, upgrade = self._former, self._upgrade
+        assert former is not None
+        assert upgrade is not None
+        self._former = self._upgrade = None
+        self._use(former)
+        upgrade.failed(error)
+        self.choices = (*self._choices, upgrade.words)
+
+    def _use(self, operations: Operations) -> None:
+        """Nothing that was captured before is launched again."""
+        self._capture.wait()
+        self._network.use(operations)
+        self._forget_graphs()
 
     # Tokens on their way, and places
 
-    def _send(self, numbers: tuple[int, ...], tokens: torch.Tensor) -> None:
-        if self._spare:
-            pinned, event = self._spare.pop()
-        else:
-            pinned = torch.empty(len(self._state.tokens), dtype=torch.int64, pin_memory=True)
-            event = torch.cuda.Event()
-        pinned[: len(numbers)].copy_(tokens, non_blocking=True)
-        event.record()
-        self._flights.append(_Flight(numbers, pinned, event))
+    def _landing(self) -> tuple[torch.Tensor, Mark]:
+        return self._spare.pop() if self._spare else self._capture.landing(len(self._state))
 
-    def _how(self, sequence: _Sequence) -> Draw:
-        device, sampling = self._network.device, sequence.sampling
-        return Draw(
-            torch.tensor([sampling.temperature], device=device),
-            torch.tensor([sampling.top_p], device=device),
-            torch.tensor([sampling.seed % _SEEDS], device=device),
-        )
+    def _send(self, numbers: tuple[int, ...], tokens: torch.Tensor, landing: tuple[torch.Tensor, Mark]) -> None:
+        target, mark = landing
+        target[: len(numbers)].copy_(tokens, non_blocking=True)
+        mark.record()
+        self._flights.append(_Flight(numbers, target, mark))
 
-    def _make_room(self, sequence: _Sequence) -> None:
-        """Have a place for the next token of *sequence*. Raises `DeviceFull`."""
-        if sequence.length < sequence.room:
+    def _make_room(self, member: Member) -> None:
+        """Have a place for the next token of *member*. Raises `DeviceFull`."""
+        if member.length < member.room:
             return
-        room = _rounded(min(2 * sequence.room, sequence.length + 1 + sequence.left))
-        if not self._store.segments.extend(sequence.start, room):
+        room = _rounded(min(2 * member.room, member.length + 1 + member.left))
+        segments = self._store.segments
+        if not segments.extend(member.start, room):
             start = self._take(room)
-            self._store.move(sequence.start, start, sequence.length)
-            self._store.segments.give(sequence.start)
-            sequence.start = start
-        sequence.room, self._changed = room, True
+            self._store.move(member.start, start, member.length)
+            segments.give(member.start)
+            member.start = start
+        member.room, self._changed = room, True
 
     def _take(self, room: int) -> int:
         store = self._store
@@ -356,13 +297,14 @@ class GraphDecoder:
             if not is_out_of_memory(error):
                 raise
             raise DeviceFull(out_of_memory_text(error, self._network.device)) from error
-        self._graphs = _Graphs()
+        self._forget_graphs()
         start = store.segments.take(room)
         assert start is not None
         return start
 
 
-def _bucket(rows: int) -> int:
+def bucket(rows: int) -> int:
+    """The number of rows that a step of *rows* is captured for: the next power of two."""
     return 1 << max(0, rows - 1).bit_length()
 
 

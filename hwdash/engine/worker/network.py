@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
-from hwdash.engine.worker.linear import Linear
+from hwdash.engine.worker.linear import Dense, Linear
 from hwdash.engine.worker.operation import Heads, Operations, Plain, root_mean_square_norm
 from hwdash.engine.worker.parallel import Group
 
@@ -111,6 +111,16 @@ class Network:
         """Where it computes."""
         return self.embedding.device
 
+    @property
+    def operations(self) -> Operations:
+        """What does the small operations now."""
+        return self._operations
+
+    @property
+    def epsilon(self) -> float:
+        """What keeps norms from a division by zero."""
+        return self._epsilon
+
     def use(self, operations: Operations) -> None:
         """Do the small operations by *operations* from now on."""
         self._operations = operations
@@ -148,6 +158,12 @@ class Network:
         layers = sum(layer.qkv.bytes + layer.out.bytes + layer.feed.bytes(rows) for layer in self.layers)
         norms = sum(layer.norm.nbytes + layer.feed_norm.nbytes for layer in self.layers)
         return layers + norms + self.head.bytes + rows * self.embedding.shape[-1] * self.embedding.itemsize
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all weights but experts; an embedding that is the head, too, counts once."""
+        shared = isinstance(self.head, Dense) and self.head.weight.data_ptr() == self.embedding.data_ptr()
+        return self.weight_bytes(0) + self._norm.nbytes + (0 if shared else self.embedding.nbytes)
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of keys and values that one token reads of a sequence of *context* tokens."""

@@ -1,0 +1,133 @@
+"""The bookkeeping of captured decoding, with steps that run at once instead of being captured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.engine.family import generated, model_of, prompt_of
+
+_OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB"
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt-oss"])
+def test_greedy_tokens_are_those_of_generate_beside_one_that_comes_later(family: str) -> None:
+    from tests.engine.stepwise import Bench
+
+    model = model_of(family)
+    expected = [generated(model, prompt_of(length), 25) for length in (30, 11)]
+    bench = Bench(model)
+    first = bench.open(prompt_of(30), 25)
+    bench.advance(5)
+    second = bench.open(prompt_of(11), 25)
+    bench.advance(40)
+    assert [bench.tokens[first], bench.tokens[second]] == expected
+
+
+def test_an_end_stops_its_row_and_an_endless_one_goes_on() -> None:
+    from hwdash.engine.worker.decoder import Sampling
+    from tests.engine.stepwise import Bench
+
+    model = model_of("qwen3")
+    greedy = generated(model, prompt_of(12), 15)
+    bench = Bench(model, ends=frozenset({greedy[4]}))
+    ending, endless = bench.open(prompt_of(12), 15), bench.open(prompt_of(12), 15, Sampling(endless=True))
+    bench.advance(20)
+    assert bench.tokens[ending] == greedy[: greedy.index(greedy[4], 1) + 1]
+    assert bench.tokens[endless] == greedy
+
+
+def test_a_sequence_that_outgrows_its_places_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwdash.engine.worker import graph
+    from tests.engine.stepwise import Bench
+
+    monkeypatch.setattr(graph, "_ANSWER", 1)
+    model = model_of("llama")
+    expected = [generated(model, prompt_of(length), 20) for length in (250, 20)]
+    bench = Bench(model, places=600)
+    numbers = [bench.open(prompt_of(250), 20), bench.open(prompt_of(20), 20)]
+    bench.advance(25)
+    assert [bench.tokens[number] for number in numbers] == expected
+
+
+def test_where_there_is_no_room_the_one_that_needs_it_is_named_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hwdash.core.errors import DeviceFull
+    from hwdash.engine.worker import graph
+    from hwdash.engine.worker.decoder import SequenceFailed
+    from hwdash.engine.worker.keyvalue import KeyValueStore
+    from tests.engine.stepwise import Bench
+
+    monkeypatch.setattr(graph, "_ANSWER", 1)
+    model = model_of("llama")
+    expected = generated(model, prompt_of(20), 20)
+    bench = Bench(model, places=600)
+    growing, other = bench.open(prompt_of(250), 20), bench.open(prompt_of(20), 20)
+
+    def full(*_: object) -> None:
+        raise RuntimeError(_OUT_OF_MEMORY)
+
+    monkeypatch.setattr(KeyValueStore, "grow", full)
+    for _ in range(2):  # again and again, without a change
+        with pytest.raises(SequenceFailed) as failure:
+            bench.advance(25)
+        assert failure.value.number == growing
+        assert isinstance(failure.value.__cause__, DeviceFull)
+    bench.decoder.close(growing)
+    bench.advance(25)
+    assert bench.tokens[other] == expected
+
+
+def test_a_capture_that_fails_leaves_all_where_they_were() -> None:
+    from tests.engine.stepwise import Bench
+
+    model = model_of("llama")
+    expected = [generated(model, prompt_of(length), 12) for length in (9, 17)]
+    bench = Bench(model)
+    first = bench.open(prompt_of(9), 12)
+    bench.capture.failures += [RuntimeError("no capture"), RuntimeError("nor now")]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no"):
+            bench.advance()
+    bench.advance(3)
+    second = bench.open(prompt_of(17), 12)
+    bench.capture.failures.append(RuntimeError("not for two"))
+    with pytest.raises(RuntimeError, match="not for two"):
+        bench.advance()
+    bench.advance(20)
+    assert [bench.tokens[first], bench.tokens[second]] == expected
+
+
+def test_memory_that_is_missing_for_tokens_on_their_way_fails_before_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.engine.stepwise import Bench
+
+    model = model_of("llama")
+    expected = generated(model, prompt_of(9), 6)
+    bench = Bench(model)
+    number = bench.open(prompt_of(9), 6)
+
+    def refused(_: int) -> Any:
+        raise RuntimeError("cannot pin memory")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="pin"):
+        patch.setattr(bench.capture, "landing", refused)
+        bench.advance(3)
+    bench.advance(10)
+    assert bench.tokens[number] == expected
+
+
+def test_a_damaged_first_token_is_told_and_never_looked_up() -> None:
+    import torch
+
+    from hwdash.engine.worker.decoder import DAMAGED
+    from tests.engine.stepwise import Bench
+
+    model = model_of("llama")
+    with torch.no_grad():
+        model.lm_head.weight.fill_(float("nan"))
+    bench = Bench(model)
+    number = bench.open(prompt_of(9), 6)
+    bench.advance(2)  # an embedding of a negative token would raise
+    assert bench.tokens[number][0] == DAMAGED
