@@ -111,9 +111,10 @@ def test_memory_that_is_missing_for_tokens_on_their_way_fails_before_the_step(mo
     def refused(_: int) -> Any:
         raise RuntimeError("cannot pin memory")
 
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="pin"):
+    with monkeypatch.context() as patch:
         patch.setattr(bench.capture, "landing", refused)
-        bench.advance(3)
+        with pytest.raises(RuntimeError, match="pin"):
+            bench.advance(3)
     bench.advance(10)
     assert bench.tokens[number] == expected
 
