@@ -88,7 +88,8 @@ class Device:
     people, and given out by the monitor (``gpu0``). ``visible_as`` is what a worker needs in order to see this very
     device and no other (for NVIDIA the UUID); it never leaves the daemon's host in a decision by index. ``parent`` is
     the key of the device that this one is a partition of (a MIG instance), ``spans_pools`` true when one program can
-    use all pools together (the NUMA nodes of a host).
+    use all pools together (the NUMA nodes of a host). ``members`` are the devices that a group of several consists of,
+    the one that leads it first; empty for a device (`hwdash.core.group`).
     """
 
     key: str
@@ -106,3 +107,4 @@ class Device:
     firmware: str | None = None
     runtime: Runtime | None = None
     spans_pools: bool = False
+    members: tuple[Device, ...] = ()

@@ -79,7 +79,8 @@ def energy_figures(energy: Energy) -> str:
     each = "" if energy.joules_per_token is None else f", {joules_per_token_text(energy.joules_per_token)}"
     scope = energy.scope
     if share is not None and 0.0 < share < 0.995:
-        scope = f"{_percent(share)} of the {energy.scope}'s {energy_text(joules / share)}"
+        whose = f"{scope}'" if scope.endswith("s") else f"{scope}'s"
+        scope = f"{_percent(share)} of the {whose} {energy_text(joules / share)}"
     idle = "" if energy.idle_joules is None else f"; {energy_text(energy.idle_joules)} idle"
     return f"{energy_text(joules)}{each} ({scope}{idle})"
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from hwdash.core.device import Device, MemoryPool
 from hwdash.core.errors import UnknownDevice
 from hwdash.core.event import Event
+from hwdash.core.group import group_names, group_status
 from hwdash.core.health import Health, HealthState, asleep
 from hwdash.core.process import DeviceProcess
 from hwdash.core.ranking import Ranking
@@ -123,11 +124,14 @@ class Snapshot:
     replay: ReplayState | None = None
 
     def find(self, name: str) -> DeviceStatus:
-        """The device whose id or key is *name*.
+        """The device whose id or key is *name*, or the group whose ids or keys *name* joins by ``+``.
 
-        Raises `hwdash.core.errors.UnknownDevice`, which lists the ids there are.
+        Raises `hwdash.core.errors.UnknownDevice`, which lists the ids there are, and `UsageError` for devices that cannot
+        be a group.
         """
         for status in self.devices:
             if name in (status.device.id, status.device.key):
                 return status
+        if parts := group_names(name):
+            return group_status([self.find(part) for part in parts])
         raise UnknownDevice(name, tuple(status.device.id for status in self.devices))

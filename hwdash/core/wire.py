@@ -136,6 +136,7 @@ def _facts_to_wire(device: Device) -> Json:
     """The part of the device object that stays the same from tick to tick. Not to be changed by the caller."""
     facts: Json = _without_none(msgspec.to_builtins(device))
     facts.pop("visible_as", None)
+    facts.pop("members", None)
     if not device.spans_pools:
         facts.pop("spans_pools", None)
     return facts
@@ -199,7 +200,7 @@ def _snapshot_to_wire(snapshot: Snapshot) -> Json:
     return data | {"devices": [device_to_wire(status) for status in snapshot.devices]}
 
 
-_DEVICE_FIELDS = tuple(field.name for field in dataclasses.fields(Device))
+_DEVICE_FIELDS = tuple(field.name for field in dataclasses.fields(Device) if field.name != "members")
 
 
 def _device_for_decoding(data: Json) -> Json:

@@ -136,10 +136,14 @@ def _describe_requirements(found: Json) -> None:
             options[option]["anyOf"][1] = texts
 
 
+_INNER = frozenset({"visible_as", "members"})
+"""Facts of a device that are the daemon's own business."""
+
+
 def _device(found: Json) -> Json:
     """The contract's flat device object (`hwdash.core.wire.device_to_wire`)."""
     status, facts = found.pop("DeviceStatus")["properties"], found["Device"]
-    properties = {name: schema for name, schema in facts["properties"].items() if name != "visible_as"}
+    properties = {name: schema for name, schema in facts["properties"].items() if name not in _INNER}
     for name in ("pools", "health", "sampled_at", "age_s", "last_request", "processes", "faults", "clock_is_set"):
         properties[name] = status[name]
     properties["metrics"] = {"type": "object", "additionalProperties": {"type": "number"}}

@@ -41,5 +41,6 @@ async def order_of(model: str, device: Device, models: ModelStore, config: Engin
         slots=config.max_concurrent,
         compile=config.compile,
         quantize=placement.quantize,
+        ranks=placement.ranks,
     )
     return Order(load, placement.environment)

@@ -25,7 +25,8 @@ class Placement:
     *threads* None: as many as the process may use; it has one for each core at most. *module* is what must be imported for torch to know the device.
     *smaller* are the precisions to fall back to where *dtype* does not fit, *architecture* is what code for the device
     is built for, as its maker's compiler names it (``sm_90``, ``gfx942``); empty where it does not tell.
-    *quantize*: weights may be held in 8 bits, which is faster here as far as is known.
+    *quantize*: weights may be held in 8 bits, which is faster here as far as is known. *ranks* is over how many devices
+    the model is spread: *torch_device* is then the first of so many that the process sees.
     """
 
     torch_device: str
@@ -36,6 +37,7 @@ class Placement:
     smaller: tuple[str, ...] = ()
     architecture: str = ""
     quantize: bool = False
+    ranks: int = 1
 
 
 def placement_of(device: Device, trial: DeviceTrial | None = None, *, quantize: bool = False) -> Placement:
@@ -58,7 +60,8 @@ def placement_of(device: Device, trial: DeviceTrial | None = None, *, quantize: 
         return Placement("cpu", dtype, hidden, units, smaller=smaller, quantize=eight)
     if (only := _pinned(device)) is None:
         raise EngineError(f"{device.id} ({device.name}) cannot run models in this version; choose another device")
-    return Placement("cuda:0", dtype, only, smaller=smaller, architecture=_architecture(device))
+    ranks = max(1, len(device.members))
+    return Placement("cuda:0", dtype, only, smaller=smaller, architecture=_architecture(device), ranks=ranks)
 
 
 def early_environment() -> dict[str, str]:
@@ -67,14 +70,14 @@ def early_environment() -> dict[str, str]:
 
 
 def _pinned(device: Device) -> Mapping[str, str] | None:
-    """What leaves a process this one GPU; None for a device that torch does not call ``cuda``, or that has no identity."""
+    """What leaves a process this one GPU, or those of this group; None for a device that torch does not call ``cuda``, or that has no identity."""
     if device.kind is not DeviceKind.GPU or not device.visible_as:
         return None
     match device.vendor.upper():
         case "NVIDIA":
             return {"CUDA_VISIBLE_DEVICES": device.visible_as}
         case "AMD":
-            return _rocm(device.visible_as)
+            return _rocm(device.visible_as, max(1, len(device.members)))
         case _:
             return None
 
@@ -84,10 +87,11 @@ def _architecture(device: Device) -> str:
     return f"sm_{told.replace('.', '')}" if re.fullmatch(r"\d+\.\d", told) else told
 
 
-def _rocm(visible_as: str) -> dict[str, str]:
-    """What leaves ROCm this one GPU (its documentation "GPU isolation techniques").
+def _rocm(visible_as: str, count: int) -> dict[str, str]:
+    """What leaves ROCm this one GPU, or these *count* (its documentation "GPU isolation techniques").
 
-    The runtime below HIP picks by identity; HIP then numbers what is left, of which it gets the only one whatever
+    The runtime below HIP picks by identity; HIP then numbers what is left, of which it gets all there are, whatever
     the user's own settings say. A torch built for CUDA finds nothing, rather than somebody else's GPU as ``cuda:0``.
     """
-    return {"ROCR_VISIBLE_DEVICES": visible_as, "HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": ""}
+    left = ",".join(map(str, range(count)))
+    return {"ROCR_VISIBLE_DEVICES": visible_as, "HIP_VISIBLE_DEVICES": left, "CUDA_VISIBLE_DEVICES": ""}

@@ -130,9 +130,10 @@ class WorkerEngine:
             raise EngineError("the daemon is shutting down; send the prompt again when it is back")
 
     def _room(self, device: Device) -> Room:
-        """The room on *device*, which knows all places of it."""
+        """The room on *device*, which knows all places of it: of a group, those on any of its devices, too."""
         if (room := self._rooms.get(device.key)) is None:
-            room = Room(lambda: [slot for (key, _), slot in self._slots.items() if key == device.key])
+            keys = _keys(device)
+            room = Room(lambda: [slot for slot in self._slots.values() if not keys.isdisjoint(_keys(slot.device))])
             self._rooms[device.key] = room
         return room
 
@@ -150,3 +151,8 @@ class WorkerEngine:
         """Drop the slots of models that never came to a worker, so that wrong names do not pile up."""
         for key in [key for key, slot in self._slots.items() if not slot.was_used]:
             del self._slots[key]
+
+
+def _keys(device: Device) -> frozenset[str]:
+    """The keys of the devices in whose memory a worker for *device* lies."""
+    return frozenset(member.key for member in device.members or (device,))
