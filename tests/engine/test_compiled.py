@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,3 +182,13 @@ def test_rows_that_were_not_compiled_keep_the_operations_from_before() -> None:
     assert compiler.calls == 0
     assert difference(made, sample_of(2, Heads(4, 2, 16), 96, weight, None, 1e-6)) >= 1
     assert compiler.calls == 4
+
+
+def test_where_nothing_is_captured_it_is_said_that_nothing_is_compiled(tiny_model: Path) -> None:
+    from hwdash.engine.message import Load
+    from hwdash.engine.worker.loading import load_model
+    from hwdash.engine.worker.selection import choose_decoder
+
+    load = Load(str(tiny_model), "tiny", "cpu", "fp32", threads=1, compile=True)
+    choices = choose_decoder(load_model(load, lambda *_: None), load).choices
+    assert any(words.startswith("kernels are not compiled in the background") for words in choices), choices
