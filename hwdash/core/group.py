@@ -106,6 +106,11 @@ def group_sample(key: str, samples: Sequence[Sample]) -> Sample:
     )
 
 
+def can_join(device: Device) -> bool:
+    """Whether *device* makes a group with others like it."""
+    return not _unfit(device, device)
+
+
 def _check(name: str, members: Sequence[Device]) -> None:
     first = members[0]
     if len({device.key for device in members}) < len(members):

@@ -16,6 +16,7 @@ from hwdash.routing.knowledge import NOTHING_KNOWN, Knowledge
 from hwdash.routing.rank import Entry, order
 from hwdash.routing.requirement import unmet
 from hwdash.routing.settle import settled
+from hwdash.routing.spread import together
 from hwdash.routing.words import throttle_words, why
 
 _QUICK = frozenset({Policy.BALANCED, Policy.LATENCY})
@@ -42,7 +43,7 @@ def choose(
     requirements: Requirements = NO_REQUIREMENTS,
     knowledge: Knowledge = NOTHING_KNOWN,
 ) -> Choice:
-    """The devices for a prompt that asks for *requested* (an id, a key, or ``auto``), best first, each with the reasons.
+    """The devices for a prompt that asks for *requested* (an id, a key, a group of them, or ``auto``), best first, each with the reasons.
 
     ``auto`` takes the order of the ranking, and that which *snapshot* shows where it is for the same; a named device stands alone and must meet *requirements* too. A device
     that would have to load the model, or has a queue, yields the first place to one that has the model loaded and
@@ -54,12 +55,15 @@ def choose(
         return _pick(snapshot, Case(requirements, knowledge))
     status = snapshot.find(requested)
     if reasons := unmet(status, requirements, knowledge):
+        offer = together(Case(requirements, knowledge), snapshot.devices).get(status.device.id)
         raise NoSuitableDevice(
-            f"{status.device.id} cannot take the prompt: {'; '.join(reasons)}; choose another device or auto",
+            f"{status.device.id} cannot take the prompt: {'; '.join(reasons)}; "
+            f"{offer or 'choose another device or auto'}",
             param="device",
         )
-    held = throttle_words(status)
-    return Choice((Candidate(status, ("asked for by name", *([held] if held else ()))),))
+    held, members = throttle_words(status), [member.id for member in status.device.members]
+    spread = [f"spread over {', '.join(members[:-1])} and {members[-1]}"] if members else ()
+    return Choice((Candidate(status, ("asked for by name", *spread, *([held] if held else ()))),))
 
 
 def _pick(snapshot: Snapshot, case: Case) -> Choice:

@@ -51,7 +51,7 @@ def needs(build: Build, shape: ModelShape, context_tokens: int | None, loaded: b
     if loaded:
         dtype = build.dtypes[0]
         return (Need(dtype, 0, shape.cache_bytes(dtype, tokens), 0, tokens),)
-    runtime = HOST_RUNTIME_BYTES if build.host else ACCELERATOR_RUNTIME_BYTES
+    runtime = HOST_RUNTIME_BYTES if build.host else ACCELERATOR_RUNTIME_BYTES * build.devices
     return tuple(
         Need(dtype, shape.weight_bytes(dtype), shape.cache_bytes(dtype, tokens), runtime, tokens, place > 0)
         for place, dtype in enumerate(build.dtypes)

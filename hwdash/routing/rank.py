@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from operator import itemgetter
 from typing import TypeAlias
@@ -16,6 +18,7 @@ from hwdash.routing.field import Field
 from hwdash.routing.knowledge import NOTHING_KNOWN, Knowledge
 from hwdash.routing.requirement import unmet_among
 from hwdash.routing.score import PARTS, Parts, weigh, weights_of
+from hwdash.routing.spread import together
 from hwdash.routing.words import why
 
 
@@ -56,6 +59,8 @@ def order(snapshot: Snapshot, case: Case) -> tuple[list[Entry], tuple[ExcludedDe
     unmet = unmet_among(case, field)
     excluded = [ExcludedDevice(status.device.id, why) for status, why in zip(field.statuses, unmet, strict=True) if why]
     if excluded:
+        offers = together(case, snapshot.devices)
+        excluded = [_offering(item, offers) for item in excluded] if offers else excluded
         excluded.sort(key=lambda item: natural_key(item.device))
         field = Field(case, [status for status, why in zip(field.statuses, unmet, strict=True) if not why])
     scores, parts = weigh(case, field)
@@ -67,6 +72,12 @@ def order(snapshot: Snapshot, case: Case) -> tuple[list[Entry], tuple[ExcludedDe
         entries.sort(key=lambda entry: math.inf if (watts := draw_w(entry[2])) is None else watts)
     entries.sort(key=itemgetter(0), reverse=True)
     return entries, tuple(excluded)
+
+
+def _offering(item: ExcludedDevice, offers: Mapping[str, str]) -> ExcludedDevice:
+    """*item*, with what the model fits where the device is one of several."""
+    offer = offers.get(item.device)
+    return item if offer is None else replace(item, why=(*item.why[:-1], f"{item.why[-1]}; {offer}"))
 
 
 def explain(case: Case, entry: Entry) -> RankedDevice:

@@ -23,7 +23,8 @@ class Build:
     """What decides how a device is expected to do; devices of the same make share one.
 
     ``dtypes`` are the precisions to load a model in, best first. ``bandwidth`` is in bytes per second, ``assumed``
-    where the device does not tell it; ``power_w`` is its power limit, None where it has none.
+    where the device does not tell it; ``power_w`` is its power limit, None where it has none. ``devices`` is of how many a
+    group consists: all of them together have these figures.
     """
 
     host: bool
@@ -31,6 +32,7 @@ class Build:
     bandwidth: float
     assumed: bool
     power_w: float | None
+    devices: int = 1
 
 
 SpeedParts: TypeAlias = tuple[float, float, float, float]
@@ -66,12 +68,16 @@ def trait_of(device: Device) -> Trait:
         _builds.clear()
     limits = device.limits
     bandwidth = limits.memory_bandwidth_bytes_per_s
+    devices = max(1, len(device.members))
+    # Each device of a group would decide by its own memory whether to fall back: a group does not.
+    smaller = () if device.members else smaller_dtypes(device)
     build = Build(
         device.kind is DeviceKind.CPU,
-        (choose_dtype(device), *smaller_dtypes(device)),
-        bandwidth or ASSUMED_BANDWIDTH.get(device.kind, ASSUMED_CHIP_BANDWIDTH),
+        (choose_dtype(device), *smaller),
+        bandwidth or ASSUMED_BANDWIDTH.get(device.kind, ASSUMED_CHIP_BANDWIDTH) * devices,
         not bandwidth,
         limits.power_w,
+        devices,
     )
     # One string compares faster than the key itself; the id at its end tells gpu1 from gpu01.
     pieces = (f"{number:020}" if not is_word else word for is_word, number, word in natural_key(device.id))
