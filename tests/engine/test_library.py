@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -160,23 +161,21 @@ def test_damaged_weights_give_a_damaged_token_and_no_more(desk: Desk, temperatur
     assert desk.with_network(network).decode(prompt_of(4), 3, sampling) == [DAMAGED]
 
 
-def test_the_draw_follows_the_probabilities() -> None:
-    import torch
-
+def test_a_seed_gives_the_tokens_that_our_own_forward_pass_draws(desk: Desk) -> None:
     from hwdash.engine.worker.decoder import Sampling
-    from hwdash.engine.worker.sampling import Sampler
+    from hwdash.engine.worker.eager import EagerDecoder
+    from hwdash.engine.worker.extract import extract
+    from hwdash.engine.worker.library import LibraryDecoder
 
-    logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
-
-    def shares(temperature: float = 0.0, top_p: float = 1.0) -> list[float]:
-        sampler = Sampler(Sampling(temperature, top_p, seed=3), torch.device("cpu"))
-        drawn = [int(sampler.pick(logits)) for _ in range(2000)]
-        return [drawn.count(token) / len(drawn) for token in range(4)]
-
-    assert shares() == [1, 0, 0, 0]
-    assert shares(temperature=1.0) == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.04)
-    assert shares(temperature=1.0, top_p=0.7) == pytest.approx([0.625, 0.375, 0, 0], abs=0.04)
-    assert shares(temperature=0.5)[0] == pytest.approx(0.25 / (0.25 + 0.09 + 0.0225 + 0.0025), abs=0.04)
+    network = copy.deepcopy(desk.model.network)
+    sampling = Sampling(1.0, 0.9, seed=11)
+    answers = []
+    for decoder in (LibraryDecoder(desk.model, 1), EagerDecoder(extract(network), 1)):
+        number = decoder.open(prompt_of(20), 12, sampling)
+        assert decoder.read(number)
+        answers.append([made.token for _ in range(12) for made in decoder.advance()])
+    assert answers[0] == answers[1]
+    assert len(set(answers[0])) > 2
 
 
 def test_where_a_prompt_finds_no_room_it_is_refused_with_numbers(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from hwdash.engine.worker.decoder import DAMAGED
+from hwdash.engine.worker.decoder import DAMAGED, Sampling
 
+SEEDS = 2**62
+"""Seeds are taken modulo this, so that they are whole numbers of 64 bits."""
 _MASK = 2**63 - 1
 _ODD = (0x1B03738712FAD5C9, 0x3C79AC492BA7B653)
 """Odd multipliers of a mixing function of the form of SplitMix64 (Steele, Lea, Flood 2014)."""
@@ -20,6 +23,19 @@ class Draw:
     temperature: torch.Tensor
     top_p: torch.Tensor
     seed: torch.Tensor
+
+
+def picked(logits: torch.Tensor, how: Sequence[Sampling], positions: Sequence[int]) -> torch.Tensor:
+    """A token for each row of *logits*, by its sampling; it will stand at the row's position in *positions*."""
+    if all(one.temperature <= 0 for one in how):
+        return likeliest(logits)
+    device = logits.device
+    draw = Draw(
+        torch.tensor([one.temperature for one in how], dtype=torch.float32, device=device),
+        torch.tensor([one.top_p for one in how], dtype=torch.float32, device=device),
+        torch.tensor([one.seed % SEEDS for one in how], device=device),
+    )
+    return drawn(logits, draw, torch.tensor(positions, device=device))
 
 
 def likeliest(logits: torch.Tensor) -> torch.Tensor:

@@ -12,14 +12,13 @@ import torch
 from hwdash.core.errors import DeviceFull
 from hwdash.engine.worker.attention import attention_of_one
 from hwdash.engine.worker.decoder import Made, Sampling
-from hwdash.engine.worker.draw import Draw, drawn, likeliest
+from hwdash.engine.worker.draw import picked
 from hwdash.engine.worker.memory import is_out_of_memory, out_of_memory_text
 from hwdash.engine.worker.network import Attend, Layer, Network
 
 _CHUNK = {"cpu": 128}
 _ACCELERATOR_CHUNK = 2048
 _FIRST_ROOM = 256
-_SEEDS = 2**62
 
 
 @dataclass(slots=True, eq=False)
@@ -143,17 +142,11 @@ class EagerDecoder:
         return self._network.forward(torch.tensor(tokens, dtype=torch.long, device=device), where, attend)
 
     def _pick(self, rows: torch.Tensor, sequences: list[_Sequence]) -> list[int]:
-        logits = self._network.logits(rows)
-        if all(sequence.sampling.temperature <= 0 for sequence in sequences):
-            return likeliest(logits).tolist()
-        device = logits.device
-        how = Draw(
-            torch.tensor([sequence.sampling.temperature for sequence in sequences], device=device),
-            torch.tensor([sequence.sampling.top_p for sequence in sequences], device=device),
-            torch.tensor([sequence.sampling.seed % _SEEDS for sequence in sequences], device=device),
-        )
-        positions = torch.tensor([sequence.length for sequence in sequences], device=device)
-        return drawn(logits, how, positions).tolist()
+        """A token of each sequence, which comes after those in its cache and the one that *rows* are of."""
+        how = [sequence.sampling for sequence in sequences]
+        places = [sequence.length + (sequence.token is not None) for sequence in sequences]
+        tokens: list[int] = picked(self._network.logits(rows), how, places).tolist()
+        return tokens
 
     def _make_room(self, sequence: _Sequence, length: int) -> None:
         """Have room for *length* tokens; what is there stays."""

@@ -16,8 +16,8 @@ from hwdash.core.format import bytes_text
 from hwdash.engine.shape import shape_of
 from hwdash.engine.worker import memory
 from hwdash.engine.worker.decoder import Made, Sampling, SequenceFailed
+from hwdash.engine.worker.draw import picked
 from hwdash.engine.worker.loading import ReadyModel
-from hwdash.engine.worker.sampling import Sampler
 
 _CHUNK = {"cpu": 128}
 _ACCELERATOR_CHUNK = 2048
@@ -37,7 +37,7 @@ class _Sequence:
     number: int
     tokens: list[int]
     left: int
-    sampler: Sampler
+    sampling: Sampling
     cache: Any
     seen: int = 0
     is_read: bool = False
@@ -76,8 +76,7 @@ class LibraryDecoder:
                 "use a shorter prompt, a smaller model or another device"
             )
         number = next(self._numbers)
-        sampler = Sampler(sampling, self._model.device)
-        self._open[number] = _Sequence(number, list(prompt), limit, sampler, self._model.new_cache())
+        self._open[number] = _Sequence(number, list(prompt), limit, sampling, self._model.new_cache())
         return number
 
     def read(self, number: int) -> bool:
@@ -136,7 +135,7 @@ class LibraryDecoder:
             sequence.logits = self._forward(sequence, sequence.newest)
             sequence.seen += 1
         assert sequence.logits is not None
-        token = sequence.sampler.pick(sequence.logits)
+        token = picked(sequence.logits[None], [sequence.sampling], [len(sequence.tokens)]).view(1, 1)
         number = int(token.item())
         sequence.logits, sequence.newest = None, token
         sequence.tokens.append(number)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from hwdash.engine.worker.decoder import Sampling
-from hwdash.engine.worker.draw import Draw, drawn, likeliest
+from hwdash.engine.worker.draw import SEEDS, Draw, drawn, likeliest, picked
 
 NOBODY = -2
 """Stands in the tokens of a step for rows that made none."""
-_SEEDS = 2**62
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +70,7 @@ class RowState:
             [*(member.length for member in members), *([0] * empty)],
             [*(member.start for member in members), *([nowhere] * empty)],
             [*(member.left for member in members), *([0] * empty)],
-            [*(sampling.seed % _SEEDS for sampling in how), *([0] * empty)],
+            [*(sampling.seed % SEEDS for sampling in how), *([0] * empty)],
             [*(int(sampling.endless) for sampling in how), *([0] * empty)],
         ]
         real = [
@@ -113,12 +112,4 @@ class RowState:
 
 def first_token(logits: torch.Tensor, member: Member, position: int) -> torch.Tensor:
     """The first token of *member*, at *position*, from the *logits* ``[1, vocabulary]`` after its prompt."""
-    if member.sampling.temperature <= 0:
-        return likeliest(logits)
-    sampling, device = member.sampling, logits.device
-    how = Draw(
-        torch.tensor([sampling.temperature], device=device),
-        torch.tensor([sampling.top_p], device=device),
-        torch.tensor([sampling.seed % _SEEDS], device=device),
-    )
-    return drawn(logits, how, torch.tensor([position], device=device))
+    return picked(logits, [member.sampling], [position])
