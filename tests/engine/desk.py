@@ -35,7 +35,7 @@ class Desk:
 
     def __init__(self, directory: Path) -> None:
         load = Load(str(directory), "tiny", "cpu", "fp32", threads=1)
-        self.model: ReadyModel = load_model(load, lambda *_: None)
+        self.model: ReadyModel = load_model(load, lambda *_: None, direct=False)
 
     def decoder(self, slots: int = 4) -> LibraryDecoder:
         """A decoder of the model."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from hwdash.core.errors import DeviceFull, EngineError, HwdashError, ModelError, NoKernels
 from hwdash.core.inference import Message
@@ -21,17 +20,22 @@ from hwdash.engine.checkpoint import read_checkpoint, read_object
 from hwdash.engine.message import Load
 from hwdash.engine.shape import shape_of
 from hwdash.engine.synthetic import loaded_config
+from hwdash.engine.worker.direct import OpenCheckpoint, open_directly
 from hwdash.engine.worker.failure import is_fault_of_device
 from hwdash.engine.worker.implementation import choose_implementations
 from hwdash.engine.worker.kernel import has_kernels, no_kernels_text, tells_of_missing_kernels
+from hwdash.engine.worker.linear import Dense
 from hwdash.engine.worker.memory import Need, is_out_of_memory, out_of_memory_text, release_memory
 from hwdash.engine.worker.parallel import Group, Plan, cut, meet
+from hwdash.engine.worker.quantized import Holder
 from hwdash.engine.worker.synthetic import count_parameters, draw_weights, empty_network
 from hwdash.engine.worker.thread import thread_count
 from hwdash.engine.worker.tokenizer import ByteTokenizer, Tokenizer, read_tokenizer
 from hwdash.engine.worker.weight import progress, read_weights, refuse_code
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+BY_LIBRARY = "read by transformers"
+"""How the choice begins that tells why the files were not read directly."""
 _log = logging.getLogger(__name__)
 
 Report = Callable[[str, float | None], None]
@@ -43,8 +47,9 @@ class ReadyModel:
     """A model ready to compute, with what its decode loop needs to know.
 
     ``parameters`` are all numbers that it has learnt, ``memory_bytes`` those of parameters and buffers on the device.
-    ``choices`` say in words with which implementations transformers computes, and why. With a ``group``, ``network`` has
-    this device's part of the weights, with which the library's own forward pass does not work.
+    ``choices`` say in words with which implementations transformers computes, and why. ``network`` is one of transformers,
+    or a `hwdash.engine.worker.network.Network` where the files were read without it. With a ``group``, it has this device's part of the weights, with
+    which the library's own forward pass does not work. ``vocabulary`` is how many tokens it knows.
     """
 
     name: str
@@ -58,6 +63,7 @@ class ReadyModel:
     longest_token: int
     parameters: int
     memory_bytes: int
+    vocabulary: int
     choices: tuple[str, ...] = ()
     group: Group | None = None
 
@@ -87,8 +93,10 @@ class ReadyModel:
         """The text of *tokens* without special tokens."""
         return self.tokenizer.decode(tokens)
 
-    def new_cache(self) -> DynamicCache:
-        """An empty key-value cache in the shape of this model."""
+    def new_cache(self) -> Any:
+        """An empty key-value cache of transformers in the shape of this model."""
+        from transformers import DynamicCache
+
         return DynamicCache(config=self.network.config.get_text_config(decoder=True))
 
 
@@ -104,10 +112,11 @@ def _register(module: str) -> None:
         ) from error
 
 
-def load_model(load: Load, report: Report) -> ReadyModel:
-    """Load the checkpoint of *load* onto its device and run it once, so that the first prompt finds it warm.
+def load_model(load: Load, report: Report, *, direct: bool = True) -> ReadyModel:
+    """Load the checkpoint of *load* onto its device.
 
-    A synthetic one gets drawn weights instead. The precision is the first of *load* that fits. Raises `ModelError` for
+    Its files are read without transformers where that is known to come to the same, unless *direct* is false; else it is
+    run once, so that the first prompt finds it warm. A synthetic one gets drawn weights instead. The precision is the first of *load* that fits. Raises `ModelError` for
     files that cannot be used, `DeviceFull`, `NoKernels`, and `EngineError` for a device that fails meanwhile.
     """
     if load.module is not None:
@@ -120,7 +129,7 @@ def load_model(load: Load, report: Report) -> ReadyModel:
         torch.set_num_threads(thread_count(load.threads))
     elif load.threads is not None:
         torch.set_num_threads(max(1, load.threads))
-    need = _need(load)
+    need, way = _need(load, device, direct)
     report("checking the device", None)
     _check_device(device, load.architecture)
     failure = ""
@@ -129,7 +138,7 @@ def load_model(load: Load, report: Report) -> ReadyModel:
         if failure or remark:
             report(f"{dtype} instead of {load.dtype}: {failure}" if failure else remark, None)
         try:
-            return _load_in(dtype, load, need, device, report)
+            return _load_in(dtype, load, need, device, report, way)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -139,16 +148,21 @@ def load_model(load: Load, report: Report) -> ReadyModel:
     raise DeviceFull(failure)
 
 
-def _need(load: Load) -> Need:
-    """What *load* takes, from the headers of the checkpoint or by its configuration alone."""
+def _need(load: Load, device: torch.device, direct: bool) -> tuple[Need, OpenCheckpoint | str]:
+    """What *load* takes, from the headers of the checkpoint or by its configuration alone; and how it is read.
+
+    That is the opened checkpoint, or why transformers reads it; empty where nobody would ask.
+    """
     path = Path(load.directory)
     if load.synthetic:
         parameters = count_parameters(empty_network(path, DTYPES[load.dtype]))
-        return Need(load.model, parameters, shape_of(loaded_config(path), parameters), load.ranks)
+        return Need(load.model, parameters, shape_of(loaded_config(path), parameters), load.ranks), ""
     checkpoint = read_checkpoint(path)
-    refuse_code(path)
+    way = open_directly(checkpoint, load.model, device) if direct and load.ranks == 1 else ""
+    if isinstance(way, str):
+        refuse_code(path)
     shape = shape_of(read_object(path / "config.json"), checkpoint.parameters)
-    return Need(load.model, checkpoint.parameters, shape, load.ranks)
+    return Need(load.model, checkpoint.parameters, shape, load.ranks), way
 
 
 def _check_device(device: torch.device, architecture: str) -> None:
@@ -166,11 +180,15 @@ def _check_device(device: torch.device, architecture: str) -> None:
             raise NoKernels(no_kernels_text(torch.__version__, f"sm_{major}{minor}", built_for), param="device")
 
 
-def _load_in(dtype: str, load: Load, need: Need, device: torch.device, report: Report) -> ReadyModel:
+def _load_in(
+    dtype: str, load: Load, need: Need, device: torch.device, report: Report, way: OpenCheckpoint | str
+) -> ReadyModel:
     path = Path(load.directory)
     try:
         if load.ranks > 1:
             return _load_part(dtype, load, device, report)
+        if isinstance(way, OpenCheckpoint):
+            return _load_directly(dtype, load, need, device, report, way)
         if load.synthetic:
             words = f"drawing the weights: {need.text(dtype, device)}"
             report(words, 0.0)
@@ -188,7 +206,8 @@ def _load_in(dtype: str, load: Load, need: Need, device: torch.device, report: R
         started = time.monotonic()
         choices = choose_implementations(network, device, DTYPES[dtype], lambda: _run_once(loaded))
         _log.info("warmed up in %.2f s; %s", time.monotonic() - started, "; ".join(choices))
-        return replace(loaded, choices=choices)
+        told = (f"{BY_LIBRARY}: {way}",) if way else ()
+        return replace(loaded, choices=(*choices, *told))
     except Exception as error:
         if isinstance(error, HwdashError) or is_out_of_memory(error) or tells_of_missing_kernels(error):
             raise
@@ -198,6 +217,34 @@ def _load_in(dtype: str, load: Load, need: Need, device: torch.device, report: R
             raise EngineError(f"the device failed while {load.model} was loaded: {reason}") from error
         _log.exception("cannot load %s", path)
         raise ModelError(f"cannot load {path}: {sanitise_line(str(error)) or type(error).__name__}") from error
+
+
+def _load_directly(
+    dtype: str, load: Load, need: Need, device: torch.device, report: Report, found: OpenCheckpoint
+) -> ReadyModel:
+    """The model from its files; on a CPU a token costs what its weights take to be read, so they are held small there."""
+    words = f"reading the weights: {need.text(dtype, device)}"
+    report(words, 0.0)
+    holder = Holder(eight_bits=load.quantize) if device.type == "cpu" and dtype == "fp32" else None
+    network = found.network(
+        DTYPES[dtype], device, holder or Dense, lambda share: report(words, share), as_stored=holder is not None
+    )
+    told = "read from the files without transformers, which has nothing to add for this model"
+    return ReadyModel(
+        name=load.model,
+        network=network,
+        tokenizer=found.tokenizer,
+        device=device,
+        dtype=dtype,
+        context_length=found.blueprint.context_length,
+        ends=found.ends,
+        forward_arguments={},
+        longest_token=found.tokenizer.longest_token,
+        parameters=found.parameters,
+        memory_bytes=network.held_bytes,
+        vocabulary=found.blueprint.vocabulary,
+        choices=(told, *(holder.words if holder is not None else ())),
+    )
 
 
 def _load_part(dtype: str, load: Load, device: torch.device, report: Report) -> ReadyModel:
@@ -240,6 +287,7 @@ def _describe(name: str, dtype: str, network: Any, tokenizer: Tokenizer, device:
         longest_token=tokenizer.longest_token,
         parameters=count_parameters(network),
         memory_bytes=int(network.get_memory_footprint()),
+        vocabulary=int(config.vocab_size),
     )
 
 

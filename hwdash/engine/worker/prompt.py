@@ -26,8 +26,7 @@ def read_prompt(model: ReadyModel, request: Generate) -> tuple[list[int], str]:
 
 def random_prompt(model: ReadyModel, tokens: int, source: random.Random) -> list[int]:
     """So many tokens of the vocabulary, drawn from *source*."""
-    config = model.network.config.get_text_config(decoder=True)
-    return [source.randrange(config.vocab_size) for _ in range(tokens)]
+    return [source.randrange(model.vocabulary) for _ in range(tokens)]
 
 
 def _too_long(model: ReadyModel, tokens: str) -> str:

@@ -35,7 +35,7 @@ def rotation_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if not isinstance(given, dict) or any(isinstance(value, dict) for value in given.values()):
         return {}, "its positions are embedded in several ways"
     found = {key: value for key, value in given.items() if value is not None}
-    kind = found.setdefault("rope_type", found.get("type", "default"))
+    kind = found["rope_type"] = str(found.get("rope_type", found.get("type", "default")))
     if kind not in ROTATIONS:
         return {}, f"its positions are embedded by {kind}"
     found.setdefault("rope_theta", config.get("rope_theta"))

@@ -12,16 +12,17 @@ from hwdash.core.errors import EngineError
 from hwdash.core.text import sanitise_line
 from hwdash.engine.message import Load
 from hwdash.engine.worker.attention import attention_of_one
+from hwdash.engine.worker.compiled import upgrade_of
 from hwdash.engine.worker.decoder import Decoder
 from hwdash.engine.worker.eager import EagerDecoder
 from hwdash.engine.worker.extract import extract, reason_against
 from hwdash.engine.worker.failure import is_fault_of_device
 from hwdash.engine.worker.fused import fused
-from hwdash.engine.worker.graph import GraphDecoder
+from hwdash.engine.worker.graph import GraphDecoder, bucket
 from hwdash.engine.worker.keyvalue import GRAIN, flash_problem
 from hwdash.engine.worker.library import LibraryDecoder
 from hwdash.engine.worker.linear import Dense
-from hwdash.engine.worker.loading import ReadyModel
+from hwdash.engine.worker.loading import BY_LIBRARY, ReadyModel
 from hwdash.engine.worker.memory import available_bytes, is_out_of_memory
 from hwdash.engine.worker.network import Layer, Network
 from hwdash.engine.worker.operation import Heads, Plain
@@ -39,32 +40,43 @@ def choose_decoder(model: ReadyModel, load: Load) -> Decoder:
 
     Our own forward pass takes the weights out of ``model.network``; the library's own is for all that it cannot do.
     """
+    if isinstance(model.network, Network):
+        return _decoder(model, model.network, load, model.choices)
     against = reason_against(model.network) or _unable(model.device)
     if against and model.group is not None:
         raise EngineError(f"{model.name} cannot be spread over several devices: {against}; choose one device")
     if against:
         return LibraryDecoder(model, load.slots, (f"decoded by the library's own forward pass: {against}",))
+    holder = None
     if model.device.type == "cpu" and model.dtype == "fp32" and model.group is None:
-        return _on_host(model, load)
-    network = extract(model.network, group=model.group)
-    if model.device.type != "cuda":
-        words = "decoded by hwdash's own forward pass, all requests at once; nothing is captured on this kind of device"
-        return EagerDecoder(network, load.slots, (words, *_spread(model)))
-    return _captured(model, network, load)
+        # On a CPU a token costs what its weights take to be read: they are held as small as is allowed.
+        holder = Holder(eight_bits=load.quantize)
+    network = extract(model.network, holder or Dense, model.group)
+    said = (
+        model.choices if model.group is not None else tuple(one for one in model.choices if one.startswith(BY_LIBRARY))
+    )
+    return _decoder(model, network, load, (*said, *(holder.words if holder is not None else ())))
 
 
-def _on_host(model: ReadyModel, load: Load) -> Decoder:
-    """On a CPU a token costs what its weights take to be read: they are held as small as is allowed."""
-    holder = Holder(eight_bits=load.quantize)
-    network = extract(model.network, holder)
+def _decoder(model: ReadyModel, network: Network, load: Load, said: tuple[str, ...]) -> Decoder:
+    """What computes with *network*; *said* is what there is to say of how it came about."""
+    if model.device.type == "cuda":
+        return _captured(model, network, load, said)
     words = "decoded by hwdash's own forward pass, all requests at once; nothing is captured on this kind of device"
-    return EagerDecoder(network, load.slots, (words, *holder.words))
+    if load.compile:
+        said = (*said, "kernels are not compiled in the background where nothing is captured: they are no faster there")
+    return EagerDecoder(network, load.slots, (words, *said))
 
 
-def _captured(model: ReadyModel, network: Network, load: Load) -> Decoder:
+def _captured(model: ReadyModel, network: Network, load: Load, said: tuple[str, ...]) -> Decoder:
     flash = flash_problem(network)
     operations, why = fused(model.device, network.dtype, network.embedding.shape[1], _inner(network), network.heads)
     network.use(operations)
+    upgrade = None
+    if load.compile and model.group is None:
+        upgrade = upgrade_of(network, bucket(load.slots), _inner(network))
+    elif load.compile:
+        said = (*said, "kernels are not compiled in the background for a model over several devices")
     attention = (
         f"attention gathers keys and values first: {flash}" if flash else "attention by flash kernels over the cache"
     )
@@ -75,9 +87,12 @@ def _captured(model: ReadyModel, network: Network, load: Load) -> Decoder:
             model.ends,
             _places(model, network, load.slots),
             flash=not flash,
-            choices=("each step is one captured graph", attention, why, *_spread(model)),
+            choices=("each step is one captured graph", attention, why, *said),
+            upgrade=upgrade,
         )
         decoder.idle()
+        if upgrade is not None:
+            upgrade.begin()
     except Exception as error:
         if is_out_of_memory(error) or is_fault_of_device(error, model.device):
             raise
@@ -86,11 +101,6 @@ def _captured(model: ReadyModel, network: Network, load: Load) -> Decoder:
         reason = sanitise_line(str(error), 160) or type(error).__name__
         return EagerDecoder(network, load.slots, (f"decoded step by step: a step cannot be captured ({reason})",))
     return decoder
-
-
-def _spread(model: ReadyModel) -> tuple[str, ...]:
-    """What there is to say of how the model lies on its devices, with which the library's own choices were made."""
-    return () if model.group is None else model.choices
 
 
 def _inner(network: Network) -> int:

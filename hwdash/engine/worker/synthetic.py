@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from hwdash.core.errors import ModelError
 from hwdash.core.text import sanitise_line
@@ -30,6 +29,8 @@ def empty_network(path: Path, dtype: torch.dtype) -> Any:
 
     Raises `ModelError` for a configuration of which transformers makes no causal language model.
     """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     settings = loaded_config(path)
     try:
         config = AutoConfig.for_model(**settings)

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from hwdash.core.errors import ModelError, UsageError
 from hwdash.core.text import sanitise_line
 
-_NO_LIMIT = 10**9  # tokenizers without a limit of their own say 1e30
+NO_LIMIT = 10**9
+"""Tokenizers without a limit of their own say 1e30."""
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 _MIXER = 2_654_435_761
 """The multiplier of Knuth's multiplicative hash (The Art of Computer Programming 3, 6.4): neighbours get other words."""
@@ -50,7 +51,7 @@ class CheckpointTokenizer:
         self.has_template = bool(tokenizer.chat_template)
         self.ends = frozenset() if end is None else frozenset({int(end)})
         self.longest_token = max((len(token.encode()) for token in tokenizer.get_vocab()), default=1)
-        self.context_length = int(limit) if limit < _NO_LIMIT else None
+        self.context_length = int(limit) if limit < NO_LIMIT else None
 
     def conversation(self, turns: Sequence[Mapping[str, str]]) -> str:
         """The text of *turns* by the checkpoint's template. Raises `UsageError` when it refuses them."""

@@ -6,12 +6,11 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from hwdash.core.errors import ModelError
 from hwdash.core.text import sanitise_line
@@ -27,7 +26,11 @@ def refuse_code(directory: Path) -> None:
     Where transformers has the network itself, that is used and the checkpoint's code is never looked at.
     """
     config = read_object(directory / "config.json")
-    if config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING:
+    if not config.get("auto_map"):
+        return
+    from transformers import CONFIG_MAPPING
+
+    if config.get("model_type") not in CONFIG_MAPPING:
         raise ModelError(
             f"{directory} needs code of its own (auto_map in config.json), and hwdash runs no code that comes with a "
             "model: it could do anything that you can; choose a model that transformers knows"
@@ -40,6 +43,8 @@ def read_weights(directory: Path, dtype: torch.dtype, device: torch.device) -> A
     Raises `ModelError` for weights that are missing, have another shape than the configuration says, or are NaN or
     infinite, and `MemoryError` where there was no room to convert them; else what the libraries raise.
     """
+    from transformers import AutoModelForCausalLM
+
     with _listening() as said:
         try:
             network, found = AutoModelForCausalLM.from_pretrained(
@@ -58,17 +63,32 @@ def read_weights(directory: Path, dtype: torch.dtype, device: torch.device) -> A
                 raise MemoryError(sanitise_line(told, 300)) from error
             raise
     if missing := sorted(found["missing_keys"]):
-        raise ModelError(
-            f"{directory} lacks {len(missing)} weights ({sanitise_line(missing[0])}, …); download it again"
-        )
+        raise lacking(directory, missing)
     if odd := sorted(found["mismatched_keys"], key=str):
-        name, has, wanted = odd[0]
-        raise ModelError(
-            f"{directory}: {sanitise_line(name)} is {_sizes(has)} and config.json asks for {_sizes(wanted)}; "
-            "download it again"
-        )
+        raise misshapen(directory, *odd[0])
     check_finite(network, directory)
     return network.eval()
+
+
+def lacking(directory: Path, names: Sequence[str]) -> ModelError:
+    """The error for a checkpoint without the weights *names*, one at least."""
+    return ModelError(f"{directory} lacks {len(names)} weights ({sanitise_line(names[0])}, …); download it again")
+
+
+def misshapen(directory: Path, name: str, has: Sequence[int], wanted: Sequence[int]) -> ModelError:
+    """The error for a checkpoint whose weight *name* *has* another shape than is *wanted*."""
+    return ModelError(
+        f"{directory}: {sanitise_line(name)} is {_sizes(has)} and config.json asks for {_sizes(wanted)}; "
+        "download it again"
+    )
+
+
+def damaged(directory: Path, names: Sequence[str]) -> ModelError:
+    """The error for a checkpoint whose weights *names*, one at least, are not all numbers."""
+    return ModelError(
+        f"{directory} is damaged: {sanitise_line(names[0])} has numbers that are NaN or infinite"
+        f"{f', and {len(names) - 1} others have' if len(names) > 1 else ''}; download it again"
+    )
 
 
 def check_finite(network: Any, directory: Path) -> None:
@@ -87,10 +107,7 @@ def check_finite(network: Any, directory: Path) -> None:
     finite = together.view(-1, 2).isfinite().all(dim=1).tolist()
     bad = [name for name, fine in zip(names, finite, strict=True) if not fine]
     if bad:
-        raise ModelError(
-            f"{directory} is damaged: {sanitise_line(bad[0])} has numbers that are NaN or infinite"
-            f"{f', and {len(bad) - 1} others have' if len(bad) > 1 else ''}; download it again"
-        )
+        raise damaged(directory, bad)
 
 
 @contextlib.contextmanager
@@ -129,7 +146,7 @@ def _held(device: torch.device) -> int | None:
         return None
 
 
-def _sizes(shape: Any) -> str:
+def _sizes(shape: Sequence[int]) -> str:
     return " x ".join(str(size) for size in shape)
 
 
