@@ -16,6 +16,8 @@ _LABEL = 13
 _INDENT = 2
 _MODEL = 22
 _NONE = "-"
+_WHOSE = {"package": "whole package's", "devices": "devices' whole"}
+"""Whose energy it is, by its scope."""
 
 
 def report_text(report: BenchReport, width: int = 80) -> str:
@@ -74,7 +76,7 @@ def _dtype_lines(figures: DtypeFigures, report: BenchReport, width: int) -> Iter
     yield from _indented(_prefill_table(figures))
     yield from _indented(_decode_table(figures.decode))
     if report.energy_scope is not None and any(item.joules_per_token is not None for item in figures.decode):
-        whose = "whole package's" if report.energy_scope == "package" else "whole device's"
+        whose = _WHOSE.get(report.energy_scope, "whole device's")
         idle = any(item.idle_joules_per_token is not None for item in figures.decode)
         yield from _entry("energy", f"the {whose}, by its own counter" + ("; net: without idle" if idle else ""), width)
     if seen := _conditions(figures.conditions):

@@ -32,6 +32,14 @@ def group_names(name: str) -> tuple[str, ...]:
     return tuple(name.split(JOINT)) if JOINT in name else ()
 
 
+def id_of(ids: Mapping[str, str], key: str) -> str:
+    """Today's short id of the device or group *key*, of the *ids* by key; the key itself where there is none."""
+    if (found := ids.get(key)) is not None:
+        return found
+    members = [ids[part] for part in group_names(key) if part in ids]
+    return JOINT.join(sorted(members, key=natural_key)) if members and len(members) == len(group_names(key)) else key
+
+
 @lru_cache(maxsize=64)
 def group_device(devices: tuple[Device, ...]) -> Device:
     """*devices* as one, whose ``members`` they are in the order of their ids, whatever order they come in.

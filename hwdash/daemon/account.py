@@ -22,6 +22,7 @@ from hwdash.core.inference import (
     TokenEvent,
 )
 from hwdash.daemon.bracket import Bracket
+from hwdash.daemon.group_bracket import GroupBracket
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Account:
         request: PromptRequest,
         device: Device,
         route: Route,
-        bracket: Bracket,
+        bracket: Bracket | GroupBracket,
         clock: Clock,
         arrival: Arrival,
         *,

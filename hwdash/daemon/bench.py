@@ -24,6 +24,7 @@ from hwdash.core.text import sanitise_line
 from hwdash.daemon.bench_compare import MOST_EARLIER, compare
 from hwdash.daemon.bench_energy import EnergyTrace
 from hwdash.daemon.bench_run import BenchRun, Place
+from hwdash.daemon.group_bracket import SCOPE
 from hwdash.daemon.idle import IDLE_UTILIZATION
 from hwdash.daemon.ledger import Ledger
 from hwdash.store.bench import BENCH, StoredReport
@@ -216,6 +217,8 @@ class Bencher:
 
 
 def _scope(device: Device) -> str:
+    if device.members:
+        return SCOPE
     return "package" if device.kind is DeviceKind.CPU else "device"
 
 

@@ -40,6 +40,8 @@ from hwdash.core.snapshot import DeviceStatus, LastRequest, Snapshot
 from hwdash.daemon.account import Account, Arrival
 from hwdash.daemon.bracket import Bracket
 from hwdash.daemon.gate import Line, Place
+from hwdash.daemon.group_bracket import GroupBracket
+from hwdash.daemon.group_gate import GroupLine, GroupPlace
 from hwdash.daemon.journey import Journey
 from hwdash.daemon.ledger import Attempt, Ledger
 from hwdash.daemon.loss import DeviceLeft, DeviceLost, LossWatch
@@ -115,7 +117,7 @@ class Dispatcher:
         self._clock = clock
         self._meters = Meters()
         self._conclusions: set[asyncio.Task[InferenceRecord]] = set()
-        self._crowd: tuple[_Wish, list[Line]] | None = None
+        self._crowd: tuple[_Wish, list[Line | GroupLine]] | None = None
 
     async def prompt(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Answer *request* as `hwdash.daemon.service.Service.prompt` says."""
@@ -241,7 +243,7 @@ class Dispatcher:
                 self._ledger.end(attempt, error)
             raise
 
-    def _refuse_full(self, journey: Journey, status: DeviceStatus) -> Line:
+    def _refuse_full(self, journey: Journey, status: DeviceStatus) -> Line | GroupLine:
         """The line for the request. Raises `Overloaded` when too many wait in it already."""
         line = self._ledger.line(status, journey.request.model, self._max_queue)
         if line.full:
@@ -251,13 +253,17 @@ class Dispatcher:
 
     def _open(self, journey: Journey, candidate: Candidate, server: str | None) -> Account:
         device, request = candidate.status.device, journey.request
-        meter, worker = self._meters.of(device.key), server or request.model
-        bracket = Bracket(self._monitor, self._snapshots, device, meter, worker, self._clock)
+        worker = f"{request.model} on {device.key}" if device.members else server or request.model
+        brackets = [
+            Bracket(self._monitor, self._snapshots, member, self._meters.of(member.key), worker, self._clock)
+            for member in device.members or (device,)
+        ]
+        bracket = GroupBracket(brackets) if device.members else brackets[0]
         route = journey.route(device.id, candidate.why)
         return Account(request, device, route, bracket, self._clock, journey.arrival, served=server is not None)
 
     async def _wait(
-        self, journey: Journey, device: Device, place: Place, watch: LossWatch
+        self, journey: Journey, device: Device, place: Place | GroupPlace, watch: LossWatch
     ) -> AsyncGenerator[StageEvent, None]:
         """Say where the request goes and what it waits for, until it is its turn.
 

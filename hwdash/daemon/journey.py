@@ -17,6 +17,7 @@ from hwdash.core.errors import (
 from hwdash.core.inference import AUTO, InferenceRecord, PromptRequest, Route
 from hwdash.daemon.account import Arrival
 from hwdash.daemon.gate import Line
+from hwdash.daemon.group_gate import GroupLine
 from hwdash.daemon.loss import DeviceLeft
 
 
@@ -51,7 +52,7 @@ class Journey:
     begun: bool = False
     refusals: list[Refusal] = field(default_factory=list)
     without: set[str | None] = field(default_factory=set)
-    full: list[Line] = field(default_factory=list)
+    full: list[Line | GroupLine] = field(default_factory=list)
     conclusion: asyncio.Task[InferenceRecord] | None = None
 
     @property

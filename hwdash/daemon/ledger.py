@@ -10,12 +10,14 @@ from hwdash.core.clock import Clock
 from hwdash.core.device import Device
 from hwdash.core.errors import DeviceFull, EngineError, HwdashError, NoKernels, ServerDown, WorkerDied
 from hwdash.core.event import Event, EventKind, Severity
+from hwdash.core.group import group_names
 from hwdash.core.inference import Timing
 from hwdash.core.model import ModelShape
 from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.core.status import AdmissionStatus
 from hwdash.daemon.circuit import Circuits
 from hwdash.daemon.gate import Gate, Line
+from hwdash.daemon.group_gate import GroupGate, GroupLine
 from hwdash.daemon.probe_book import ProbeBook
 from hwdash.daemon.shape import ShapeBook
 from hwdash.daemon.verdict import Verdicts
@@ -121,15 +123,22 @@ class Ledger:
             if (gate := self.gates.get(status.device.key)) is not None:
                 gate.adjust(*limit_of(status, gate.slots))
 
-    def gate(self, status: DeviceStatus) -> Gate:
-        """The gate before the device in *status*."""
-        device = status.device
-        if (gate := self.gates.get(device.key)) is None:
-            gate = self.gates[device.key] = Gate(device.id, 0, self._most, self._clock)
-            gate.adjust(*limit_of(status, gate.slots))
-        return gate
+    def gate(self, status: DeviceStatus) -> Gate | GroupGate:
+        """The gate before the device in *status*, or those before all devices of a group."""
+        gates = self._gates_of(status)
+        return GroupGate(gates) if status.device.members else gates[0]
 
-    def line(self, status: DeviceStatus, model: str, max_queue: int) -> Line:
+    def _gates_of(self, status: DeviceStatus) -> list[Gate]:
+        """The gates of all devices of that in *status*, in the order of their keys."""
+        gates = []
+        for device in sorted(status.device.members or (status.device,), key=lambda member: member.key):
+            if (gate := self.gates.get(device.key)) is None:
+                gate = self.gates[device.key] = Gate(device.id, 0, self._most, self._clock)
+                gate.adjust(*limit_of(status, gate.slots))
+            gates.append(gate)
+        return gates
+
+    def line(self, status: DeviceStatus, model: str, max_queue: int) -> Line | GroupLine:
         """Where a request for *model* queues before the device in *status*, behind *max_queue* others at most.
 
         A worker of our own has a line for each model, a server one for all of its models.
@@ -137,11 +146,13 @@ class Ledger:
         device = status.device
         standing = self._engine.standing(model, device)
         slots = self._room(standing)
-        gate = self.gate(status)
-        gate.max_queue = max_queue
-        gate.slots = max(gate.slots, slots) if gate.running or gate.waiting else slots
-        gate.adjust(*limit_of(status, gate.slots))
-        return gate.line(_line_name(standing, model), standing.slots)
+        gates = self._gates_of(status)
+        for gate in gates:
+            gate.max_queue = max_queue
+            gate.slots = max(gate.slots, slots) if gate.running or gate.waiting else slots
+            gate.adjust(*limit_of(status, gate.slots))
+        lines = [gate.line(_line_name(standing, model, device), standing.slots) for gate in gates]
+        return GroupLine(lines) if device.members else lines[0]
 
     def knowledge(
         self,
@@ -154,13 +165,15 @@ class Ledger:
     ) -> Knowledge:
         """All that is known of *model* on the devices of *snapshot*.
 
-        Whoever names a device (*named*, its id or key) may try it in spite of what keeps requests away.
+        Whoever names a device (*named*, its id or key) may try it in spite of what keeps requests away. A group is among
+        them where it is named. Raises `UnknownDevice` and `UsageError` for one that there cannot be.
         """
+        group = snapshot.find(named) if group_names(named) else None
         circumstances: Mapping[str, Circumstance] = {
             status.device.key: self._circumstance(
-                model, status, asked=bool(named) and named in (status.device.id, status.device.key)
+                model, status, asked=status is group or (bool(named) and named in (status.device.id, status.device.key))
             )
-            for status in snapshot.devices
+            for status in (*snapshot.devices, *([group] if group is not None else ()))
         }
         return Knowledge(model, shape, circumstances, prompt_tokens, min(answer_tokens, TYPICAL_ANSWER))
 
@@ -220,17 +233,23 @@ class Ledger:
             doubt=self.probes.trouble(key, model),
             up_ratio=self.probes.up_ratio(key, model, self._clock.now()),
             drift=self.probes.drifted(key, model),
-            held=gate.barred if (gate := self.gates.get(key)) else "",
+            held=self._barred(status.device),
         )
 
     def _load(self, status: DeviceStatus, standing: Standing, model: str) -> tuple[int, int, int, str]:
         slots = max(1, standing.slots)
-        gate = self.gates.get(status.device.key)
-        if gate is None:
+        device = status.device
+        gates = [gate for member in device.members or (device,) if (gate := self.gates.get(member.key)) is not None]
+        if not gates:
             limit, why = limit_of(status, self._room(standing))
             return standing.running, standing.waiting, min(slots, limit), why if slots >= limit else ""
-        running, waiting, limit, why = gate.line(_line_name(standing, model), slots).load
+        lines = [gate.line(_line_name(standing, model, device), slots) for gate in gates]
+        running, waiting, limit, why = GroupLine(lines).load
         return max(running, standing.running), waiting, limit, why
+
+    def _barred(self, device: Device) -> str:
+        gates = (self.gates.get(member.key) for member in device.members or (device,))
+        return next((gate.barred for gate in gates if gate is not None and gate.barred), "")
 
     def _room(self, standing: Standing) -> int:
         """How many requests the device may run at once where an engine stands like that."""
@@ -240,5 +259,7 @@ class Ledger:
         self._tell(Event(self._clock.now(), device.key, EventKind.DEVICE, severity, words, device.id))
 
 
-def _line_name(standing: Standing, model: str) -> str:
-    return f"model {model}" if standing.server is None else f"server {standing.server}"
+def _line_name(standing: Standing, model: str, device: Device) -> str:
+    if standing.server is not None:
+        return f"server {standing.server}"
+    return f"model {model} on {device.key}" if device.members else f"model {model}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from hwdash.core.clock import Clock
 from hwdash.core.config import Config
-from hwdash.core.errors import EngineError, HwdashError, PromptTooLong
+from hwdash.core.errors import EngineError, HwdashError, PromptTooLong, UsageError
 from hwdash.core.event import Event, EventKind, Severity
+from hwdash.core.group import group_names
 from hwdash.core.health import HealthState
 from hwdash.core.inference import Generation, PromptRequest, Stage, StageEvent, TokenEvent
 from hwdash.core.probe import ProbeOutcome, ProbeRequest, ProbeResult, UptimeHistory
@@ -112,6 +114,9 @@ class Prober:
         found = {}
         for worker in self._engine.workers():
             status = statuses.get(worker.device)
+            if latest is not None and group_names(worker.device):
+                with contextlib.suppress(UsageError):
+                    status = latest.find(worker.device)
             if status is not None and self._engine.standing(worker.model, status.device).loaded:
                 found[status.device.key, worker.model] = status
         return found

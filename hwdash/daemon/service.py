@@ -15,6 +15,7 @@ from hwdash.core.clock import SYSTEM_CLOCK, Clock
 from hwdash.core.config import Config
 from hwdash.core.errors import HwdashError, ModelError, UnknownDevice, UnknownModel, UsageError
 from hwdash.core.event import AlertAction, EventKind, Severity
+from hwdash.core.group import group_names
 from hwdash.core.history import EventHistory, LatencyHistory, MetricHistory
 from hwdash.core.inference import AUTO, PromptEvent, PromptRequest
 from hwdash.core.model import ModelInfo, PullProgress
@@ -305,7 +306,11 @@ class Service:
         if device is None:
             return None
         try:
-            return self._monitor.device(device).key
+            return (
+                (await self.snapshot()).find(device).device.key
+                if group_names(device)
+                else self._monitor.device(device).key
+            )
         except UnknownDevice:
             if device in await self._store.device_keys():
                 return device

@@ -114,6 +114,12 @@ class Soaker:
         device = status.device
         if request.load not in _LOADS:
             raise UsageError(f"load: no load {request.load!r}; there are: {', '.join(_LOADS)}", param="load")
+        if device.members and request.load == Load.MATMUL:
+            raise UsageError(
+                f"load: matrix products run on one device at a time, and {device.id} is {len(device.members)}; soak them "
+                f"one by one, or use --load {Load.DECODE.value}",
+                param="load",
+            )
         if not device.capabilities.inference:
             raise UsageError(
                 f"{device.id}: hwdash cannot run models on it, so it cannot be loaded; see: hwdash devices {device.id}",

@@ -12,6 +12,7 @@ from hwdash.core.clock import Clock, SystemClock
 from hwdash.core.config import check_interval
 from hwdash.core.device import Device
 from hwdash.core.event import Event
+from hwdash.core.group import group_names, group_sample
 from hwdash.core.health import STALE_AFTER_INTERVALS
 from hwdash.core.probe import Usual
 from hwdash.core.sample import Sample
@@ -131,8 +132,15 @@ class Monitor:
                 return
 
     async def refresh(self, key: str, timeout_s: float = 0.1) -> Sample | None:
-        """A sample of *key* that is read now, out of turn; None when the device is lost, or late by *timeout_s*."""
+        """A sample of *key* that is read now, out of turn; None when the device is lost, or late by *timeout_s*.
+
+        Of a group, one of all its devices.
+        """
         track = self._registry.get(key)
+        if track is None and (keys := group_names(key)):
+            samples = await asyncio.gather(*(self.refresh(member, timeout_s) for member in keys))
+            known = [sample for sample in samples if sample is not None]
+            return group_sample(key, known) if len(known) == len(keys) else None
         if self._task is None or self._poll is None or track is None:
             return None
         return await self._poll.refresh(track, timeout_s, self._deadline_s)

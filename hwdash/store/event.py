@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from hwdash.core.event import Event, EventKind, Severity
+from hwdash.core.group import id_of
 from hwdash.core.health import HealthState
 from hwdash.core.history import EventHistory
 from hwdash.store.stamp import from_ms, to_ms
@@ -52,7 +53,7 @@ def _event(row: tuple[Any, ...], ids: Mapping[str, str]) -> Event:
         EventKind(kind),
         Severity(severity),
         words,
-        device=ids.get(key, key),
+        device=id_of(ids, key),
         before=None if before is None else HealthState(before),
         after=None if after is None else HealthState(after),
         reasons=tuple(json.loads(reasons)),

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from hwdash.core.group import id_of
 from hwdash.core.health import HealthState
 from hwdash.core.history import LatencyBucket, LatencyHistory, LatencySeries, Percentiles, ThrottledPeriod
 from hwdash.core.inference import FinishReason
@@ -89,7 +90,7 @@ def read_latency(
     series: list[LatencySeries] = []
     throttled: list[ThrottledPeriod] = []
     for dev, key in devices:
-        name = ids.get(key, key)
+        name = id_of(ids, key)
         rows = connection.execute(
             """SELECT ts, model, finish, ttft_us - cold_us, itl_p50_us, total_us - cold_us
                FROM (SELECT *, coalesce(cold_start_us, 0) AS cold_us FROM inference)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from hwdash.core.group import id_of
 from hwdash.core.percentile import nearest_rank
 from hwdash.core.probe import ProbeOutcome, ProbeResult, Uptime, UptimeHistory, UptimeWindow
 from hwdash.store.column import scaled
@@ -73,7 +74,7 @@ def read_uptime(
     uptimes: list[Uptime] = []
     probes: list[ProbeResult] = []
     for dev, key in _devices(connection, device_key):
-        name = ids.get(key, key)
+        name = id_of(ids, key)
         rows = connection.execute(
             f"SELECT {_COLUMNS} FROM probe WHERE dev = ? AND ts >= ? AND ts <= ? ORDER BY ts, id",  # noqa: S608
             (dev, max(0, until - round(windows[-1] * 1000)), until),
@@ -97,7 +98,7 @@ def read_probes(connection: sqlite3.Connection, now: datetime, ids: Mapping[str,
             f"SELECT {_COLUMNS} FROM probe WHERE dev = ? AND ts >= ? ORDER BY ts DESC, id DESC LIMIT ?",  # noqa: S608
             (dev, since, MOST_LEARNT),
         ).fetchall()
-        found += [_result(row, ids.get(key, key), key) for row in reversed(rows)]
+        found += [_result(row, id_of(ids, key), key) for row in reversed(rows)]
     found.sort(key=lambda probe: probe.result.at)
     return tuple(found)
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -17,18 +20,25 @@ from typing import Any
 
 import msgspec
 
-from hwdash.core.errors import DeviceFull, EngineError
+from hwdash.core.errors import DeviceFull, EngineError, HwdashError
 from hwdash.engine.child import child_command
 from hwdash.engine.message import Load
 from hwdash.engine.worker.decoder import Decoder, Made, Sampling
 from hwdash.engine.worker.lifeline import die_with_parent
 
 _BROKEN = 70
+_REFUSED = 71
+"""What a follower ends with that could not load its part, and says why in an error."""
+_PATIENCE_S = 10.0
+"""A leader that meets the same error as its follower tells it within so long; else it waits for the follower in vain."""
 _log = logging.getLogger(__name__)
 
 
 class Followers:
-    """The other processes of a model over ``load.ranks`` devices, which load the same with another rank."""
+    """The other processes of a model over ``load.ranks`` devices, which load the same with another rank.
+
+    When one of them ends, this process does: it could only wait for it.
+    """
 
     def __init__(self, load: Load) -> None:
         self.meeting = str(Path(tempfile.mkdtemp(prefix="hwdash-")) / "meeting")
@@ -36,14 +46,19 @@ class Followers:
         for rank in range(1, load.ranks):
             ours, theirs = Pipe()
             with theirs:
-                subprocess.Popen(
+                process = subprocess.Popen(
                     child_command("hwdash.engine.worker.follower", str(theirs.fileno())), pass_fds=(theirs.fileno(),)
                 )
+            threading.Thread(target=_end_with, args=(process,), name=f"follower {rank}", daemon=True).start()
             share = msgspec.structs.replace(
                 load, rank=rank, meeting=self.meeting, torch_device=_device_of(load.torch_device, rank)
             )
             ours.send_bytes(msgspec.msgpack.encode(share))
             self._links.append(ours)
+
+    def met(self) -> None:
+        """All have met, and talk to each other without the file by which they did."""
+        shutil.rmtree(Path(self.meeting).parent, ignore_errors=True)
 
     def tell(self, name: str, *arguments: object) -> None:
         """Have every follower make the call *name* of its decoder. Raises `EngineError` when one is gone."""
@@ -85,14 +100,27 @@ class LeadingDecoder:
         self._followers.tell("close", number)
         self._decoder.close(number)
 
-    def idle(self) -> None:
+    def idle(self) -> bool:
         """What was put off, on all devices."""
         self._followers.tell("idle")
-        self._decoder.idle()
+        return self._decoder.idle()
 
     def read_bytes(self, context: int, batch: int = 1) -> int:
         """Bytes that one step reads on each of the devices."""
         return self._decoder.read_bytes(context, batch)
+
+
+def _end_with(process: subprocess.Popen[bytes]) -> None:
+    """End this process when that one has, unless that was told to."""
+    code = process.wait()
+    if not code:
+        return
+    if code == _REFUSED:
+        time.sleep(_PATIENCE_S)
+    _log.error(
+        "process %d, which drives one of the model's devices, has ended with %d; so does this", process.pid, code
+    )
+    os._exit(_BROKEN)
 
 
 def _device_of(leader: str, rank: int) -> str:
@@ -106,7 +134,11 @@ def follow(link: Connection) -> None:
     from hwdash.engine.worker.loading import load_model
     from hwdash.engine.worker.selection import choose_decoder
 
-    decoder = choose_decoder(load_model(load, lambda detail, share: None), load)
+    try:
+        decoder = choose_decoder(load_model(load, lambda detail, share: None), load)
+    except HwdashError as error:
+        _log.error("this part of the model is not loaded: %s", error.message)
+        os._exit(_REFUSED)
     while True:
         call: tuple[str, tuple[Any, ...]] = link.recv()
         try:

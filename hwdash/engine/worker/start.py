@@ -37,6 +37,8 @@ def start(load: Load, import_s: float, report: Report) -> tuple[ReadyModel, Deco
     load_s = time.monotonic() - began
     report("making a first token", None)
     first_token_s = _first_token_s(model, decoder)
+    if followers is not None:
+        followers.met()
     loaded = LoadedModel(
         model.dtype,
         model.parameters,
