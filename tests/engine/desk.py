@@ -113,9 +113,9 @@ class Faulty:
         self.opened.discard(number)
         self._decoder.close(number)
 
-    def idle(self) -> None:
+    def idle(self) -> bool:
         self.idling()
-        self._decoder.idle()
+        return bool(self._decoder.idle())
 
     def read_bytes(self, context: int, batch: int = 1) -> int:
         return self._decoder.read_bytes(context, batch)

@@ -132,3 +132,20 @@ def test_a_damaged_first_token_is_told_and_never_looked_up() -> None:
     number = bench.open(prompt_of(9), 6)
     bench.advance(2)  # an embedding of a negative token would raise
     assert bench.tokens[number][0] == DAMAGED
+
+
+def test_steps_of_short_sequences_are_captured_one_by_one_while_nobody_waits() -> None:
+    from tests.engine.stepwise import Bench
+
+    bench = Bench(model_of("llama"), places=600)
+    more: list[bool] = []
+    while not more or more[-1]:
+        more.append(bench.decoder.idle())
+    rows = 1
+    while rows < bench.decoder.slots:
+        rows *= 2
+    assert len(more) == rows.bit_length()  # one for 1, 2, 4 … rows
+    before = bench.capture.captured
+    bench.open(prompt_of(5), 4)
+    bench.advance(4)
+    assert bench.capture.captured == before

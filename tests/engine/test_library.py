@@ -148,7 +148,6 @@ def test_sequences_end_at_their_limit_and_closed_ones_give_nothing(desk: Desk) -
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_damaged_weights_give_a_damaged_token_and_no_more(desk: Desk, temperature: float) -> None:
-    import copy
 
     import torch
 

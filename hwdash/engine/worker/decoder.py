@@ -80,8 +80,11 @@ class Decoder(Protocol):
         """Let go of a sequence, whether it is finished or not. What was still to be given of it is dropped."""
         ...
 
-    def idle(self) -> None:
-        """Called when no sequence is open: the time for work that would hold sequences up."""
+    def idle(self) -> bool:
+        """Called when no sequence is open: the time for a bounded piece of work that would hold sequences up.
+
+        True where more is put off, for which it should be called again.
+        """
         ...
 
     def read_bytes(self, context: int, batch: int = 1) -> int:

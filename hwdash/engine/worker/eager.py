@@ -91,8 +91,9 @@ class EagerDecoder:
         """Let go of a sequence with its keys and values."""
         self._open.pop(number, None)
 
-    def idle(self) -> None:
+    def idle(self) -> bool:
         """Nothing is put off until then."""
+        return False
 
     def read_bytes(self, context: int, batch: int = 1) -> int:
         """Bytes of weights, keys and values that one step reads for *batch* sequences with *context* tokens each."""

@@ -141,12 +141,16 @@ class GraphDecoder:
         if member in self._joining:
             self._joining.remove(member)
 
-    def idle(self) -> None:
-        """Wait for what nobody wants any more, and capture the step of a single short sequence where it is missing."""
+    def idle(self) -> bool:
+        """Wait for what nobody wants any more, and capture one of the steps of short sequences that are missing."""
         self._flights.clear()
         self._capture.wait()
         self._take_over()
-        self._graph(_Kind(1, _SHORTEST, drawing=False))
+        sizes = [1 << power for power in range(bucket(self.slots).bit_length())]
+        missing = [kind for rows in sizes if (kind := _Kind(rows, _SHORTEST, drawing=False)) not in self._graphs]
+        if missing:
+            self._graph(missing[0])
+        return len(missing) > 1
 
     def read_bytes(self, context: int, batch: int = 1) -> int:
         """Bytes of weights, keys and values that one step reads for *batch* sequences with *context* tokens each."""

@@ -111,8 +111,9 @@ class LibraryDecoder:
         """Let go of a sequence with its cache."""
         self._open.pop(number, None)
 
-    def idle(self) -> None:
+    def idle(self) -> bool:
         """Nothing is put off until then."""
+        return False
 
     def read_bytes(self, context: int, batch: int = 1) -> int:
         """Bytes that one step reads for *batch* sequences with *context* tokens each: all weights for every one of them.

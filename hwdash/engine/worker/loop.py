@@ -59,7 +59,8 @@ class Loop:
         """Block until a message comes; what the decoder put off is done first."""
         if self._inbox.empty():
             try:
-                self._decoder.idle()
+                while self._decoder.idle() and self._inbox.empty():
+                    pass
             except Exception as error:  # nobody's request: the next one shows whether the decoder still works
                 _log.exception("work between requests failed")
                 if is_beyond_repair(error):
