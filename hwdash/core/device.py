@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hwdash.core.trial import DtypeSpeed
+
 
 class DeviceKind(StrEnum):
     """What sort of processor a device is."""
@@ -23,13 +25,15 @@ class Capabilities:
 
     ``dtypes`` names only precisions that the hardware executes natively (``fp32``, ``fp16``, ``bf16``, ``fp8``,
     ``int8``). ``compute_units`` counts multiprocessors, compute units or cores. ``inference`` is true when the
-    embedded engine can run a model on it, or a server answers for it.
+    embedded engine can run a model on it, or a server answers for it. ``tried`` is how fast precisions were found to be
+    here, with this driver and torch; empty before they were tried.
     """
 
     compute_capability: str | None = None
     dtypes: tuple[str, ...] = ()
     compute_units: int | None = None
     inference: bool = False
+    tried: tuple[DtypeSpeed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

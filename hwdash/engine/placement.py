@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from hwdash.core.device import Device, DeviceKind
 from hwdash.core.errors import EngineError
 from hwdash.core.precision import choose_dtype, holds_int8, smaller_dtypes
-from hwdash.core.trial import DeviceTrial
 
 # libgomp's threads spin for milliseconds at each barrier, of which a token has hundreds. Whenever anything else runs,
 # that waits for a thread that has no core: on two busy cores tokens came at half the speed. Brief spinning costs nothing.
@@ -40,13 +39,13 @@ class Placement:
     ranks: int = 1
 
 
-def placement_of(device: Device, trial: DeviceTrial | None = None, *, quantize: bool = False) -> Placement:
+def placement_of(device: Device, *, quantize: bool = False) -> Placement:
     """The placement on *device*, which is pinned by its identity, never by an index, or as its chip profile says.
 
-    *trial* is what is known of its precisions; *quantize* allows weights in 8 bits where they are faster.
+    *quantize* allows weights in 8 bits where they are faster.
     Raises `EngineError` for a device that the embedded engine cannot drive.
     """
-    dtype, smaller = choose_dtype(device, trial, quantize=quantize), smaller_dtypes(device, trial)
+    dtype, smaller = choose_dtype(device, quantize=quantize), smaller_dtypes(device)
     runtime = device.runtime
     if runtime is not None and runtime.torch_device is not None:
         pinned = {}
@@ -56,7 +55,7 @@ def placement_of(device: Device, trial: DeviceTrial | None = None, *, quantize: 
     if device.kind is DeviceKind.CPU:
         units = device.capabilities.compute_units
         hidden = {**_PATIENT, "CUDA_VISIBLE_DEVICES": ""}
-        eight = quantize and holds_int8(device, trial)
+        eight = quantize and holds_int8(device)
         return Placement("cpu", dtype, hidden, units, smaller=smaller, quantize=eight)
     if (only := _pinned(device)) is None:
         raise EngineError(f"{device.id} ({device.name}) cannot run models in this version; choose another device")

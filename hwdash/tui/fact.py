@@ -12,6 +12,7 @@ from hwdash.core.metric import METRICS
 from hwdash.core.reading import Absent
 from hwdash.core.sample import FaultLevel
 from hwdash.core.snapshot import DeviceStatus
+from hwdash.core.trial import dtype_words
 from hwdash.tui.gauge import Fact, errors, gauges, pools, programs
 from hwdash.tui.glyphs import Glyphs
 from hwdash.tui.line import Line, Span, fit, wrapped
@@ -108,7 +109,7 @@ def _limits(device: Device) -> Iterator[Fact]:
 def _identity(device: Device) -> Iterator[Fact]:
     able = device.capabilities
     if able.dtypes:
-        yield Fact("computes", ", ".join(able.dtypes))
+        yield Fact("computes", dtype_words(able.dtypes, able.tried))
     parts = []
     if able.compute_capability:
         parts.append(f"compute capability {able.compute_capability}")

@@ -2,60 +2,76 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from hwdash.core.device import Capabilities, Device, DeviceKind
 from hwdash.core.precision import choose_dtype, holds_int8, smaller_dtypes
-from hwdash.core.trial import DeviceTrial, DtypeTrial
+from hwdash.core.trial import DeviceTrial, DtypeTrial, dtype_words
 
 
-def device(kind: DeviceKind, *dtypes: str) -> Device:
+def claims(kind: DeviceKind, *dtypes: str) -> Device:
     return Device("k", kind, "V", "N", "s", capabilities=Capabilities(dtypes=dtypes))
 
 
-def trial(*, emulated: tuple[str, ...] = (), **weights_per_s: float | None) -> DeviceTrial:
-    found = tuple(DtypeTrial(name, None, None, rate, name in emulated) for name, rate in weights_per_s.items())
-    return DeviceTrial("k", "1", "2.11", datetime(2026, 1, 1, tzinfo=UTC), found)
+def tried(claims: Device, *, emulated: tuple[str, ...] = (), **relative: float | None) -> Device:
+    """*claims* after a trial in which fp32 read one weight a second."""
+    found = tuple(DtypeTrial(name, None, None, rate, name in emulated) for name, rate in relative.items())
+    known = DeviceTrial(
+        "k", "1", "2.11", datetime(2026, 1, 1, tzinfo=UTC), (DtypeTrial("fp32", None, None, 1.0), *found)
+    )
+    return replace(claims, capabilities=replace(claims.capabilities, tried=known.speeds))
 
 
-GPU = device(DeviceKind.GPU, "fp32", "fp16", "bf16")
-PLAIN = device(DeviceKind.CPU, "fp32")
-NATIVE = device(DeviceKind.CPU, "fp32", "bf16")
+GPU = claims(DeviceKind.GPU, "fp32", "fp16", "bf16")
+PLAIN = claims(DeviceKind.CPU, "fp32")
+NATIVE = claims(DeviceKind.CPU, "fp32", "bf16")
 
 
 def test_an_emulated_precision_is_not_chosen() -> None:
-    slow = trial(fp32=10.0, fp16=20.0, bf16=5.0, emulated=("bf16",))
-    assert choose_dtype(GPU, slow) == "fp16"
-    assert choose_dtype(GPU, trial(fp32=10.0, fp16=2.0, bf16=5.0, emulated=("bf16", "fp16"))) == "fp32"
-    assert choose_dtype(GPU, trial(fp32=10.0, fp16=20.0, bf16=20.0)) == "bf16"
-    assert choose_dtype(NATIVE, trial(fp32=10.0, bf16=5.0, emulated=("bf16",))) == "fp32"
-    assert smaller_dtypes(NATIVE, trial(fp32=10.0, bf16=5.0, emulated=("bf16",))) == ("bf16",)
+    assert choose_dtype(tried(GPU, fp16=2.0, bf16=0.5, emulated=("bf16",))) == "fp16"
+    assert choose_dtype(tried(GPU, fp16=0.2, bf16=0.5, emulated=("bf16", "fp16"))) == "fp32"
+    assert choose_dtype(tried(GPU, fp16=2.0, bf16=2.0)) == "bf16"
+    slow = tried(NATIVE, bf16=0.5, emulated=("bf16",))
+    assert choose_dtype(slow) == "fp32"
+    assert smaller_dtypes(slow) == ("bf16",)
     assert smaller_dtypes(NATIVE) == ()
 
 
 @pytest.mark.parametrize(
-    ("claims", "known", "expected"),
+    ("device", "expected"),
     [
-        (PLAIN, None, True),
-        (PLAIN, trial(fp32=10.0, int8=20.0), True),
-        (PLAIN, trial(fp32=10.0, int8=9.0), False),
-        (PLAIN, trial(fp32=10.0, int8=None), True),
-        (NATIVE, None, False),
-        (NATIVE, trial(fp32=10.0, bf16=15.0, int8=20.0), True),
-        (NATIVE, trial(fp32=10.0, bf16=25.0, int8=20.0), False),
-        (GPU, trial(fp32=10.0, bf16=5.0, int8=20.0, emulated=("bf16",)), False),
-        (device(DeviceKind.GPU, "fp32"), None, False),
+        (PLAIN, True),
+        (tried(PLAIN, int8=2.0), True),
+        (tried(PLAIN, int8=0.9), False),
+        (tried(PLAIN, int8=None), True),
+        (NATIVE, False),
+        (tried(NATIVE, bf16=1.5, int8=2.0), True),
+        (tried(NATIVE, bf16=2.5, int8=2.0), False),
+        (tried(GPU, bf16=0.5, int8=2.0, emulated=("bf16",)), False),
+        (claims(DeviceKind.GPU, "fp32"), False),
     ],
 )
-def test_eight_bits_where_they_are_faster(claims: Device, known: DeviceTrial | None, expected: bool) -> None:
-    assert holds_int8(claims, known) is expected
+def test_eight_bits_where_they_are_faster(device: Device, expected: bool) -> None:
+    assert holds_int8(device) is expected
     if expected:
-        assert choose_dtype(claims, known, quantize=True) == "fp32"
+        assert choose_dtype(device, quantize=True) == "fp32"
 
 
 def test_bf16_gives_way_to_eight_bits_only_where_they_are_allowed() -> None:
-    known = trial(fp32=10.0, bf16=15.0, int8=20.0)
-    assert choose_dtype(NATIVE, known) == "bf16"
-    assert choose_dtype(NATIVE, known, quantize=True) == "fp32"
+    known = tried(NATIVE, bf16=1.5, int8=2.0)
+    assert choose_dtype(known) == "bf16"
+    assert choose_dtype(known, quantize=True) == "fp32"
+
+
+def test_precisions_in_words() -> None:
+    known = tried(NATIVE, bf16=0.7, int8=2.0, emulated=("bf16",)).capabilities
+    assert dtype_words(known.dtypes, known.tried) == "fp32, bf16 (emulated: 0.7x fp32)"
+    assert dtype_words(("fp32", "fp16"), ()) == "fp32, fp16"
+
+
+def test_without_a_figure_for_fp32_nothing_is_said_of_the_others() -> None:
+    found = (DtypeTrial("fp32", problem="no"), DtypeTrial("bf16", 1.0, 1.0, 1.0))
+    assert DeviceTrial("k", "1", "2.11", datetime(2026, 1, 1, tzinfo=UTC), found).speeds == ()
