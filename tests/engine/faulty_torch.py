@@ -13,26 +13,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from hwdash.engine.worker import memory
 from hwdash.engine.worker.decoder import Sampling
+from hwdash.engine.worker.direct import OpenCheckpoint
 from hwdash.engine.worker.eager import EagerDecoder
 from hwdash.engine.worker.network import Network
 
 _fault: dict[str, Any] = json.loads(os.environ["FAULT_VISIBLE_DEVICES"])
-_load = AutoModelForCausalLM.from_pretrained
+_load = OpenCheckpoint.network
 _lost: list[weakref.ref[Any]] = []
 
 
-def _faulty_load(*arguments: Any, **options: Any) -> Any:
+def _faulty_load(checkpoint: OpenCheckpoint, dtype: torch.dtype, *arguments: Any, **options: Any) -> Network:
     if "load" in _fault:
         raise RuntimeError(_fault["load"])
     if any(lost() is not None for lost in _lost):
         raise RuntimeError("what was loaded first is still in memory")
-    loaded = _load(*arguments, **options)
-    if options["dtype"] == getattr(torch, _fault.get("full_in", ""), None):
-        _lost.append(weakref.ref(loaded[0]))
+    loaded = _load(checkpoint, dtype, *arguments, **options)
+    if dtype == getattr(torch, _fault.get("full_in", ""), None):
+        _lost.append(weakref.ref(loaded))
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB")
     return loaded
 
@@ -65,7 +65,7 @@ class _Faulty:
         Network.forward = forward  # type: ignore[method-assign, assignment]
 
 
-AutoModelForCausalLM.from_pretrained = _faulty_load
+OpenCheckpoint.network = _faulty_load  # type: ignore[method-assign, assignment]
 if "free" in _fault:
     memory.available_bytes = _free_bytes
 if "forward" in _fault:

@@ -18,19 +18,19 @@ from tests.tiny_model import CONTEXT, GREEDY_PROMPT
 CHAT = (Message("user", GREEDY_PROMPT),)
 
 
-def loaded(directory: Path, *, synthetic: bool = False) -> tuple[Any, list[str]]:
+def loaded(directory: Path, *, synthetic: bool = False, direct: bool = True) -> tuple[Any, list[str]]:
     from hwdash.engine.worker.loading import load_model
 
     said: list[str] = []
     load = Load(str(directory), "some model", "cpu", "fp32", 1, synthetic=synthetic)
-    return load_model(load, lambda detail, progress: said.append(detail)), said
+    return load_model(load, lambda detail, progress: said.append(detail), direct=direct), said
 
 
 def test_a_checkpoint_is_loaded_and_described(tiny_model: Path) -> None:
     model, said = loaded(tiny_model)
     assert (model.dtype, model.context_length, model.has_template) == ("fp32", CONTEXT, True)
-    assert model.memory_bytes >= 4 * model.parameters > 0
-    assert model.choices == ("attention: sdpa, the fused attention of PyTorch",)
+    assert 4 * model.parameters >= model.memory_bytes >= 2 * model.parameters > 0  # fp16 where that is exact
+    assert "without transformers" in model.choices[0]
     assert any(line.startswith("reading the weights: ") and line.endswith(" free") for line in said)
     text, remark = model.prompt_text(CHAT, template=True)
     assert remark == ""
@@ -147,7 +147,7 @@ def test_want_of_memory_is_seen_through_other_errors(tiny_model: Path, monkeypat
     for failing in (wrapped, told_in_the_log):
         monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", failing)
         with pytest.raises(HwdashError, match=r"out of memory \(2\.50 GiB more were needed, .* are free\)") as caught:
-            loaded(tiny_model)
+            loaded(tiny_model, direct=False)
         assert caught.value.code == "device_full"
 
 
