@@ -137,6 +137,8 @@ def _facts_to_wire(device: Device) -> Json:
     facts: Json = _without_none(msgspec.to_builtins(device))
     facts.pop("visible_as", None)
     facts.pop("members", None)
+    if not device.capabilities.tried:
+        del facts["capabilities"]["tried"]
     if not device.spans_pools:
         facts.pop("spans_pools", None)
     return facts

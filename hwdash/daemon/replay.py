@@ -22,6 +22,7 @@ from hwdash.core.recording import Header, RecordingError
 from hwdash.core.replay import ReplayRequest
 from hwdash.core.status import WorkerStatus
 from hwdash.core.text import sanitise_line
+from hwdash.core.trial import DeviceTrial
 from hwdash.daemon.parts import Parts, Playback
 from hwdash.engine.catalogue import catalogue_shape
 from hwdash.engine.engine import Standing
@@ -128,6 +129,10 @@ class RefusingEngine:
     def measure(self, plan: MeasurePlan, device: Device) -> AsyncGenerator[StageEvent | MeasureReport, None]:
         """Raises `EngineError`."""
         raise _refusal(device)
+
+    async def trial(self, model: str, device: Device) -> DeviceTrial | None:
+        """None: there is no device."""
+        return None
 
     def standing(self, model: str, device: Device) -> Standing:
         """As if it could answer: what is asked is which device would."""

@@ -11,6 +11,7 @@ from hwdash.core.inference import EngineEvent, PromptRequest, StageEvent
 from hwdash.core.measurement import MeasurePlan, MeasureReport
 from hwdash.core.model import ModelShape
 from hwdash.core.status import WorkerStatus
+from hwdash.core.trial import DeviceTrial
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,13 @@ class Engine(Protocol):
 
         The worker ends when the iterator is closed, whatever it is doing then. Idle workers make room for it where the
         memory is needed. Raises as `generate` does, and `EngineError` where no worker of our own drives the device.
+        """
+        ...
+
+    async def trial(self, model: str, device: Device) -> DeviceTrial | None:
+        """Try the precisions of *device* in its idle worker for *model*, which takes a second at most; any request ends it.
+
+        None where no such worker is idle, or it was broken off. Raises `EngineError` and its kinds.
         """
         ...
 

@@ -23,6 +23,7 @@ from hwdash.core.inference import (
 from hwdash.core.measurement import Load, LoadedModel, Measured, MeasurePlan, MeasureReport, Task, TaskReport
 from hwdash.core.model import ModelShape
 from hwdash.core.status import WorkerState, WorkerStatus
+from hwdash.core.trial import DeviceTrial
 from hwdash.engine.engine import Standing
 
 
@@ -33,6 +34,7 @@ class FakeEngine:
     tokens; ``failures`` likewise, but on the device with that key only. ``unknown`` are the models that `check` does
     not know, ``standings`` what `standing` says of a device by its key, ``shapes`` the shapes of models.
     ``digests`` are those of the next answers in order, then ``digest``; ``dtype`` is what they are computed in.
+    ``trials`` are those of devices by their key, each made in ``trial_s``; ``tried`` are the keys that were asked for.
     ``cancelled``, ``requests`` and ``asked`` (the keys of devices, in order) tell what happened.
     """
 
@@ -50,6 +52,9 @@ class FakeEngine:
         self.measure_failure: HwdashError | None = None
         self.standings: dict[str, Standing] = {}
         self.shapes: dict[str, ModelShape] = {}
+        self.trials: dict[str, DeviceTrial] = {}
+        self.trial_s = 0.0
+        self.tried: list[str] = []
         self.requests: list[PromptRequest] = []
         self.asked: list[str] = []
         self.cancelled = 0
@@ -129,6 +134,12 @@ class FakeEngine:
         moved = 10_000_000 if task.load in (Load.COPY, Load.DECODE) else 0
         flops = 1e9 if task.load is Load.MATMUL else 0.0
         return Measured(began, began + 0.01, (0.001,) * 10, tokens, moved, flops, last=True)
+
+    async def trial(self, model: str, device: Device) -> DeviceTrial | None:
+        """That of ``trials``, after ``trial_s``."""
+        self.tried.append(device.key)
+        await asyncio.sleep(self.trial_s)
+        return self.trials.get(device.key)
 
     def standing(self, model: str, device: Device) -> Standing:
         """That of ``standings``; loaded where it answered before."""

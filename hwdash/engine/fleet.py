@@ -15,6 +15,7 @@ from hwdash.core.measurement import MeasurePlan, MeasureReport
 from hwdash.core.model import ModelShape
 from hwdash.core.server import ServerConfig, server_key
 from hwdash.core.status import WorkerStatus
+from hwdash.core.trial import DeviceTrial
 from hwdash.engine.engine import Engine, Standing
 from hwdash.engine.remote import RemoteEngine
 
@@ -58,6 +59,10 @@ class FleetEngine:
         async with aclosing(engine.measure(plan, device)) as reports:
             async for report in reports:
                 yield report
+
+    async def trial(self, model: str, device: Device) -> DeviceTrial | None:
+        """Try the precisions of *device*, where that is ours to do."""
+        return await self._known_engine(model, device).trial(model, device)
 
     def standing(self, model: str, device: Device) -> Standing:
         """How the engine that stands for *device* stands to *model*."""

@@ -17,7 +17,7 @@ from hwdash.core.config import EngineConfig
 from hwdash.core.errors import EngineError, HwdashError, WorkerDied, error_from_wire
 from hwdash.core.measurement import LoadedModel
 from hwdash.core.text import sanitise_line
-from hwdash.engine.message import Failed, FromWorker, Load, Ping, Pong, Ready, ToWorker
+from hwdash.engine.message import Cancel, Failed, FromWorker, Load, Ping, Pong, Ready, ToWorker, Tried, Try
 from hwdash.engine.process import WorkerProcess
 from hwdash.engine.spare import Spare
 from hwdash.engine.watch import Watch
@@ -56,6 +56,7 @@ class Life:
         self._tell_gone = gone
         self._process = WorkerProcess(self._heard, self._gone, log)
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._trials: dict[int, asyncio.Future[Tried]] = {}
         self._pings = itertools.count(1)
         self._watch = Watch(lambda: self.send(Ping(next(self._pings))), self._hung, config.hang_s)
 
@@ -103,6 +104,26 @@ class Life:
             message = msgspec.structs.replace(message, environment=dict(environment), log=str(self._log))
         self.send(message)
 
+    async def tried(self, number: int, dtypes: tuple[str, ...]) -> Tried:
+        """What comes of trying *dtypes* as request *number*, which is called off when the caller is cancelled.
+
+        Raises `EngineError` when no answer comes, and `WorkerDied`.
+        """
+        answer = self._trials[number] = asyncio.get_running_loop().create_future()
+        self.send(Try(number, dtypes))
+        try:
+            return await asyncio.wait_for(answer, self._config.hang_s)
+        except TimeoutError:
+            raise EngineError(
+                f"{self.device} did not try its precisions within {self._config.hang_s:g} s; see {self._process.log}"
+            ) from None
+        except ConnectionResetError:
+            raise await self.obituary() from None
+        finally:
+            del self._trials[number]
+            if answer.cancelled():
+                self.send(Cancel(number))
+
     def send(self, message: ToWorker) -> None:
         """Send *message*; nothing happens when the worker is gone. Raises `FrameError` for what cannot be sent."""
         self._process.send(message)
@@ -143,6 +164,9 @@ class Life:
             case Ready():
                 if not self._ready.done():
                     self._ready.set_result(message)
+            case Tried():
+                if (answer := self._trials.get(message.id)) is not None and not answer.done():
+                    answer.set_result(message)
             case Failed(id=None):
                 if not self._ready.done():
                     self._ready.set_exception(error_of(message))
@@ -154,6 +178,9 @@ class Life:
         if not self._ready.done():
             self._ready.set_exception(ConnectionResetError())
             self._ready.exception()  # nobody waits for it where the process ends before the load was sent
+        for answer in self._trials.values():
+            if not answer.done():
+                answer.set_exception(ConnectionResetError())
         self._tell_gone()
 
     def _hung(self) -> None:

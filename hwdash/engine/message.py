@@ -27,7 +27,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     requests may run at once. ``compile``: better kernels are compiled in the background. ``quantize``: weights may be held in 8 bits
     or less where ``dtype`` does not ask for more. ``ranks``: the model is spread
     over so many devices, all visible to the worker, each driven by a process with a ``rank`` of its own, which find each
-    other at the file ``meeting``. ``tries`` are precisions to try once the model is loaded; none, where that is known.
+    other at the file ``meeting``.
     ``environment`` is set before any device is touched; output goes to the file ``log`` from then on, empty: where it went
     before.
     """
@@ -47,7 +47,6 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     ranks: int = 1
     rank: int = 0
     meeting: str = ""
-    tries: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     log: str = ""
 
@@ -70,6 +69,16 @@ class Measure(msgspec.Struct, frozen=True, tag="measure"):
 
     id: int
     task: Task
+
+
+class Try(msgspec.Struct, frozen=True, tag="try"):
+    """Try ``dtypes`` on the device when nothing else is to do; ``id`` is counted with those of `Generate`.
+
+    Any request breaks it off, and so does `Cancel`.
+    """
+
+    id: int
+    dtypes: tuple[str, ...]
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
@@ -96,12 +105,10 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The model is loaded: ``model`` says how. ``trials`` are those of the precisions asked for, made with this ``torch``."""
+    """The model is loaded: ``model`` says how."""
 
     model: LoadedModel
     chat_template: bool
-    trials: tuple[DtypeTrial, ...] = ()
-    torch: str = ""
 
 
 class Prefill(msgspec.Struct, frozen=True, tag="prefill"):
@@ -145,6 +152,14 @@ class Report(msgspec.Struct, frozen=True, tag="measured"):
     measured: Measured
 
 
+class Tried(msgspec.Struct, frozen=True, tag="tried"):
+    """What came of `Try` ``id``, with the installed version of ``torch``; no trials where it was broken off."""
+
+    id: int
+    trials: tuple[DtypeTrial, ...] = ()
+    torch: str = ""
+
+
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The answer to `Ping` ``id``."""
 
@@ -160,5 +175,5 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     param: str | None = None
 
 
-ToWorker: TypeAlias = Prepare | Load | Generate | Measure | Ping | Cancel
-FromWorker: TypeAlias = Prepared | Loading | Ready | Prefill | Token | Done | Report | Pong | Failed
+ToWorker: TypeAlias = Prepare | Load | Generate | Measure | Try | Ping | Cancel
+FromWorker: TypeAlias = Prepared | Loading | Ready | Prefill | Token | Done | Report | Tried | Pong | Failed

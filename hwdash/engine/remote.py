@@ -15,6 +15,7 @@ from hwdash.core.measurement import MeasurePlan, MeasureReport
 from hwdash.core.model import ModelShape
 from hwdash.core.server import ServerConfig, server_label
 from hwdash.core.status import WorkerState, WorkerStatus
+from hwdash.core.trial import DeviceTrial
 from hwdash.engine.engine import Standing
 from hwdash.engine.job import queued_stage
 from hwdash.engine.remote_answer import Answer
@@ -99,6 +100,10 @@ class RemoteEngine:
             f"{device.id} is answered for by {server_label(self.server)}, which cannot be measured from outside; "
             "choose a device that hwdash itself drives"
         )
+
+    async def trial(self, model: str, device: Device) -> DeviceTrial | None:
+        """None: what a server computes with is its own business."""
+        return None
 
     def standing(self, model: str, device: Device) -> Standing:
         """How the server stands to *model*, as the newest probe of it told."""

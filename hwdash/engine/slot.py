@@ -10,12 +10,14 @@ from pathlib import Path
 
 import msgspec
 
+from hwdash.core.clock import SYSTEM_CLOCK
 from hwdash.core.config import EngineConfig
 from hwdash.core.device import Device
 from hwdash.core.errors import EngineError, HwdashError, Overloaded, PromptTooLong, WorkerDied
 from hwdash.core.inference import PROMPT, PromptRequest, Stage, StageEvent
 from hwdash.core.status import WorkerState, WorkerStatus
 from hwdash.core.text import sanitise_line
+from hwdash.core.trial import DeviceTrial
 from hwdash.engine.engine import Standing
 from hwdash.engine.frame import FrameError
 from hwdash.engine.job import Job, queued_stage
@@ -124,6 +126,19 @@ class Slot:
         warmer = self._lane.warmer()
         self._go()
         await warmer
+
+    async def trial(self, number: int) -> DeviceTrial | None:
+        """The device's precisions, tried by the idle worker; None where it is none or was wanted meanwhile.
+
+        Raises `EngineError` where it does not answer, and `WorkerDied`.
+        """
+        if (life := self._loaded) is None or self.is_busy:
+            return None
+        device = self.device
+        tried = await life.tried(number, device.capabilities.dtypes)
+        if not tried.trials:
+            return None
+        return DeviceTrial(device.key, device.driver or "", tried.torch, SYSTEM_CLOCK.now(), tried.trials)
 
     def status(self) -> WorkerStatus:
         """What there is to know from outside."""

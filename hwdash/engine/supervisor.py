@@ -16,6 +16,7 @@ from hwdash.core.inference import EngineEvent, Generation, PromptRequest, StageE
 from hwdash.core.measurement import MeasurePlan, MeasureReport
 from hwdash.core.model import ModelShape
 from hwdash.core.status import WorkerStatus
+from hwdash.core.trial import DeviceTrial
 from hwdash.engine.engine import Standing
 from hwdash.engine.measurement import Measurement
 from hwdash.engine.models import ModelStore
@@ -88,6 +89,11 @@ class WorkerEngine:
                     yield report
         finally:
             self._measurements.remove(measurement)
+
+    async def trial(self, model: str, device: Device) -> DeviceTrial | None:
+        """The precisions of *device*, tried by its idle worker for *model*; None where that cannot be, or was broken off."""
+        slot = self._slots.get((device.key, model))
+        return None if slot is None else await slot.trial(next(self._numbers))
 
     def standing(self, model: str, device: Device) -> Standing:
         """How it stands to *model* on *device*; the problem is that of a device which no worker can drive."""

@@ -17,6 +17,7 @@ from hwdash.core.health import STALE_AFTER_INTERVALS
 from hwdash.core.probe import Usual
 from hwdash.core.sample import Sample
 from hwdash.core.snapshot import DeviceStatus, LastRequest, Snapshot
+from hwdash.core.trial import DtypeSpeed
 from hwdash.monitor.broadcast import Broadcast
 from hwdash.monitor.complaint import Complaints
 from hwdash.monitor.mailbox import Bell
@@ -164,6 +165,10 @@ class Monitor:
         """
         if (track := self._registry.get(key)) is not None:
             track.note_probe(self._clock.monotonic(), model, gap_s, usual, counts_s)
+
+    def use_trials(self, tried: Callable[[Device], tuple[DtypeSpeed, ...]]) -> None:
+        """Show with each device, from the next snapshot on, how fast its precisions are: what *tried* says of it now."""
+        self._registry.use_trials(tried)
 
     async def rewind(self, catch_up: Callable[[], bool] | None = None) -> None:
         """The clock has jumped: forget all samples, conditions, suspicions and last requests (not the ids).

@@ -9,6 +9,7 @@ from hwdash.core.device import Device, DeviceKind
 from hwdash.core.errors import UnknownDevice
 from hwdash.core.format import duration_text
 from hwdash.core.snapshot import SourceStatus
+from hwdash.core.trial import DtypeSpeed
 from hwdash.monitor.complaint import Complaints
 from hwdash.monitor.reader import Discovery, Reader
 from hwdash.monitor.track import Line, Moment, Track
@@ -50,6 +51,7 @@ class Registry:
 
     def __init__(self, complaints: Complaints) -> None:
         self._complaints = complaints
+        self._tried: Callable[[Device], tuple[DtypeSpeed, ...]] = lambda _: ()
         self._tracks: dict[str, Track] = {}
         self._new: list[tuple[tuple[int, bool, str, int], Watch, Track]] = []
         self._claims: dict[str, Watch] = {}
@@ -68,6 +70,19 @@ class Registry:
                 return device
         raise UnknownDevice(name, tuple(track.device.id for track in self._ordered))
 
+    def use_trials(self, tried: Callable[[Device], tuple[DtypeSpeed, ...]]) -> None:
+        """From now on a device has tried what *tried* says; those that are known at once, others when they are found."""
+        self._tried = tried
+        for track in self._tracks.values():
+            if (renewed := self._complete(track.device)) != track.device:
+                track.learn(renewed)
+
+    def _complete(self, device: Device) -> Device:
+        able = device.capabilities
+        if (speeds := self._tried(device) or able.tried) == able.tried:
+            return device
+        return replace(device, capabilities=replace(able, tried=speeds))
+
     def learn(self, watch: Watch, discovery: Discovery, new_reader: Callable[[str], Reader]) -> None:
         """Take in what *watch* found. What it finds no more is lost; what it could not look for stays as it is."""
         watch.problem = discovery.problem
@@ -79,6 +94,7 @@ class Registry:
         for position, device in enumerate(discovery.devices):
             if self._belongs_to_another(watch, device):
                 continue
+            device = self._complete(device)
             track = own.pop(device.key, None)
             if track is not None:
                 if (renewed := replace(device, id=track.device.id)) != track.device:

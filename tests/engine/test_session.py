@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ from hwdash.engine.message import (
     Report,
     Token,
     ToWorker,
+    Tried,
+    Try,
 )
 from tests.tiny_model import CONTEXT
 
@@ -292,12 +295,54 @@ def test_work_between_requests_that_fails_fails_nobody(stage: Callable[..., Stag
 
 
 def test_a_worker_tries_the_precisions_it_is_asked_for(wire: Wire, tiny_model: Path) -> None:
-    wire.send(Load(str(tiny_model), "tiny", "cpu", "fp32", threads=1, slots=2, quantize=True, tries=("bf16",)))
-    *loading, ready = wire.until(lambda message: not isinstance(message, Loading))
+    wire.send(Load(str(tiny_model), "tiny", "cpu", "fp32", threads=1, slots=2, quantize=True))
+    ready = wire.until(lambda message: not isinstance(message, Loading))[-1]
     assert isinstance(ready, Ready)
-    assert isinstance(loading[-1], Loading)
-    assert "precisions" in loading[-1].detail
-    assert [trial.dtype for trial in ready.trials][:2] == ["fp32", "bf16"]
-    assert all(trial.weights_per_s for trial in ready.trials)
-    assert ready.torch
     assert any("weights held in" in choice for choice in ready.model.choices)
+    wire.send(Try(7, ("bf16",)))
+    tried = wire.until(lambda message: isinstance(message, Tried))[-1]
+    assert isinstance(tried, Tried)
+    assert tried.id == 7
+    assert [trial.dtype for trial in tried.trials][:2] == ["fp32", "bf16"]
+    assert all(trial.weights_per_s for trial in tried.trials)
+    assert tried.torch == version("torch")
+
+
+def test_a_request_comes_before_a_trial_and_ends_one(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hwdash.engine.worker import trial
+
+    play = stage(Try(7, ("bf16",)), prompt(1, 2), Ping(3))
+    products: list[str] = []
+    real = trial._made
+
+    def made(device: object, dtype: str, make: object) -> object:
+        products.append(dtype)
+        if len(products) == 1:
+            play.put(Ping(4), prompt(2, 2))
+        return real(device, dtype, make)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trial, "_made", made)
+    sent = play.run()
+    (tried,) = [message for message in sent if isinstance(message, Tried)]
+    assert (tried.id, tried.trials) == (7, ())
+    assert products == ["fp32"]  # the one that ran when the request came
+    order = [message for message in sent if isinstance(message, Done | Tried | Pong)]
+    assert [message.id for message in order] == [3, 1, 4, 7, 2]
+
+
+def test_a_trial_is_called_off(stage: Callable[..., Stage]) -> None:
+    assert stage(Try(7, ("bf16",)), Cancel(7)).run() == []
+
+
+def test_a_trial_that_fails_has_no_figures(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwdash.engine.worker import trial
+
+    def full(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(trial, "_matrix", full)
+    sent = stage(Try(7, ("bf16",)), prompt(1, 2)).run()
+    sent += stage(Try(8, ("bf16",))).run()
+    assert [(message.id, message.trials) for message in sent if isinstance(message, Tried)] == [(7, ()), (8, ())]

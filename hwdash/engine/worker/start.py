@@ -6,17 +6,14 @@ import random
 import time
 
 import msgspec
-import torch
 
 from hwdash.core.measurement import LoadedModel
-from hwdash.core.trial import DtypeTrial
 from hwdash.engine.message import Load, Ready
 from hwdash.engine.worker.decoder import DAMAGED, Decoder, Sampling
 from hwdash.engine.worker.follower import Followers, LeadingDecoder
 from hwdash.engine.worker.loading import ReadyModel, Report, load_model
 from hwdash.engine.worker.prompt import random_prompt
 from hwdash.engine.worker.selection import choose_decoder
-from hwdash.engine.worker.trial import try_dtypes
 
 _PROMPT_TOKENS, _NEW_TOKENS = 8, 2
 
@@ -52,11 +49,7 @@ def start(load: Load, import_s: float, report: Report) -> tuple[ReadyModel, Deco
         first_token_s=first_token_s,
         capture_s=decoder.capture_s,
     )
-    trials: tuple[DtypeTrial, ...] = ()
-    if load.tries:
-        report("trying the device's precisions", None)
-        trials = try_dtypes(model.device, load.tries)
-    return model, decoder, Ready(loaded, model.has_template, trials, str(torch.__version__))
+    return model, decoder, Ready(loaded, model.has_template)
 
 
 def _first_token_s(model: ReadyModel, decoder: Decoder) -> float:

@@ -1,8 +1,9 @@
-"""Trials of precisions: how fast a device multiplies in each one, by products small enough to be made at load."""
+"""Trials of precisions: how fast a device multiplies in each one, by products small enough to be made between requests."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
 import time
@@ -15,6 +16,7 @@ from hwdash.core.text import sanitise_line
 from hwdash.core.trial import DtypeTrial
 from hwdash.engine.worker.linear import Dense, Linear
 from hwdash.engine.worker.loading import DTYPES
+from hwdash.engine.worker.memory import is_out_of_memory
 from hwdash.engine.worker.quantized import Holder, Int8, available
 
 _HOST_SIDE, _DEVICE_SIDE = 256, 4096
@@ -46,17 +48,30 @@ class _Work:
     problem: str = ""
 
 
-def try_dtypes(device: torch.device, dtypes: Sequence[str], clock: Clock = time.perf_counter) -> tuple[DtypeTrial, ...]:
+def try_dtypes(
+    device: torch.device,
+    dtypes: Sequence[str],
+    clock: Clock = time.perf_counter,
+    stopped: Callable[[], bool] = lambda: False,
+) -> tuple[DtypeTrial, ...]:
     """A trial of fp32 and of each of *dtypes* on *device*; on a CPU that can, of weights in 8 bits too.
 
     All take turns, and the best turn of each counts, so that what else the machine does slows none of them alone. Takes
-    about a second on a CPU and less on a GPU. What cannot be tried has a problem and no figures.
+    about a second on a CPU and less on a GPU. What cannot be tried has a problem and no figures. Where *stopped*, which is
+    asked before every product, says so, it ends without any trials. Raises what torch raises where the device has no room
+    for it or cannot be used any more.
     """
     names = list(dict.fromkeys(["fp32", *dtypes, *(("int8",) if device.type == "cpu" and available() else ())]))
     with torch.inference_mode():
-        works = [_made(device, name, make) for make in (_vector, _matrix) for name in names]
-        _take_turns([work for work in works if work is not None], device, clock)
-    return judged([_trial(name, [work for work in works if work is not None and work.dtype == name]) for name in names])
+        works: list[_Work] = []
+        for make, name in itertools.product((_vector, _matrix), names):
+            if stopped():
+                return ()
+            if (work := _made(device, name, make)) is not None:
+                works.append(work)
+        if not _take_turns(works, device, clock, stopped):
+            return ()
+    return judged([_trial(name, [work for work in works if work.dtype == name]) for name in names])
 
 
 def judged(trials: Sequence[DtypeTrial]) -> tuple[DtypeTrial, ...]:
@@ -87,12 +102,15 @@ def _made(device: torch.device, dtype: str, make: Callable[[torch.device, str], 
             work.run()
             _wait(device)
     except (RuntimeError, AttributeError, ValueError) as error:  # what a device or this torch does not have
+        if is_out_of_memory(error):
+            raise
         _log.info("no trial of %s on %s: %s", dtype, device, error)
         return _Work(dtype, bool, problem=sanitise_line(str(error), 200) or type(error).__name__)
     return work
 
 
-def _take_turns(works: Sequence[_Work], device: torch.device, clock: Clock) -> None:
+def _take_turns(works: Sequence[_Work], device: torch.device, clock: Clock, stopped: Callable[[], bool]) -> bool:
+    """Run all *works* a few times; False where it was *stopped*."""
     began = clock()
     for number in range(_ROUNDS):
         if number >= _LEAST_ROUNDS and clock() - began > _BUDGET_S:
@@ -100,10 +118,13 @@ def _take_turns(works: Sequence[_Work], device: torch.device, clock: Clock) -> N
         for work in works:
             if work.problem:
                 continue
+            if stopped():
+                return False
             at = clock()
             work.run()
             _wait(device)
             work.best_s = min(work.best_s, max(clock() - at, 1e-9))
+    return True
 
 
 def _vector(device: torch.device, dtype: str) -> _Work | None:
