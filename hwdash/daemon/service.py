@@ -35,6 +35,7 @@ from hwdash.daemon.parts import Models, Player
 from hwdash.daemon.probe import Prober
 from hwdash.daemon.recall import Recall
 from hwdash.daemon.soak import Soaker
+from hwdash.daemon.trial import Trier
 from hwdash.daemon.webhook import Webhook
 from hwdash.engine.catalogue import CATALOGUE
 from hwdash.monitor.broadcast import Broadcast
@@ -124,6 +125,7 @@ class Service:
             engine, store, monitor, models, self.snapshots, self.ledger,
             self._dispatcher.best, config, events.add, clock,
         )  # fmt: skip
+        self.trier = Trier(engine, store, monitor, self.ledger, self.prober.pairs, events.add, clock)
         self._recall = Recall()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -142,6 +144,7 @@ class Service:
         self._keep(self._background, self._prepare()).add_done_callback(self._crashed)
         if self._player is None:
             self._keep(self._background, self.prober.run()).add_done_callback(self._crashed)
+            self._keep(self._background, self.trier.run()).add_done_callback(self._crashed)
         self._keep(self._background, self._dispatcher.watch()).add_done_callback(self._crashed)
 
     async def close(self) -> None:
@@ -317,6 +320,8 @@ class Service:
             raise
 
     async def _publish(self) -> None:
+        if self._player is None:
+            await self.trier.seed()  # whoever chooses a device knows what is known of its precisions
         async for snapshot in self._monitor.snapshots.subscribe():
             before = self.snapshots.latest.ranking if self.snapshots.latest else None
             if self._player is None or not self._player.travelling:
