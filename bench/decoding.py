@@ -22,6 +22,7 @@ import transformers
 from hwdash.core.inference import Message
 from hwdash.core.measurement import Load as Kind
 from hwdash.core.measurement import Task
+from hwdash.engine.frame import encode
 from hwdash.engine.message import Generate, Load
 from hwdash.engine.worker.batch import Batch
 from hwdash.engine.worker.decoder import Decoder, Made, Sampling
@@ -33,6 +34,7 @@ from hwdash.engine.worker.task import run_task
 PROMPT = 64
 DROPPED = 8
 """First steps that do not count: they wait for the prompt."""
+WARM_UP = 4
 STREAMED = 200
 
 
@@ -66,7 +68,7 @@ def main(order: dict[str, Any]) -> None:
 
 
 def generated(order: dict[str, Any], device: torch.device) -> dict[str, float]:
-    """Tokens a second of ``generate`` as it comes, for each way of computing experts where there are any."""
+    """Tokens a second of ``generate`` as it comes, without its prompt, for each way of computing experts there is."""
     path, dtype = Path(order["path"]), DTYPES[order["dtype"]]
     if order["synthetic"]:
         network = empty_network(path, dtype)
@@ -89,15 +91,15 @@ def generated(order: dict[str, Any], device: torch.device) -> dict[str, float]:
 def _generate(network: Any, device: torch.device, tokens: int) -> float:
     ids = torch.randint(1, 1000, (1, PROMPT), device=device)
     arguments = {"attention_mask": torch.ones_like(ids), "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
-    rates = []
-    for count in (4, tokens, tokens):
+    spent: dict[int, float] = {}
+    for count in (WARM_UP, WARM_UP, tokens + WARM_UP, tokens + WARM_UP):
         began = time.perf_counter()
-        with torch.inference_mode():
-            network.generate(ids, max_new_tokens=count, min_new_tokens=count, **arguments)
+        network.generate(ids, max_new_tokens=count, min_new_tokens=count, **arguments)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        rates.append(count / (time.perf_counter() - began))
-    return max(rates[1:])
+        took = time.perf_counter() - began
+        spent[count] = min(took, spent.get(count, took))
+    return tokens / (spent[tokens + WARM_UP] - spent[WARM_UP])
 
 
 def decoded(decoder: Decoder, batch: int, tokens: int) -> dict[str, float]:
@@ -146,7 +148,7 @@ class _Timed:
 
 
 def streamed(model: Any, decoder: Decoder) -> dict[str, float]:
-    """What a token costs outside of the decoder's step: text, stop strings, accounts, messages."""
+    """What a token costs outside of the decoder's step: text, stop strings, accounts, messages to the daemon."""
     timed = _Timed(decoder)
     batch = Batch(model, timed)
     batch.add(Generate(1, (Message("user", "Count from one to one hundred."),), STREAMED, template=False))
@@ -154,7 +156,7 @@ def streamed(model: Any, decoder: Decoder) -> dict[str, float]:
         pass
     began, tokens, timed.spent_s = time.perf_counter(), 0, 0.0
     while batch.busy:
-        tokens += bool(batch.step())
+        tokens += bool(b"".join(map(encode, batch.step())))
     whole = time.perf_counter() - began
     return {"per_token_s": (whole - timed.spent_s) / max(1, tokens), "tokens": tokens}
 
