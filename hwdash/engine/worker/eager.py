@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,11 +36,16 @@ class _Sequence:
 
 
 class EagerDecoder:
-    """A `hwdash.engine.worker.decoder.Decoder` over a `Network`: products for all sequences at once, attention one by one."""
+    """A `hwdash.engine.worker.decoder.Decoder` over a `Network`: products for all sequences at once, attention one by one.
+
+    *later* is called once, when nobody waits: it begins what few of the first tokens need.
+    """
 
     kind = "eager"
 
-    def __init__(self, network: Network, slots: int, choices: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, network: Network, slots: int, choices: tuple[str, ...] = (), later: Callable[[], None] | None = None
+    ) -> None:
         self.slots = slots
         self.choices = choices
         self.capture_s: float | None = None
@@ -48,6 +53,7 @@ class EagerDecoder:
         self._chunk = _CHUNK.get(network.device.type, _ACCELERATOR_CHUNK)
         self._numbers = itertools.count(1)
         self._open: dict[int, _Sequence] = {}
+        self._later = later
 
     def open(self, prompt: Sequence[int], limit: int, sampling: Sampling) -> int:
         """Take in a sequence; its keys and values get room as it grows. Raises `DeviceFull`."""
@@ -92,7 +98,10 @@ class EagerDecoder:
         self._open.pop(number, None)
 
     def idle(self) -> bool:
-        """Nothing is put off until then."""
+        """Begin what was put off until the first tokens are out."""
+        later, self._later = self._later, None
+        if later is not None:
+            later()
         return False
 
     def read_bytes(self, context: int, batch: int = 1) -> int:

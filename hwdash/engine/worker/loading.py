@@ -49,7 +49,8 @@ class ReadyModel:
     ``parameters`` are all numbers that it has learnt, ``memory_bytes`` those of parameters and buffers on the device.
     ``choices`` say in words with which implementations transformers computes, and why. ``network`` is one of transformers,
     or a `hwdash.engine.worker.network.Network` where the files were read without it. With a ``group``, it has this device's part of the weights, with
-    which the library's own forward pass does not work. ``vocabulary`` is how many tokens it knows.
+    which the library's own forward pass does not work. ``vocabulary`` is how many tokens it knows, and ``later`` begins
+    work that can wait until nobody else does.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ReadyModel:
     vocabulary: int
     choices: tuple[str, ...] = ()
     group: Group | None = None
+    later: Callable[[], None] | None = None
 
     @property
     def has_template(self) -> bool:
@@ -244,6 +246,7 @@ def _load_directly(
         memory_bytes=network.held_bytes,
         vocabulary=found.blueprint.vocabulary,
         choices=(told, *(holder.words if holder is not None else ())),
+        later=None if holder is None else holder.prepare,
     )
 
 

@@ -7,9 +7,11 @@ and those of torch's other kernels, which were slower.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -32,6 +34,9 @@ Normally distributed weights come to 0.006. Beyond that, single outliers take th
 of outputs is taken, not the whole matrix at once, whose norm is that of the outliers.
 """
 _SMALLEST = torch.finfo(torch.float32).tiny
+_MANY = 16
+"""From so many rows on, a product takes longer than unpacking 8 bits for it; fewer are multiplied by what is packed."""
+_LEAST_PRIORITY = 19
 _places_to_pack = threading.BoundedSemaphore(3)
 _log = logging.getLogger(__name__)
 
@@ -45,17 +50,20 @@ def product(rows: Tensor, weight: __torch__.torch.classes.quantized.LinearPacked
 class Half:
     """Weights in fp16, packed by fbgemm, multiplied and summed in fp32.
 
-    Packing, which one thread does, goes on beside whatever comes next; the first product waits for it.
+    Packing, which one thread does, goes on beside whatever comes next; the first product waits for it. What is packed
+    already comes as *coming*.
     """
 
     __slots__ = ("_coming", "_packed", "bytes", "in_features", "out_features")
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None = None, coming: Future[Any] | None = None
+    ) -> None:
         self.out_features, self.in_features = weight.shape
         self.bytes = 2 * weight.numel() + (0 if bias is None else 4 * bias.numel())
         kept = None if bias is None else bias.float()
         self._packed: Any = None
-        self._coming = _packing(weight.float().contiguous(), kept)
+        self._coming = coming or _packing(weight.float().contiguous(), kept)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """The product, by fbgemm's kernel."""
@@ -65,11 +73,13 @@ class Half:
 
 
 class Int8:
-    """Weights in 8 bits, the same numbers in fp16 beside them for more than one row.
+    """Weights in 8 bits, for more than one row the same numbers in fp16 or fp32.
 
     Each run of up to 96 weights of one input has a scale and a least value of its own; rows stay in fp32. A single row
     is multiplied as a weighted sum of embeddings: input *k* is the weight of row *k* of the table of each block of
-    outputs, and fbgemm unpacks and sums those in registers.
+    outputs, and fbgemm unpacks and sums those in registers. A few rows are multiplied by the numbers in fp16, which are
+    packed when they are needed or `prepare` is called, many by those in fp32, unpacked each time: which it is depends on
+    the number of rows alone, so that the same rows have the same products.
     """
 
     __slots__ = ("_bias", "_half", "_places", "_table", "bytes", "error", "in_features", "out_features")
@@ -77,17 +87,17 @@ class Int8:
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self.out_features, self.in_features = weight.shape
         block = _block(self.out_features)
-        self._table, held, self.error = _quantized(weight, block)
+        self._table, self.error = _quantized(weight, block)
         """Relative error: the norm of what an output's weights are off by that of these weights, on average."""
-        self._half = Half(held, bias)
+        self._half: Half | None = None
         self._bias = None if bias is None else bias.float()
         self._places = _places(-(-self.out_features // block), self.in_features)
         self.bytes = self._table.nbytes + (0 if self._bias is None else self._bias.nbytes)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """The product of one row by the 8 bits, of more by the same numbers in fp16."""
+        """The product of one row by the 8 bits, of more by the same numbers."""
         if rows.shape[0] != 1:
-            return self._half(rows)
+            return self._of_few(rows) if rows.shape[0] < _MANY else self._of_many(rows)
         repeated, flat, indices, offsets = self._places
         repeated.copy_(rows)
         sums = _bag()(self._table, indices, offsets, False, 0, False, flat, None, False)
@@ -95,6 +105,24 @@ class Int8:
         if row.shape[1] != self.out_features:
             row = row[:, : self.out_features]
         return row if self._bias is None else row + self._bias
+
+    def prepare(self) -> None:
+        """Pack the numbers in fp16 with the time that nobody else needs: products of a few rows wait for them."""
+        if self._half is None:
+            shape = torch.empty((self.out_features, self.in_features), device="meta")
+            coming = _spare_packer().submit(_packed_later, self._table, self.out_features, self.in_features, self._bias)
+            self._half = Half(shape, self._bias, coming)
+
+    def _of_few(self, rows: torch.Tensor) -> torch.Tensor:
+        if self._half is None:
+            self.prepare()
+        assert self._half is not None
+        return self._half(rows)
+
+    def _of_many(self, rows: torch.Tensor) -> torch.Tensor:
+        blocks = torch.matmul(rows, _unpacked(self._table, self.in_features))
+        outs = blocks.transpose(0, 1).reshape(rows.shape[0], -1)[:, : self.out_features]
+        return outs if self._bias is None else outs + self._bias
 
     def elsewhere(self) -> Int8:
         """The same with its 8 bits at another place in memory: for measuring what no cache holds."""
@@ -111,6 +139,7 @@ class Holder:
         self._half = available()
         self._counts: Counter[str] = Counter()
         self._errors: list[float] = []
+        self._eights: list[Int8] = []
 
     def __call__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
         """The smallest `Linear` that is allowed; one that torch cannot pack stays `Dense` in fp32."""
@@ -119,6 +148,12 @@ class Holder:
         if isinstance(linear, Int8):
             self._errors.append(linear.error)
         return linear
+
+    def prepare(self) -> None:
+        """Begin with what products of a few rows will wait for, with the time that nobody else needs."""
+        for eight in self._eights:
+            eight.prepare()
+        self._eights.clear()
 
     @property
     def dtype(self) -> str:
@@ -144,6 +179,7 @@ class Holder:
         if usable and self._eight_bits:
             eight = Int8(weight, bias)
             if eight.error <= MOST_ERROR:  # that of a weight with NaN is NaN
+                self._eights.append(eight)
                 return eight, "int8"
         if usable and fits_half(weight):
             return Half(weight, bias), "fp16"
@@ -168,9 +204,9 @@ def available() -> bool:
     if torch.backends.cpu.get_cpu_capability() not in {"AVX2", "AVX512"}:
         return False
     try:
-        one = torch.ones((_LANES, _LANES))
-        Int8(one)(one[:1])
-        Half(one)(one)
+        one = torch.ones((_MANY, _LANES))
+        for rows in (1, 2, _MANY):
+            Int8(one)(one[:rows])
     except (RuntimeError, AttributeError) as error:
         _log.info("weights stay as they are: %s", error)
         return False
@@ -186,12 +222,11 @@ def _rows(weight: torch.Tensor) -> int:
     return max(1, _CHUNK // max(1, weight.shape[1]))
 
 
-def _quantized(weight: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """The table ``[blocks * in, block + 8]`` (8 bits each, then scale and least value), the numbers it holds, their error."""
+def _quantized(weight: torch.Tensor, block: int) -> tuple[torch.Tensor, float]:
+    """The table ``[blocks * in, block + 8]`` (8 bits each, then scale and least value), and the error of its numbers."""
     outputs, inputs = weight.shape
     blocks = -(-outputs // block)
     table = torch.empty((blocks, inputs, block + _SCALE_BYTES), dtype=torch.uint8)
-    held = torch.empty((blocks * block, inputs))
     shares = []
     step = max(1, _CHUNK // (block * inputs))
     for first in range(0, blocks, step):
@@ -202,14 +237,25 @@ def _quantized(weight: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Te
         runs = part.view(last - first, block, inputs)
         least, most = runs.aminmax(dim=1, keepdim=True)
         scale = ((most - least) / 255).clamp_(min=_SMALLEST)
-        numbers = held[first * block : last * block].view(runs.shape)
-        torch.sub(runs, least, out=numbers).div_(scale).round_()
+        numbers = (runs - least).div_(scale).round_()
         table[first:last, :, :block] = numbers.to(torch.uint8).transpose(1, 2)
         table[first:last, :, block:] = torch.cat((scale, least), 1).transpose(1, 2).contiguous().view(torch.uint8)
         torch.addcmul(least, numbers, scale, out=numbers)
-        off = torch.linalg.vector_norm(part - held[first * block : last * block], dim=1)
+        off = torch.linalg.vector_norm(part - numbers.view(part.shape), dim=1)
         shares.append(off / torch.linalg.vector_norm(part, dim=1).clamp_(min=_SMALLEST))
-    return table.view(blocks * inputs, -1), held[:outputs], float(torch.cat(shares)[:outputs].clamp_(max=1).mean())
+    return table.view(blocks * inputs, -1), float(torch.cat(shares)[:outputs].clamp_(max=1).mean())
+
+
+def _unpacked(table: torch.Tensor, inputs: int) -> torch.Tensor:
+    """The numbers of a table, ``[blocks, in, block]``."""
+    numbers: torch.Tensor = torch.ops.quantized.embedding_bag_byte_unpack(table)
+    return numbers.view(-1, inputs, numbers.shape[1])
+
+
+def _packed_later(table: torch.Tensor, outputs: int, inputs: int, bias: torch.Tensor | None) -> Any:
+    with torch.inference_mode():
+        weight = _unpacked(table, inputs).transpose(1, 2).reshape(-1, inputs)[:outputs]
+        return torch.ops.quantized.linear_prepack_fp16(weight.contiguous(), bias)
 
 
 @functools.cache
@@ -235,6 +281,17 @@ def _packing(weight: torch.Tensor, bias: torch.Tensor | None) -> Future[Any]:
 @functools.cache
 def _packer() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "packing")
+
+
+@functools.cache
+def _spare_packer() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "packing-later", _step_back)
+
+
+def _step_back() -> None:
+    """Let this thread have what time others leave; on Linux threads have a priority each."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)
 
 
 @functools.cache

@@ -41,7 +41,7 @@ def choose_decoder(model: ReadyModel, load: Load) -> Decoder:
     Our own forward pass takes the weights out of ``model.network``; the library's own is for all that it cannot do.
     """
     if isinstance(model.network, Network):
-        return _decoder(model, model.network, load, model.choices)
+        return _decoder(model, model.network, load, model.choices, model.later)
     against = reason_against(model.network) or _unable(model.device)
     if against and model.group is not None:
         raise EngineError(f"{model.name} cannot be spread over several devices: {against}; choose one device")
@@ -55,17 +55,21 @@ def choose_decoder(model: ReadyModel, load: Load) -> Decoder:
     said = (
         model.choices if model.group is not None else tuple(one for one in model.choices if one.startswith(BY_LIBRARY))
     )
-    return _decoder(model, network, load, (*said, *(holder.words if holder is not None else ())))
+    if holder is None:
+        return _decoder(model, network, load, said)
+    return _decoder(model, network, load, (*said, *holder.words), holder.prepare)
 
 
-def _decoder(model: ReadyModel, network: Network, load: Load, said: tuple[str, ...]) -> Decoder:
-    """What computes with *network*; *said* is what there is to say of how it came about."""
+def _decoder(
+    model: ReadyModel, network: Network, load: Load, said: tuple[str, ...], later: Callable[[], None] | None = None
+) -> Decoder:
+    """What computes with *network*; *said* is what there is to say of how it came about, *later* begins what can wait."""
     if model.device.type == "cuda":
         return _captured(model, network, load, said)
     words = "decoded by hwdash's own forward pass, all requests at once; nothing is captured on this kind of device"
     if load.compile:
         said = (*said, "kernels are not compiled in the background where nothing is captured: they are no faster there")
-    return EagerDecoder(network, load.slots, (words, *said))
+    return EagerDecoder(network, load.slots, (words, *said), later)
 
 
 def _captured(model: ReadyModel, network: Network, load: Load, said: tuple[str, ...]) -> Decoder:

@@ -15,7 +15,7 @@ from hwdash.engine.worker.loading import ReadyModel, Report, load_model
 from hwdash.engine.worker.prompt import random_prompt
 from hwdash.engine.worker.selection import choose_decoder
 
-_PROMPT_TOKENS, _NEW_TOKENS = 8, 2
+_PROMPT_TOKENS, _NEW_TOKENS = 16, 2
 
 
 def start(load: Load, import_s: float, report: Report) -> tuple[ReadyModel, Decoder, Ready]:
