@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +82,53 @@ def test_parts_are_cut_by_the_library_s_plan() -> None:
     assert torch.equal(sum(plan.part("model.layers.2.self_attn.o_proj.bias", bias) for plan in parts), bias)
     norm = named["model.norm.weight"]
     assert all(plan.part("model.norm.weight", norm) is norm for plan in parts)
+
+
+_BEGIN = """
+import os, sys, tempfile
+from hwdash.engine.message import Load
+from hwdash.engine.worker.start import start
+
+load = Load(sys.argv[1], "a model", "cpu", "fp32", threads=1, synthetic=True, slots=1, ranks=2)
+model, decoder, ready = start(load, 0.0, lambda detail, share: None)
+print(os.listdir(tempfile.gettempdir()), flush=True)
+"""
+_WAIT = _BEGIN + "import time; time.sleep(120)"
+
+
+def begin(script: str, config: dict[str, Any], directory: Path) -> subprocess.Popen[str]:
+    path = directory / "config.json"
+    path.write_text(json.dumps(config))
+    (directory / "temp").mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(directory / "temp")},
+    )
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_leader_ends_with_its_follower_and_leaves_no_meeting_behind(tmp_path: Path) -> None:
+    with begin(_WAIT, config_of("llama").to_dict(), tmp_path) as leader:
+        try:
+            assert leader.stdout is not None
+            assert "hwdash" not in leader.stdout.readline()  # all have met
+            (follower,) = children_of(leader.pid)
+            os.kill(follower, signal.SIGKILL)
+            _, errors = leader.communicate(timeout=60)
+        finally:
+            leader.kill()
+    assert leader.returncode == 70
+    assert f"process {follower}, which drives one of the model's devices, has ended with -9" in errors
+
+
+def test_what_cannot_be_spread_is_the_leader_s_own_error(tmp_path: Path) -> None:
+    with begin(_BEGIN, config_of("gpt-oss").to_dict(), tmp_path) as leader:
+        _, errors = leader.communicate(timeout=120)
+    assert leader.returncode == 1
+    assert "EngineError: gpt_oss cannot be spread over several devices" in errors.splitlines()[-1]

@@ -8,6 +8,7 @@ import pytest
 
 from hwdash.core.device import Capabilities, Device, DeviceKind, Runtime
 from hwdash.core.errors import EngineError
+from hwdash.core.group import group_device
 from hwdash.engine.placement import placement_of
 
 
@@ -77,3 +78,19 @@ def test_a_cpu_without_bf16_may_hold_weights_in_eight_bits() -> None:
     native = replace(cpu, capabilities=Capabilities(dtypes=("fp32", "bf16")))
     assert (placement_of(native, quantize=True).dtype, placement_of(native, quantize=True).quantize) == ("bf16", False)
     assert not placement_of(gpu("NVIDIA", "GPU-1"), quantize=True).quantize
+
+
+def test_a_group_is_pinned_by_the_identities_of_all_its_devices() -> None:
+    def pair(vendor: str) -> Device:
+        one = replace(gpu(vendor, "GPU-1"), capabilities=Capabilities("9.0", ("fp32", "bf16"), inference=True))
+        return group_device((one, replace(one, key="l", id="gpu4", visible_as="GPU-2")))
+
+    placement = placement_of(pair("NVIDIA"))
+    assert (placement.torch_device, placement.ranks) == ("cuda:0", 2)
+    assert placement.environment == {"CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"}
+    assert placement_of(gpu("NVIDIA", "GPU-1")).ranks == 1
+    assert placement_of(pair("AMD")).environment == {
+        "ROCR_VISIBLE_DEVICES": "GPU-1,GPU-2",
+        "HIP_VISIBLE_DEVICES": "0,1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
