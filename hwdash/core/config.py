@@ -41,7 +41,7 @@ class EngineConfig:
     ends). ``max_queue`` bounds the requests that wait for one device, ``max_concurrent`` those that its workers run at once;
     ``load_timeout_s`` bounds a cold start; a worker that says nothing for ``hang_s`` while it should compute is ended.
     ``compile`` has better kernels compiled in the background where the device captures its steps. ``quantize`` lets a CPU
-    hold weights in 8 bits or less where that is faster and the answers stay the same in quality. ``spare`` keeps
+    hold weights in 8 bits where that is faster; answers are other ones then, of about the same quality. ``spare`` keeps
     a worker that has imported its libraries waiting for the next model, in a daemon that no command owns. ``servers`` are
     external servers that answer for a device.
     """
@@ -54,7 +54,7 @@ class EngineConfig:
     load_timeout_s: float = 600.0
     hang_s: float = 60.0
     compile: bool = False
-    quantize: bool = True
+    quantize: bool = False
     spare: bool = True
     servers: tuple[ServerConfig, ...] = ()
 

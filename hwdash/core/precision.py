@@ -9,6 +9,7 @@ from hwdash.core.trial import DtypeSpeed
 
 ITEM_BYTES = MappingProxyType({"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1})
 """Bytes of one number."""
+_LOADED_IN = frozenset({"bf16", "fp16", "fp32"})
 
 
 def choose_dtype(device: Device, *, quantize: bool = False) -> str:
@@ -36,6 +37,18 @@ def smaller_dtypes(device: Device) -> tuple[str, ...]:
     bf16 is emulated by torch where the hardware lacks it: slower, but half as large as fp32.
     """
     return ("bf16",) if choose_dtype(device) == "fp32" else ()
+
+
+def loadable_dtypes(device: Device) -> tuple[str, ...]:
+    """All precisions that models are loaded in on *device*, the one of `choose_dtype` first.
+
+    ``int8`` is that of weights in 8 bits, which every CPU is taken to have until its precisions were tried.
+    """
+    able = device.capabilities
+    claimed = [dtype for dtype in able.dtypes if dtype in _LOADED_IN]
+    eight = device.kind is DeviceKind.CPU and not (able.tried and _of("int8", device) is None)
+    names = [choose_dtype(device), *smaller_dtypes(device), *claimed, "fp32", *(["int8"] if eight else [])]
+    return tuple(dict.fromkeys(names))
 
 
 def _of(dtype: str, device: Device) -> DtypeSpeed | None:

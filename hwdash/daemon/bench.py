@@ -17,7 +17,7 @@ from hwdash.core.device import Device, DeviceKind
 from hwdash.core.errors import EngineError, HwdashError, NoSuitableDevice, UsageError
 from hwdash.core.health import HealthState
 from hwdash.core.inference import AUTO
-from hwdash.core.precision import ITEM_BYTES, choose_dtype, smaller_dtypes
+from hwdash.core.precision import loadable_dtypes
 from hwdash.core.ranking import Ranking, nothing_text
 from hwdash.core.requirement import Requirements
 from hwdash.core.text import sanitise_line
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 
 ALL = "all"
 """Stands for the device's own choice and all other precisions that models are loaded in there."""
-_LOADED_IN = ("bf16", "fp16", "fp32")
 _WHY = "a bench is running"
 
 
@@ -226,8 +225,7 @@ def _dtypes(device: Device, asked: tuple[str, ...]) -> tuple[str | None, ...]:
     """The precisions to try, None for the device's own choice. Raises `UsageError` for one that it does not have."""
     if not asked:
         return (None,)
-    claimed = [dtype for dtype in device.capabilities.dtypes if dtype in ITEM_BYTES]
-    known = list(dict.fromkeys([choose_dtype(device), *smaller_dtypes(device), *claimed, "fp32"]))
+    known = loadable_dtypes(device)
     for dtype in asked:
         if dtype != ALL and dtype not in known:
             raise UsageError(
@@ -236,7 +234,8 @@ def _dtypes(device: Device, asked: tuple[str, ...]) -> tuple[str | None, ...]:
                 param="dtypes",
             )
     if ALL in asked:
-        return (None, *(dtype for dtype in known if dtype in _LOADED_IN and dtype in {*claimed, "fp32"}))
+        native = {*device.capabilities.dtypes, "fp32", "int8"}
+        return (None, *(dtype for dtype in known if dtype in native))
     return tuple(dict.fromkeys(asked))
 
 

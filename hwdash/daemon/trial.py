@@ -132,7 +132,11 @@ class Trier:
     async def _try(self, model: str, status: DeviceStatus) -> None:
         device = status.device
         work = asyncio.ensure_future(self._engine.trial(model, device))
-        hold = self._gate(status).try_hold(_HOLD_WORDS, work.cancel, _LASTS_S)
+
+        def give_way() -> None:
+            work.cancel()
+
+        hold = self._gate(status).try_hold(_HOLD_WORDS, give_way, _LASTS_S)
         if hold is None:
             work.cancel()
             return

@@ -15,11 +15,11 @@ from hwdash.core.device import Device
 from hwdash.core.errors import EngineError, UsageError
 from hwdash.core.inference import Stage, StageEvent
 from hwdash.core.measurement import Measured, MeasurePlan, MeasureReport, Task, TaskReport
-from hwdash.core.precision import ITEM_BYTES
+from hwdash.core.precision import loadable_dtypes
 from hwdash.core.status import WorkerState, WorkerStatus
 from hwdash.core.text import sanitise_line
 from hwdash.engine.life import Life, error_of, log_name
-from hwdash.engine.message import Failed, FromWorker, Load, Loading, Measure, Report
+from hwdash.engine.message import Failed, FromWorker, Loading, Measure, Report
 from hwdash.engine.models import ModelStore
 from hwdash.engine.order import Order, order_of
 from hwdash.engine.room import Room
@@ -113,13 +113,13 @@ class Measurement:
         """*order* with a place for the largest batch, in the plan's own precision where it names one."""
         load = msgspec.structs.replace(order.load, slots=max([1, *(task.batch for task in self._plan.tasks)]))
         if (dtype := self._plan.dtype) is not None:
-            known = _dtypes(self._device, load)
+            known = loadable_dtypes(self._device)
             if dtype not in known:
                 raise UsageError(
                     f"{self._device.id} does not compute in {dtype!r}; there are: {', '.join(known)}", param="dtype"
                 )
-            quantize = ITEM_BYTES.get(dtype) == 1
-            load = msgspec.structs.replace(load, dtype=dtype, smaller=(), quantize=quantize)
+            eight = dtype == "int8"
+            load = msgspec.structs.replace(load, dtype="fp32" if eight else dtype, smaller=(), quantize=eight)
         return Order(load, order.environment)
 
     async def _run(self, life: Life, number: int, task: Task) -> AsyncGenerator[Measured, None]:
@@ -172,9 +172,3 @@ class Measurement:
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError("the daemon is shutting down; measure again when it is back")
-
-
-def _dtypes(device: Device, load: Load) -> tuple[str, ...]:
-    """The precisions that can be asked for: those that are chosen from, those that the device claims, and fp32."""
-    claimed = (dtype for dtype in device.capabilities.dtypes if dtype in ITEM_BYTES)
-    return tuple(dict.fromkeys((load.dtype, *load.smaller, *claimed, "fp32")))

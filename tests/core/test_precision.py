@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from hwdash.core.device import Capabilities, Device, DeviceKind
-from hwdash.core.precision import choose_dtype, holds_int8, smaller_dtypes
+from hwdash.core.precision import choose_dtype, holds_int8, loadable_dtypes, smaller_dtypes
 from hwdash.core.trial import DeviceTrial, DtypeTrial, dtype_words
 
 
@@ -75,3 +75,10 @@ def test_precisions_in_words() -> None:
 def test_without_a_figure_for_fp32_nothing_is_said_of_the_others() -> None:
     found = (DtypeTrial("fp32", problem="no"), DtypeTrial("bf16", 1.0, 1.0, 1.0))
     assert DeviceTrial("k", "1", "2.11", datetime(2026, 1, 1, tzinfo=UTC), found).speeds == ()
+
+
+def test_all_that_models_are_loaded_in() -> None:
+    assert loadable_dtypes(claims(DeviceKind.GPU, "fp32", "fp16", "bf16", "fp8")) == ("bf16", "fp32", "fp16")
+    assert loadable_dtypes(PLAIN) == ("fp32", "bf16", "int8")
+    assert loadable_dtypes(tried(PLAIN, int8=2.0)) == ("fp32", "bf16", "int8")
+    assert loadable_dtypes(tried(PLAIN, bf16=0.5)) == ("fp32", "bf16")  # this torch has no kernels for it here

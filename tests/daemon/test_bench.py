@@ -218,7 +218,7 @@ async def test_what_cannot_be_measured() -> None:
             await report_of(daemon, asking(model="none"))
         with pytest.raises(UsageError, match="the server vllm answers there"):
             await report_of(daemon, asking(device="gpu1"))
-        with pytest.raises(UsageError, match="does not compute in fp64; there are: bf16, fp32, fp16, fp8, and all"):
+        with pytest.raises(UsageError, match="does not compute in fp64; there are: bf16, fp32, fp16, and all"):
             await report_of(daemon, asking(dtypes=("fp64",)))
         assert (await report_of(daemon, asking(device="auto"))).device == "gpu0"
         engine.standings[fake_gpu(0).key] = Standing(server="vllm")

@@ -79,7 +79,7 @@ async def test_a_calm_device_is_tried_once_and_its_emulated_precision_is_not_cho
         assert told.device.capabilities.tried == device.capabilities.tried
         assert await daemon.store.trials() == (TRIAL,)
         events = await daemon.client.events(3600, kind=EventKind.DEVICE)
-        words = [event.message for event in events.events if "emulated" in event.message]
+        words = [event.words for event in events.events if "emulated" in event.words]
         assert words == [
             "bf16 is emulated on gpu0: 0.7 of fp32's speed; it is not chosen any more when a model is loaded there"
         ]

@@ -29,7 +29,7 @@ async def test_answers_come_at_the_same_time_and_each_gets_its_own(scene: Scene)
     await eventually(lambda: worker(engine).state is WorkerState.READY)
     assert engine.standing("one", DEVICE) == Standing(loaded=True, slots=3)
     load = scene.load_of("one")
-    assert (load.slots, load.synthetic, load.compile, load.quantize) == (3, False, False, True)
+    assert (load.slots, load.synthetic, load.compile, load.quantize) == (3, False, False, False)
 
 
 async def test_what_a_generation_says_of_itself(scene: Scene) -> None:

@@ -54,7 +54,14 @@ async def test_the_precision_is_the_plans_own(scene: Scene) -> None:
     await measured(engine, MeasurePlan("one", (), dtype="fp16"))
     load = scene.load_of("one")
     assert (load.dtype, load.smaller, load.quantize) == ("fp16", (), False)
-    with pytest.raises(UsageError, match=r"cpu0 does not compute in 'fp7'; there are: fp32, bf16, fp16") as caught:
+    await measured(engine, MeasurePlan("one", (), dtype="int8"))
+    load = scene.load_of("one")
+    assert (load.dtype, load.smaller, load.quantize) == ("fp32", (), True)
+    await measured(scene.engine(quantize=True), MeasurePlan("one", ()))
+    assert scene.load_of("one").quantize
+    with pytest.raises(
+        UsageError, match=r"cpu0 does not compute in 'fp7'; there are: fp32, bf16, fp16, int8"
+    ) as caught:
         await measured(engine, MeasurePlan("one", (), dtype="fp7"))
     assert caught.value.param == "dtype"
 
