@@ -36,7 +36,7 @@ _WIDTH = 80
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``bench``."""
     parser = command("bench", "measure how fast a device is with a model, and compare with earlier runs")
-    parser.add_argument("--device", metavar="ID", help="device id or key (default: the best one)")
+    parser.add_argument("--device", metavar="ID", help="device id or key, or gpu0+gpu1 (default: the best one)")
     parser.add_argument("--model", metavar="M", help="what to measure with, such as synthetic:llama-3.1-8b")
     parser.add_argument(
         "--dtype", metavar="D", help="precisions: bf16,fp32 or all (default: the one that the device would use)"

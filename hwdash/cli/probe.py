@@ -21,7 +21,7 @@ _LONGEST = 500
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``probe``."""
     parser = command("probe", "one probe now: does a device answer, as fast as ever, and the same")
-    parser.add_argument("--device", default=AUTO, metavar="ID", help="device id or key, or auto (default)")
+    parser.add_argument("--device", default=AUTO, metavar="ID", help="device id or key, gpu0+gpu1, or auto (default)")
     parser.add_argument(
         "--model", metavar="M", help="the model to ask; loaded if it is not (default: the daemon's own)"
     )

@@ -39,7 +39,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     parser = command("prompt", "send a prompt to a device and stream the answer")
     parser.add_argument("text", metavar="TEXT", help="the prompt; - reads it from stdin")
     parser.add_argument(
-        "--device", default=AUTO, metavar="ID", help="device id or key, auto (default), or all suitable ones: all"
+        "--device", default=AUTO, metavar="ID", help="id or key, several: gpu0+gpu1, auto (default), or all"
     )
     parser.add_argument("--model", metavar="M", help="model name, Hub id or checkpoint directory")
     parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="longest answer (default 256)")

@@ -28,7 +28,7 @@ _HISTORY = 10
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add ``soak``."""
     parser = command("soak", "load a device for a while: does it throttle, when, and why")
-    parser.add_argument("--device", metavar="ID", help="device id or key")
+    parser.add_argument("--device", metavar="ID", help="device id or key, or gpu0+gpu1")
     parser.add_argument(
         "--model", metavar="M", help="what decodes; a large one loads a GPU better: synthetic:llama-3.1-8b"
     )
