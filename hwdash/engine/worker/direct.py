@@ -19,6 +19,7 @@ from hwdash.engine.checkpoint import Checkpoint, read_object
 from hwdash.engine.worker.assembly import Hold, assemble
 from hwdash.engine.worker.blueprint import Blueprint, blueprint_of, reason_against_config
 from hwdash.engine.worker.network import Network
+from hwdash.engine.worker.shelf import Shelf
 from hwdash.engine.worker.stored import StoredWeights
 from hwdash.engine.worker.vocabulary import FileTokenizer, Unusual, read_vocabulary
 
@@ -36,11 +37,16 @@ class OpenCheckpoint:
     tokenizer: FileTokenizer
     ends: frozenset[int]
     weights: StoredWeights
+    files: tuple[Path, ...]
 
     @property
     def parameters(self) -> int:
         """How many numbers the network has learnt."""
         return sum(torch.Size(shape).numel() for shape in self.blueprint.shapes.values())
+
+    def shelf(self) -> Shelf:
+        """Where its weights in 8 bits are kept."""
+        return Shelf(self.directory, self.files)
 
     def network(
         self, dtype: torch.dtype, device: torch.device, hold: Hold, report: Callable[[float], None], *, as_stored: bool
@@ -77,7 +83,7 @@ def open_directly(checkpoint: Checkpoint, model: str, device: torch.device) -> O
         return sanitise_line(str(reason), 200)
     except (SafetensorError, OSError):
         return "its files cannot be read as they are"
-    return OpenCheckpoint(directory, blueprint, tokenizer, ends, weights)
+    return OpenCheckpoint(directory, blueprint, tokenizer, ends, weights, checkpoint.weights)
 
 
 def _against_files(checkpoint: Checkpoint) -> str:

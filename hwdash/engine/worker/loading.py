@@ -227,7 +227,9 @@ def _load_directly(
     """The model from its files; on a CPU a token costs what its weights take to be read, so they are held small there."""
     words = f"reading the weights: {need.text(dtype, device)}"
     report(words, 0.0)
-    holder = Holder(eight_bits=load.quantize) if device.type == "cpu" and dtype == "fp32" else None
+    holder = None
+    if device.type == "cpu" and dtype == "fp32":
+        holder = Holder(eight_bits=load.quantize, shelf=found.shelf() if load.quantize else None)
     network = found.network(
         DTYPES[dtype], device, holder or Dense, lambda share: report(words, share), as_stored=holder is not None
     )

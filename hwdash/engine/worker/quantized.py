@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from hwdash.engine.worker.linear import Dense, Linear
+from hwdash.engine.worker.shelf import Shelf
 
 _WIDEST, _NARROWEST, _LANES = 96, 64, 8
 """fbgemm keeps up to 96 sums in registers of AVX2, and weights stream best in rows no longer than that."""
@@ -84,10 +85,15 @@ class Int8:
 
     __slots__ = ("_bias", "_half", "_places", "_table", "bytes", "error", "in_features", "out_features")
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        kept: tuple[torch.Tensor, float] | None = None,
+    ) -> None:
         self.out_features, self.in_features = weight.shape
         block = _block(self.out_features)
-        self._table, self.error = _quantized(weight, block)
+        self._table, self.error = kept or _quantized(weight, block)
         """Relative error: the norm of what an output's weights are off by that of these weights, on average."""
         self._half: Half | None = None
         self._bias = None if bias is None else bias.float()
@@ -105,6 +111,11 @@ class Int8:
         if row.shape[1] != self.out_features:
             row = row[:, : self.out_features]
         return row if self._bias is None else row + self._bias
+
+    @property
+    def kept(self) -> tuple[torch.Tensor, float]:
+        """Its table and the error of its numbers, of which the same can be made again."""
+        return self._table, self.error
 
     def prepare(self) -> None:
         """Pack the numbers in fp16 with the time that nobody else needs: products of a few rows wait for them."""
@@ -132,14 +143,18 @@ class Int8:
 
 
 class Holder:
-    """Holds weights on a CPU for rows in fp32: exactly, or with *eight_bits* within `MOST_ERROR`. Counts what it did."""
+    """Holds weights on a CPU for rows in fp32: exactly, or with *eight_bits* within `MOST_ERROR`. Counts what it did.
 
-    def __init__(self, *, eight_bits: bool) -> None:
+    What the *shelf* has for a weight, the first or another in the order of calls, is not made again.
+    """
+
+    def __init__(self, *, eight_bits: bool, shelf: Shelf | None = None) -> None:
+        self._shelf = shelf
         self._eight_bits = eight_bits and available()
         self._half = available()
         self._counts: Counter[str] = Counter()
         self._errors: list[float] = []
-        self._eights: list[Int8] = []
+        self._eights: dict[int, Int8] = {}
 
     def __call__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
         """The smallest `Linear` that is allowed; one that torch cannot pack stays `Dense` in fp32."""
@@ -151,9 +166,11 @@ class Holder:
 
     def prepare(self) -> None:
         """Begin with what products of a few rows will wait for, with the time that nobody else needs."""
-        for eight in self._eights:
+        for eight in self._eights.values():
             eight.prepare()
-        self._eights.clear()
+        if self._shelf is not None and not self._shelf.is_filled:
+            _spare_packer().submit(self._shelf.fill, {number: eight.kept for number, eight in self._eights.items()})
+        self._eights, self._shelf = {}, None
 
     @property
     def dtype(self) -> str:
@@ -177,9 +194,11 @@ class Holder:
     def _hold(self, weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[Linear, str]:
         usable = self._half and weight.device.type == "cpu" and weight.numel() > 0
         if usable and self._eight_bits:
-            eight = Int8(weight, bias)
+            number = sum(self._counts.values())
+            shelf = self._shelf
+            eight = Int8(weight, bias, shelf.take(number, _table_shape(weight)) if shelf is not None else None)
             if eight.error <= MOST_ERROR:  # that of a weight with NaN is NaN
-                self._eights.append(eight)
+                self._eights[number] = eight
                 return eight, "int8"
         if usable and fits_half(weight):
             return Half(weight, bias), "fp16"
@@ -216,6 +235,12 @@ def available() -> bool:
 def _block(out_features: int) -> int:
     """How many outputs share a scale: as many as fit into registers, with as few as possible added to fill the last."""
     return min(range(_WIDEST, _NARROWEST - 1, -_LANES), key=lambda block: -out_features % block)
+
+
+def _table_shape(weight: torch.Tensor) -> tuple[int, int]:
+    outputs, inputs = weight.shape
+    block = _block(outputs)
+    return -(-outputs // block) * inputs, block + _SCALE_BYTES
 
 
 def _rows(weight: torch.Tensor) -> int:
