@@ -40,6 +40,7 @@ class Room:
         self._leaving = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._loading = asyncio.Lock()
 
     async def take(self, load: Callable[[bool], Awaitable[None]], tell: Callable[[str], None]) -> None:
         """Have *load* load a model; where the device is full, end idle workers, the longest idle first, and try again.
@@ -53,7 +54,8 @@ class Room:
             await self._check()
             last = self._longest_idle() is None
             try:
-                await load(last)
+                async with self._loading:  # two that look at the same free memory would both take it
+                    await load(last)
             except DeviceFull:
                 tenant = self._longest_idle()
                 if tenant is not None:

@@ -293,18 +293,22 @@ class GraphDecoder:
         store = self._store
         if (start := store.segments.take(room)) is not None:
             return start
-        places = max(2 * store.segments.size, store.segments.size + room)
-        try:
-            with torch.inference_mode():
-                store.grow(places)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise DeviceFull(out_of_memory_text(error, self._network.device)) from error
-        self._forget_graphs()
-        start = store.segments.take(room)
-        assert start is not None
-        return start
+        size = store.segments.size
+        self._capture.wait()
+        self._forget_graphs()  # whatever comes of it, tensors lie elsewhere then
+        for places in sorted({max(2 * size, size + room), size + room}, reverse=True):
+            try:
+                with torch.inference_mode():
+                    store.grow(places)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                full = error
+            else:
+                start = store.segments.take(room)
+                assert start is not None
+                return start
+        raise DeviceFull(out_of_memory_text(full, self._network.device)) from full
 
 
 def bucket(rows: int) -> int:

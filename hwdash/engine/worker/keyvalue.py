@@ -50,13 +50,20 @@ class KeyValueStore:
         self.nowhere = self.segments.take(1)
 
     def grow(self, places: int) -> None:
-        """Have *places* places; what is there is moved along. Raises torch's out-of-memory error and changes nothing."""
+        """Have *places* places; what is there is moved along, one layer after another.
+
+        Raises torch's out-of-memory error: there are no more places then, but tensors can lie elsewhere than before.
+        """
         network, size = self._network, self._network.heads
         shape = (places, 2 * size.groups, size.width)
-        fresh = [torch.zeros(shape, dtype=network.dtype, device=network.device) for _ in range(self._layers)]
-        for old, new in zip(self.kept, fresh, strict=False):
-            new[: old.shape[0]] = old
-        self.kept = fresh
+        for number in range(self._layers):
+            fresh = torch.zeros(shape, dtype=network.dtype, device=network.device)
+            if number == len(self.kept):
+                self.kept.append(fresh)
+            elif (old := self.kept[number]).shape[0] < places:
+                fresh[: old.shape[0]] = old
+                self.kept[number] = fresh
+                del old
         self.segments.grow(places)
 
     def move(self, source: int, target: int, length: int) -> None:
