@@ -53,7 +53,7 @@ async def test_a_request_waits_for_every_device_of_its_group() -> None:
     gates = gates_of(1, 1)
     other = gates[1].line("m", 1).enter()
     place = lines_of(gates).enter()
-    assert not place.admitted
+    assert [place.admitted] == [False]
     assert (gates[0].running, gates[1].waiting) == (1, 1)
     assert place.words == "gpu1: 1 request before this one"
     waiting = asyncio.create_task(place.moved(place.words))

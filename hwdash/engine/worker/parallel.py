@@ -7,6 +7,7 @@ same calls in the same order.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -49,6 +50,8 @@ def meet(path: str, rank: int, ranks: int, device: torch.device) -> Group:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         kind = "nccl"
+        # Its monitor would look into the file at every turn, which is gone when all have met.
+        os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "0")
     distributed.init_process_group(kind, init_method=f"file://{path}", rank=rank, world_size=ranks, timeout=_MEETING)
     return Group(rank, ranks)
 
