@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import os
 import platform
@@ -20,12 +21,16 @@ from hwdash.core.device import Device
 from hwdash.core.errors import HwdashError
 from hwdash.core.format import bytes_text
 from hwdash.core.paths import Paths, why_not_private
+from hwdash.core.precision import ITEM_BYTES
 from hwdash.core.text import sanitise_line
+from hwdash.core.trial import dtype_words
 from hwdash.daemon.doctor_source import examine_sources
+from hwdash.daemon.trial import installed_torch
 from hwdash.engine.models import ModelStore
 from hwdash.sources.source import Source
 from hwdash.store.database import opened
 from hwdash.store.migration import check
+from hwdash.store.trial import read_trials
 
 _LITTLE_SPACE = 512 * 2**20
 _PACKAGES = ("torch", "transformers", "textual", "nvidia-ml-py", "psutil", "aiosqlite")
@@ -46,6 +51,7 @@ def examine(config: Config, paths: Paths, sources: Sequence[Source], settle_s: f
         *_guarded("socket", lambda: _socket(paths)),
         *_guarded("models", lambda: _models(config, paths)),
         *hardware,
+        *_guarded("precision", lambda: _precisions(paths, devices)),
     )
 
 
@@ -179,6 +185,17 @@ def _models(config: Config, paths: Paths) -> Iterator[Check]:
         yield Check("model", Verdict.WARN, words, fix)
     else:
         yield Check("model", Verdict.OK, f"{wanted} is ready, of {len(store.list())} in {paths.models}")
+
+
+def _precisions(paths: Paths, devices: Sequence[Device]) -> Iterator[Check]:
+    """How fast each device was found to be in the precisions that it claims, as far as they were tried."""
+    with contextlib.suppress(sqlite3.Error), opened(paths.database, read_only=True) as connection:
+        trials = {(trial.device_key, trial.driver, trial.torch): trial for trial in read_trials(connection)}
+        torch = installed_torch()
+        for device in devices:
+            if (trial := trials.get((device.key, device.driver or "", torch))) is not None:
+                dtypes = [dtype for dtype in ITEM_BYTES if any(speed.dtype == dtype for speed in trial.speeds)]
+                yield Check("precision", Verdict.OK, f"{device.name}: {dtype_words(dtypes, trial.speeds)}")
 
 
 def _existing(path: Path) -> Path:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from hwdash.cli.main import main
 from hwdash.core.check import Check, Verdict
-from hwdash.core.config import Config
+from hwdash.core.config import Config, StoreConfig
 from hwdash.core.paths import Paths
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Fault, FaultLevel, Sample
+from hwdash.core.trial import DeviceTrial, DtypeTrial
 from hwdash.daemon import doctor_source
 from hwdash.daemon.doctor import examine, worst
 from hwdash.daemon.doctor_source import examine_sources
+from hwdash.daemon.trial import installed_torch
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
 from hwdash.sources.source import Source
+from hwdash.store.store import Store
 
 
 def findings(source: Source) -> list[Check]:
@@ -227,3 +232,22 @@ def test_the_command(
     (tmp_path / "hwdash" / "config.toml").write_text("[monitor]\nintervall = 1\n")
     assert main(["doctor"]) == 1
     assert "config.toml:2" in capfdbinary.readouterr().out.decode()
+
+
+async def test_what_trials_found_is_told_for_the_same_driver_and_torch(tmp_path: Path) -> None:
+    places = paths(tmp_path)
+    places.state.mkdir()
+    store = await Store.open(places.database, StoreConfig())
+    found = (
+        DtypeTrial("bf16", 1.0, 1.4, 0.7, emulated=True),
+        DtypeTrial("fp32", 1.0, 4.0, 1.0),
+        DtypeTrial("fp8", 1.0),
+    )
+    trial = DeviceTrial(fake_gpu(0).key, "570", installed_torch(), datetime.now(UTC), found)
+    await store.add_trial(trial)
+    await store.add_trial(replace(trial, device_key=fake_gpu(1).key, driver="569"))
+    await store.close()
+    source = FakeSource([fake_gpu(0, driver="570"), fake_gpu(1, driver="570")])
+    told = await asyncio.to_thread(examine, Config(), places, [source], 0.0)
+    lines = [check for check in told if check.name == "precision"]
+    assert lines == [Check("precision", Verdict.OK, "Fake GPU 0: fp32, bf16 (emulated: 0.7x fp32)")]
