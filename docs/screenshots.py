@@ -1,7 +1,7 @@
 """The pictures of the README, taken from the running program: ``python -m docs.screenshots [DEVICE] [--replay FILE]``.
 
 Attaches to the daemon that runs (or starts one), sends a prompt, and writes SVGs of the four screens and the why pane
-at 80x24 and of the overview at 160x48 to ``docs/pictures``. With ``--replay`` it plays the recording instead, stops it two thirds in,
+at 80x24, and of overview, history and benches at 160x48, to ``docs/pictures``. With ``--replay`` it plays the recording instead, stops it two thirds in,
 and writes the overview and the events of it.
 """
 
@@ -73,13 +73,17 @@ async def take_replay(client: Client, size: tuple[int, int], device: str | None)
 
 
 async def take(client: Client, size: tuple[int, int], device: str | None, watch_s: float) -> None:
-    """The pictures of one size; the other screens than the overview only of the small one."""
+    """The pictures of one size: of the large one those that have more to show there."""
     app = HwdashApp(client)
     async with app.run_test(size=size) as pilot:
         await asyncio.sleep(watch_s)
         await select(pilot, app, device)
         save(app, "overview", size)
         if size[0] > 80:
+            for key, name in (("3", "history"), ("5", "bench")):
+                await pilot.press(key)
+                await asyncio.sleep(3)
+                save(app, name, size)
             return
         await pilot.press("w")
         await asyncio.sleep(1.5)
