@@ -55,6 +55,11 @@ class EagerDecoder:
         self._open: dict[int, _Sequence] = {}
         self._later = later
 
+    @property
+    def network(self) -> Network:
+        """What it computes with."""
+        return self._network
+
     def open(self, prompt: Sequence[int], limit: int, sampling: Sampling) -> int:
         """Take in a sequence; its keys and values get room as it grows. Raises `DeviceFull`."""
         sequence = _Sequence(next(self._numbers), list(prompt), limit, sampling)

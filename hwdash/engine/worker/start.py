@@ -11,6 +11,7 @@ from hwdash.core.measurement import LoadedModel
 from hwdash.engine.message import Load, Ready
 from hwdash.engine.worker.decoder import DAMAGED, Decoder, Sampling
 from hwdash.engine.worker.follower import Followers, LeadingDecoder
+from hwdash.engine.worker.held import held
 from hwdash.engine.worker.loading import ReadyModel, Report, load_model
 from hwdash.engine.worker.prompt import random_prompt
 from hwdash.engine.worker.selection import choose_decoder
@@ -36,10 +37,11 @@ def start(load: Load, import_s: float, report: Report) -> tuple[ReadyModel, Deco
     first_token_s = _first_token_s(model, decoder)
     if followers is not None:
         followers.met()
+    dtype, memory_bytes = held(model, decoder)
     loaded = LoadedModel(
-        model.dtype,
+        dtype,
         model.parameters,
-        model.memory_bytes,
+        memory_bytes,
         model.context_length,
         decoder=decoder.kind,
         choices=decoder.choices,
