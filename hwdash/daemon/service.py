@@ -115,9 +115,7 @@ class Service:
             engine, store, monitor, self.snapshots, self.ledger, self.snapshot, self.observers, self.followers,
             self.stopping, config.engine.max_queue, clock,
         )  # fmt: skip
-        self.bencher = Bencher(
-            engine, store, monitor, self.snapshots, self.ledger, self.rank, self.snapshot, clock
-        )  # fmt: skip
+        self.bencher = Bencher(engine, store, monitor, self.snapshots, self.ledger, self.rank, self.snapshot, clock)
         self.soaker = Soaker(
             engine, store, models, monitor, self.snapshots, self.ledger, self.snapshot, config.engine.model, clock
         )
