@@ -12,6 +12,7 @@ from hwdash.core.reading import Absent, Reading
 from hwdash.core.sample import Fault, FaultLevel
 from hwdash.core.snapshot import DeviceStatus
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
+from hwdash.core.trial import DtypeSpeed
 from hwdash.tui import cell
 from hwdash.tui.column import plan, row_line
 from hwdash.tui.fact import facts
@@ -196,3 +197,11 @@ def test_bandwidth_and_tensor_columns_only_where_there_is_room_and_a_device_that
     columns, gap = plan(200, telling)
     assert " 43%   n/a " in plain(row_line(telling[0], columns, gap, UNICODE, old=False))
     assert "bandwidth" not in {column.name for column in plan(200, (Row(status(gpu(0))),))[0]}
+
+
+def test_an_emulated_precision_is_marked() -> None:
+    found = status(gpu(0))
+    tried = (DtypeSpeed("fp32", 1.0), DtypeSpeed("bf16", 0.7, emulated=True))
+    able = replace(found.device.capabilities, dtypes=("fp32", "bf16"), tried=tried)
+    found = replace(found, device=replace(found.device, capabilities=able))
+    assert words_of(found, "computes")[0] == "fp32, bf16 (emulated: 0.7x fp32)"
