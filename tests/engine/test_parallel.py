@@ -132,3 +132,129 @@ def test_what_cannot_be_spread_is_the_leader_s_own_error(tmp_path: Path) -> None
         _, errors = leader.communicate(timeout=120)
     assert leader.returncode == 1
     assert "EngineError: gpt_oss cannot be spread over several devices" in errors.splitlines()[-1]
+
+
+_FOLLOWER = """
+import sys
+from hwdash.core.errors import DeviceFull
+from hwdash.engine.worker import follower
+from hwdash.engine.worker.eager import EagerDecoder
+
+open, advance, left = EagerDecoder.open, EagerDecoder.advance, [3]
+
+def opened(self, prompt, limit, sampling):
+    if len(prompt) == 77:
+        raise DeviceFull("the second device has no room")
+    return open(self, prompt, limit, sampling)
+
+def advanced(self):
+    left[0] -= len(self._open) > 1
+    if not left[0]:
+        raise RuntimeError("a fault of the second device")
+    return advance(self)
+
+EagerDecoder.open, EagerDecoder.advance = opened, advanced
+follower.main()
+"""
+_NO_ROOM = (
+    f"FOLLOWER = {_FOLLOWER!r}\n"
+    """
+import json, sys
+from hwdash.core.errors import DeviceFull
+from hwdash.engine.message import Load
+from hwdash.engine.worker import follower
+from hwdash.engine.worker.decoder import BeyondRepair, Sampling
+from hwdash.engine.worker.start import start
+
+if int(sys.argv[2]) > 1:
+    follower.child_command = lambda _, descriptor: [sys.executable, "-c", FOLLOWER, descriptor]
+load = Load(sys.argv[1], "a model", "cpu", "fp32", threads=1, synthetic=True, slots=4, ranks=int(sys.argv[2]))
+model, decoder, ready = start(load, 0.0, lambda detail, share: None)
+try:
+    decoder.close(decoder.open([1] * 77, 9, Sampling()))
+except DeviceFull as error:
+    print(error.message)
+numbers = [decoder.open(prompt, 12, Sampling()) for prompt in ([5, 6, 7], [8])]
+for number in numbers:
+    while not decoder.read(number):
+        pass
+print(json.dumps([made.token for _ in range(2) for made in decoder.advance()]), flush=True)
+decoder.close(99)
+if int(sys.argv[2]) > 1:
+    try:
+        decoder.advance()
+        decoder.advance()
+    except BeyondRepair as error:
+        print(error.message, flush=True)
+    for number in numbers:
+        decoder.close(number)
+    import time; time.sleep(120)
+"""
+)
+
+
+def test_where_one_device_has_no_room_no_device_takes_it_and_all_go_on(tmp_path: Path) -> None:
+    config = json.dumps(config_of("llama", initializer_range=0.2).to_dict())
+    path = tmp_path / "config.json"
+    path.write_text(config)
+    alone, together = (
+        subprocess.run(
+            [sys.executable, "-c", _NO_ROOM, str(path), ranks], capture_output=True, text=True, timeout=240, check=False
+        )
+        for ranks in ("1", "2")
+    )
+    assert alone.returncode == 0, alone.stderr[-2000:]
+    full, tokens = together.stdout.splitlines()[:2]
+    assert full == "the second device has no room"
+    assert [tokens] == alone.stdout.splitlines()
+    assert len(json.loads(tokens)) == 4
+    assert together.returncode == 70  # a follower that fails in a step ends all
+    assert "a fault of the second device" in together.stderr
+
+
+class Lost:
+    """Followers that are gone."""
+
+    def tell(self, name: str, *arguments: object) -> None:
+        from hwdash.engine.worker.decoder import BeyondRepair
+
+        raise BeyondRepair("gone")
+
+
+def test_letting_go_of_a_sequence_fails_nobody() -> None:
+    from hwdash.engine.worker.decoder import BeyondRepair, Sampling
+    from hwdash.engine.worker.eager import EagerDecoder
+    from hwdash.engine.worker.extract import extract
+    from hwdash.engine.worker.failure import is_beyond_repair
+    from hwdash.engine.worker.follower import LeadingDecoder
+
+    decoder = EagerDecoder(extract(model_of("llama")), 2)
+    number = decoder.open([1], 3, Sampling())
+    leading = LeadingDecoder(decoder, Lost())  # type: ignore[arg-type]
+    leading.close(number)
+    with pytest.raises(BeyondRepair) as caught:
+        leading.advance()
+    assert is_beyond_repair(caught.value)
+
+
+class Silent(Lost):
+    """Followers that do as they are told."""
+
+    def tell(self, name: str, *arguments: object) -> None:
+        """It is done."""
+
+
+def test_a_step_that_fails_for_the_leader_alone_is_beyond_repair(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwdash.core.errors import DeviceFull
+    from hwdash.engine.worker.decoder import BeyondRepair, SequenceFailed
+    from hwdash.engine.worker.eager import EagerDecoder
+    from hwdash.engine.worker.extract import extract
+    from hwdash.engine.worker.follower import LeadingDecoder
+
+    def failing(_: EagerDecoder) -> None:
+        raise SequenceFailed(1) from DeviceFull("4 GiB are missing")
+
+    monkeypatch.setattr(EagerDecoder, "advance", failing)
+    leading = LeadingDecoder(EagerDecoder(extract(model_of("llama")), 2), Silent())  # type: ignore[arg-type]
+    with pytest.raises(BeyondRepair, match="4 GiB are missing"):
+        leading.advance()

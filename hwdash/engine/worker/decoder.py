@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hwdash.core.errors import EngineError
+
 DAMAGED = -1
 """Stands for a token where the model computed NaN or infinity."""
 
@@ -14,8 +16,9 @@ DAMAGED = -1
 class Sampling:
     """How tokens of a sequence are picked: the likeliest at temperature 0, else drawn by temperature and top-p.
 
-    The same ``seed`` gives the same tokens on the same device, whoever else is computed at the same time. ``endless``: it
-    goes on after a token that ends an answer, as measuring needs it.
+    The same ``seed`` gives the same tokens on the same device, whoever else is computed at the same time, up to rounding:
+    kernels for several rows may round otherwise than those for one, and where two tokens are all but equally likely that
+    decides. ``endless``: it goes on after a token that ends an answer, as measuring needs it.
     """
 
     temperature: float = 0.0
@@ -39,6 +42,10 @@ class SequenceFailed(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(f"the step of sequence {number} failed")
         self.number = number
+
+
+class BeyondRepair(EngineError):
+    """The decoder computes nothing any more; the message says why. The process has to begin anew."""
 
 
 class Decoder(Protocol):
@@ -72,7 +79,7 @@ class Decoder(Protocol):
         sequence that is read and has tokens left gets its tokens in order, one at most with each call. An error leaves
         every sequence where it was: the call can be made again when some are closed. After a token that ends an answer a
         decoder may give no more of that sequence, unless it is ``endless``. Where the decoder knows whose step
-        it was, it raises `SequenceFailed`.
+        it was, it raises `SequenceFailed`; where nothing can be computed after it, `BeyondRepair`.
         """
         ...
 

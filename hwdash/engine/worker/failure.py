@@ -9,6 +9,7 @@ import torch
 from hwdash.core.errors import DeviceFull, EngineError, HwdashError, NoKernels
 from hwdash.core.text import sanitise_line
 from hwdash.engine.message import Failed
+from hwdash.engine.worker.decoder import BeyondRepair
 from hwdash.engine.worker.kernel import no_kernels_text, tells_of_missing_kernels
 from hwdash.engine.worker.memory import is_out_of_memory, out_of_memory_text
 
@@ -37,7 +38,9 @@ def failure_of(error: Exception, device: torch.device | None, request: int | Non
 
 
 def is_beyond_repair(error: Exception) -> bool:
-    """True for errors after which a CUDA context answers nothing but the same error."""
+    """True for `BeyondRepair`, and for errors after which a CUDA context answers nothing but the same error."""
+    if isinstance(error, BeyondRepair):
+        return True
     accelerator = getattr(torch, "AcceleratorError", ())
     told = isinstance(error, accelerator) or any(words in str(error) for words in ("CUDA error", "HIP error"))
     return told and not is_out_of_memory(error)
