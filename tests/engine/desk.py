@@ -13,6 +13,7 @@ import torch
 from hwdash.core.inference import Message
 from hwdash.engine.message import Done, Failed, FromWorker, Generate, Load, Prefill, Token
 from hwdash.engine.worker.batch import Batch
+from hwdash.engine.worker.chunk import Chunk
 from hwdash.engine.worker.decoder import Decoder, Made, Sampling
 from hwdash.engine.worker.library import LibraryDecoder
 from hwdash.engine.worker.loading import ReadyModel, load_model
@@ -38,8 +39,8 @@ class Desk:
         self.model: ReadyModel = load_model(load, lambda *_: None, direct=False)
 
     def decoder(self, slots: int = 4) -> LibraryDecoder:
-        """A decoder of the model."""
-        return LibraryDecoder(self.model, slots)
+        """A decoder of the model, which reads 128 tokens at once."""
+        return LibraryDecoder(self.model, slots, chunk=Chunk("cpu", 128))
 
     def batch(self, decoder: Decoder | None = None, slots: int = 4) -> Batch:
         """A batch over *decoder* or a fresh one."""

@@ -117,11 +117,12 @@ def test_a_failed_step_can_be_made_again(desk: Desk, windowed: Desk, steps_befor
 def test_a_failed_chunk_can_be_read_again(desk: Desk) -> None:
     from dataclasses import replace
 
+    from hwdash.engine.worker.chunk import Chunk
     from hwdash.engine.worker.decoder import Sampling
     from hwdash.engine.worker.library import LibraryDecoder
 
     network = Failing(desk.model.network)
-    decoder = LibraryDecoder(replace(desk.model, network=network), 4)
+    decoder = LibraryDecoder(replace(desk.model, network=network), 4, chunk=Chunk("cpu", 128))
     prompt = prompt_of(300)
     number = decoder.open(prompt, 5, Sampling())
     assert not decoder.read(number)
@@ -171,7 +172,8 @@ def test_a_seed_gives_the_tokens_that_our_own_forward_pass_draws(desk: Desk) -> 
     answers = []
     for decoder in (LibraryDecoder(desk.model, 1), EagerDecoder(extract(network), 1)):
         number = decoder.open(prompt_of(20), 12, sampling)
-        assert decoder.read(number)
+        while not decoder.read(number):
+            pass
         answers.append([made.token for _ in range(12) for made in decoder.advance()])
     assert answers[0] == answers[1]
     assert len(set(answers[0])) > 2

@@ -11,13 +11,12 @@ import torch
 
 from hwdash.core.errors import DeviceFull
 from hwdash.engine.worker.attention import attention_of_one
+from hwdash.engine.worker.chunk import Chunk
 from hwdash.engine.worker.decoder import Made, Sampling
 from hwdash.engine.worker.draw import picked
 from hwdash.engine.worker.memory import is_out_of_memory, out_of_memory_text
 from hwdash.engine.worker.network import Attend, Layer, Network
 
-_CHUNK = {"cpu": 128}
-_ACCELERATOR_CHUNK = 2048
 _FIRST_ROOM = 256
 
 
@@ -44,13 +43,18 @@ class EagerDecoder:
     kind = "eager"
 
     def __init__(
-        self, network: Network, slots: int, choices: tuple[str, ...] = (), later: Callable[[], None] | None = None
+        self,
+        network: Network,
+        slots: int,
+        choices: tuple[str, ...] = (),
+        later: Callable[[], None] | None = None,
+        chunk: Chunk | None = None,
     ) -> None:
         self.slots = slots
         self.choices = choices
         self.capture_s: float | None = None
         self._network = network
-        self._chunk = _CHUNK.get(network.device.type, _ACCELERATOR_CHUNK)
+        self._chunk = chunk or Chunk(network.device.type)
         self._numbers = itertools.count(1)
         self._open: dict[int, _Sequence] = {}
         self._later = later
@@ -115,7 +119,7 @@ class EagerDecoder:
 
     def _read(self, sequence: _Sequence) -> bool:
         first = sequence.length
-        chunk = sequence.prompt[first : first + self._chunk]
+        chunk = sequence.prompt[first : first + self._chunk.size]
         self._make_room(sequence, first + len(chunk))
         size = self._network.heads
 
@@ -124,7 +128,8 @@ class EagerDecoder:
             kept[first : first + len(chunk)] = heads[:, size.queries :]
             return attention_of_one(heads[:, : size.queries], kept[: first + len(chunk)], first, layer, size)
 
-        rows = self._forward(chunk, range(first, first + len(chunk)), attend)
+        with self._chunk.measured(len(chunk)):
+            rows = self._forward(chunk, range(first, first + len(chunk)), attend)
         sequence.length += len(chunk)
         if sequence.length < len(sequence.prompt):
             return False

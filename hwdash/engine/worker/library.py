@@ -15,12 +15,11 @@ from hwdash.core.errors import DeviceFull
 from hwdash.core.format import bytes_text
 from hwdash.engine.shape import shape_of
 from hwdash.engine.worker import memory
+from hwdash.engine.worker.chunk import Chunk
 from hwdash.engine.worker.decoder import Made, Sampling, SequenceFailed
 from hwdash.engine.worker.draw import picked
 from hwdash.engine.worker.loading import ReadyModel
 
-_CHUNK = {"cpu": 128}
-_ACCELERATOR_CHUNK = 2048
 _FIRST_TOKENS = 256
 """Tokens of an answer that there must be room for when its sequence is taken in; most answers end before they are used up."""
 _OF_AN_EXPERT = re.compile(r"(?:^|\.)experts\.")
@@ -54,12 +53,14 @@ class LibraryDecoder:
 
     kind = "library"
 
-    def __init__(self, model: ReadyModel, slots: int, choices: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, model: ReadyModel, slots: int, choices: tuple[str, ...] = (), chunk: Chunk | None = None
+    ) -> None:
         self.slots = slots
         self.choices = (*choices, *model.choices)
         self.capture_s: float | None = None
         self._model = model
-        self._chunk = _CHUNK.get(model.device.type, _ACCELERATOR_CHUNK)
+        self._chunk = chunk or Chunk(model.device.type)
         self._numbers = itertools.count(1)
         self._open: dict[int, _Sequence] = {}
         self._weight_bytes = _weight_bytes(model.network)
@@ -145,9 +146,10 @@ class LibraryDecoder:
 
     def _read_chunk(self, sequence: _Sequence) -> None:
         last = len(sequence.tokens) - (sequence.newest is not None)
-        chunk = sequence.tokens[sequence.seen : min(sequence.seen + self._chunk, last)]
+        chunk = sequence.tokens[sequence.seen : min(sequence.seen + self._chunk.size, last)]
         ids = torch.tensor([chunk], dtype=torch.long, device=self._model.device)
-        sequence.logits = self._forward(sequence, ids)
+        with self._chunk.measured(len(chunk)):
+            sequence.logits = self._forward(sequence, ids)
         sequence.seen += len(chunk)
         if self._kept is None:
             self._kept = _kept_by(sequence.cache, sequence.seen)

@@ -12,6 +12,7 @@ from hwdash.core.errors import EngineError
 from hwdash.core.text import sanitise_line
 from hwdash.engine.message import Load
 from hwdash.engine.worker.attention import attention_of_one
+from hwdash.engine.worker.chunk import Chunk
 from hwdash.engine.worker.compiled import upgrade_of
 from hwdash.engine.worker.decoder import Decoder
 from hwdash.engine.worker.eager import EagerDecoder
@@ -30,6 +31,7 @@ from hwdash.engine.worker.quantized import Holder
 
 _TOKENS_EACH = 1024
 """Tokens of context for which there is room from the start, for each request at once; it grows where more are needed."""
+_GROUP_CHUNK = 64
 _SHARE = 0.25
 """Of the free memory, so much is taken from the start at most: others use the device, too."""
 _log = logging.getLogger(__name__)
@@ -69,7 +71,9 @@ def _decoder(
     words = "decoded by hwdash's own forward pass, all requests at once; nothing is captured on this kind of device"
     if load.compile:
         said = (*said, "kernels are not compiled in the background where nothing is captured: they are no faster there")
-    return EagerDecoder(network, load.slots, (words, *said), later)
+    # Processes of a group read the same chunks, however long each of them takes.
+    chunk = None if model.group is None or model.device.type != "cpu" else Chunk("cpu", _GROUP_CHUNK)
+    return EagerDecoder(network, load.slots, (words, *said), later, chunk)
 
 
 def _captured(model: ReadyModel, network: Network, load: Load, said: tuple[str, ...]) -> Decoder:
