@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from hwdash.core.errors import UnknownModel
+from hwdash.core.errors import ModelError, UnknownModel
 from hwdash.core.model import SYNTHETIC, SYNTHETIC_SHAPES, ModelShape, is_synthetic
 from hwdash.core.text import sanitise_line
 from hwdash.engine.checkpoint import read_object
@@ -15,6 +16,22 @@ from hwdash.engine.shape import shape_of
 _CONFIG = "config.json"
 _SHIPPED = Path(__file__).parent / "shape_config"
 _MOST_PARAMETERS = 10**14
+_SIZES: Mapping[str, int] = MappingProxyType(
+    {
+        "num_hidden_layers": 1024,
+        "num_attention_heads": 4096,
+        "num_key_value_heads": 4096,
+        "hidden_size": 262_144,
+        "intermediate_size": 4_194_304,
+        "moe_intermediate_size": 4_194_304,
+        "head_dim": 8192,
+        "vocab_size": 16_777_216,
+        "max_position_embeddings": 1_073_741_824,
+        "num_experts": 65_536,
+        "num_local_experts": 65_536,
+    }
+)
+"""The largest sizes that are taken, some times those of the largest models there are."""
 
 
 def config_path(name: str) -> Path:
@@ -44,8 +61,26 @@ def resolve_synthetic(name: str) -> Path:
     path = config_path(name)
     if not path.parent.is_dir():
         raise UnknownModel(f"there is no model directory {sanitise_line(str(path.parent))}", param="model")
-    read_object(path, "give another one")
+    _check_sizes(path, read_object(path, "give another one"))
     return path
+
+
+def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise `ModelError` that names the first size which no model has: a library would compute with it for hours."""
+    text = config.get("text_config")
+    sizes = text if isinstance(text, Mapping) else config
+    for name, most in _SIZES.items():
+        value = sizes.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            told = sanitise_line(repr(value), 40)
+            raise ModelError(f"{path}: {name} must be a whole number from 1 to {most:,}, not {told}", param="model")
+    heads, groups = sizes.get("num_attention_heads"), sizes.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(groups, int) and heads % groups:
+        raise ModelError(
+            f"{path}: num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({groups})", param="model"
+        )
 
 
 def synthetic_shape(path: Path) -> ModelShape | None:

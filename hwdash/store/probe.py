@@ -98,11 +98,12 @@ def read_probes(connection: sqlite3.Connection, now: datetime, ids: Mapping[str,
             f"SELECT {_COLUMNS} FROM probe WHERE dev = ? AND ts >= ? ORDER BY ts DESC, id DESC LIMIT ?",  # noqa: S608
             (dev, since, MOST_LEARNT),
         ).fetchall()
-        found += [_result(row, id_of(ids, key), key) for row in reversed(rows)]
+        found += [_result(row, id_of(ids, key), key) for row in reversed(rows) if _is_sound(row)]
     found.sort(key=lambda probe: probe.result.at)
     return tuple(found)
 
 
+_OUTCOMES = frozenset(outcome.value for outcome in ProbeOutcome)
 _Row = tuple[
     int, str, str | None, str, str, int | None, int | None, int | None, int, str, str, int | None, str | None
 ]  # fmt: skip
@@ -115,9 +116,20 @@ def _devices(connection: sqlite3.Connection, device_key: str | None) -> list[tup
 
 def _by_model(rows: sqlite3.Cursor) -> dict[str, list[_Row]]:
     models: dict[str, list[_Row]] = {}
-    for row in rows:
+    for row in filter(_is_sound, rows):
         models.setdefault(row[1], []).append(row)
     return models
+
+
+def _is_sound(row: _Row) -> bool:
+    """False for a row that something else has written to: it is passed over."""
+    return (
+        isinstance(row[0], int)
+        and row[4] in _OUTCOMES
+        and all(isinstance(text, str) for text in (row[1], row[3], row[9], row[10]))
+        and isinstance(row[8], int)
+        and all(number is None or isinstance(number, int) for number in (*row[5:8], row[11]))
+    )
 
 
 def _window(rows: Sequence[_Row], until: int, size_s: float) -> UptimeWindow:

@@ -147,7 +147,7 @@ async def test_there_is_nothing_to_fetch_or_remove(tmp_path: Path) -> None:
 def test_what_cannot_be_counted_or_built(tmp_path: Path, configured: Any, config: dict[str, Any]) -> None:
     store, name = ModelStore(tmp_path / "store"), configured(config)
     assert store.shape(name) is None
-    with pytest.raises(ModelError, match="no language model can be made of"):
+    with pytest.raises(ModelError, match="no language model can be made of|must be a whole number"):
         built(store.resolve(name))
 
 
@@ -240,3 +240,24 @@ def test_neighbouring_tokens_are_different_words() -> None:
 
     words = {ByteTokenizer(300).decode([token]) for token in range(300)}
     assert len(words) > 150
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        (
+            "num_hidden_layers",
+            1_000_000_000,
+            "num_hidden_layers must be a whole number from 1 to 1,024, not 1000000000",
+        ),
+        ("hidden_size", -64, "hidden_size must be a whole number from 1 to 262,144, not -64"),
+        ("num_attention_heads", 0, "num_attention_heads must be a whole number from 1 to 4,096, not 0"),
+        ("vocab_size", "many", "vocab_size must be a whole number from 1 to 16,777,216, not 'many'"),
+        ("num_key_value_heads", 3, r"num_attention_heads \(4\) must be a multiple of num_key_value_heads \(3\)"),
+    ],
+)
+def test_sizes_that_no_model_has_are_refused_by_name(tmp_path: Path, field: str, value: object, told: str) -> None:
+    config = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, field: value}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=told):
+        ModelStore(tmp_path / "models").resolve(f"synthetic:{tmp_path}")

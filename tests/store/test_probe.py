@@ -48,6 +48,20 @@ async def test_a_probe_comes_back_as_it_was(tmp_path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.parametrize("change", ["outcome = '{broken'", "digest = x'00ff'", "itl_us = 'soon'", "tokens = 'many'"])
+async def test_a_row_that_something_else_has_written_to_is_passed_over(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "h.db"
+    fill(path, [probe(1), probe(2)])
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE probe SET {change} WHERE id = 1")
+    connection.close()
+    store = await Store.open(path, StoreConfig(), ManualClock(at(10)), pace=FAST)
+    ids = {gpu(0).key: "gpu0"}
+    assert [stored.result for stored in await store.recent_probes(ids)] == [probe(2)]
+    assert (await store.uptime(3600, None, ids)).probes == (probe(2),)
+    await store.close()
+
+
 async def test_uptime_over_an_hour_a_day_and_a_week(tmp_path: Path) -> None:
     now = 8 * DAY
     clock = ManualClock(at(now))
