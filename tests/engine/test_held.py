@@ -28,8 +28,9 @@ def test_weights_in_eight_bits_are_told_as_such(
         told[quantize] = ready.model
     assert (told[False].dtype, told[True].dtype) == ("fp32", "int8")
     # A byte for one row and two for several, where these take four exactly; the embedding is the same.
-    assert told[True].read_bytes is not None
-    assert 3 * told[True].read_bytes < told[True].memory_bytes < told[False].memory_bytes
+    read = told[True].read_bytes
+    assert read is not None
+    assert 3 * read < told[True].memory_bytes < told[False].memory_bytes
 
 
 def test_the_librarys_own_pass_holds_what_it_read(tiny_model: Path) -> None:

@@ -147,7 +147,7 @@ async def test_there_is_nothing_to_fetch_or_remove(tmp_path: Path) -> None:
 def test_what_cannot_be_counted_or_built(tmp_path: Path, configured: Any, config: dict[str, Any]) -> None:
     store, name = ModelStore(tmp_path / "store"), configured(config)
     assert store.shape(name) is None
-    with pytest.raises(ModelError, match="no language model can be made of|must be a whole number"):
+    with pytest.raises(ModelError, match=r"no language model can be made of|must be a whole number"):
         built(store.resolve(name))
 
 
