@@ -217,6 +217,46 @@ def test_who_finds_no_room_waits_for_others_and_fails_alone(desk: Desk) -> None:
     assert len(tries) == 5  # a request that waits for room is tried again when somebody has left, not at every step
 
 
+def test_who_waits_behind_one_that_gives_up_is_served_at_once(desk: Desk) -> None:
+    from hwdash.core.errors import DeviceFull
+    from tests.engine.desk import Faulty, asking, done, finished
+
+    decoder = Faulty(desk.decoder())
+
+    def short_ones(prompt: Sequence[int]) -> None:
+        if len(prompt) > 100:
+            raise DeviceFull("no room for so many")
+
+    decoder.opening = short_ones
+    batch = desk.batch(decoder)
+    batch.add(asking(1, max_tokens=50))
+    batch.add(asking(2, "word " * 200))
+    batch.add(asking(3, max_tokens=2))
+    batch.step()
+    batch.cancel(2)
+    messages = finished(batch)
+    assert done(messages, 3).finish_reason is FinishReason.LENGTH
+    assert [message.id for message in messages if isinstance(message, Done)] == [2, 3, 1]
+
+
+def test_one_that_is_known_to_lack_memory_fails_and_not_the_youngest(desk: Desk) -> None:
+    from hwdash.core.errors import DeviceFull
+    from hwdash.engine.worker.decoder import SequenceFailed
+    from tests.engine.desk import Faulty, asking, done, failed, finished, until
+
+    error = SequenceFailed(1)
+    error.__cause__ = DeviceFull("no room for more")
+    decoder = Faulty(desk.decoder())
+    batch = desk.batch(decoder)
+    for number in (1, 2):
+        batch.add(asking(number, TEXTS[number]))
+    messages = until(batch, tokens_of(2))
+    decoder.stepping = once(error)
+    messages += finished(batch)
+    assert (failed(messages, 1).code, failed(messages, 1).message) == (DeviceFull.code, "no room for more")
+    assert done(messages, 2).finish_reason is FinishReason.LENGTH
+
+
 def test_running_out_of_memory_while_a_prompt_is_read_fails_that_request(desk: Desk) -> None:
     import torch
 

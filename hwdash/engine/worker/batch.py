@@ -67,6 +67,8 @@ class Batch:
         for entry in (*self._waiting, *self._running.values()):
             if entry.request.id == number:
                 if entry.answer is None:
+                    if entry is self._waiting[0]:
+                        self._is_full = False  # there may be room for the next one
                     self._waiting.remove(entry)
                     self._messages.append(Done(number, FinishReason.CANCELLED, len(entry.tokens), 0))
                 else:
@@ -188,14 +190,14 @@ class Batch:
             self._is_full = False
 
     def _blame(self, error: Exception, going: Sequence[_Entry]) -> None:
-        """Fail those whom a failed step concerns: the youngest where memory ran out, all in it where nobody knows whom."""
-        concerned = list(going)
+        """Fail those whom a failed step concerns; where nobody knows whom, all, or the youngest where memory ran out."""
+        concerned: list[_Entry] = []
         if isinstance(error, SequenceFailed) and isinstance(error.__cause__, Exception):
-            concerned = [entry for entry in going if entry.number == error.number] or concerned
+            concerned = [entry for entry in going if entry.number == error.number]
             error = error.__cause__
-        if is_out_of_memory(error) or isinstance(error, DeviceFull):
+        if not concerned and (is_out_of_memory(error) or isinstance(error, DeviceFull)):
             concerned = [self._running[max(self._running)]]
-        for entry in concerned:
+        for entry in concerned or going:
             if not self.broken:
                 self._fail(entry, error)
 
