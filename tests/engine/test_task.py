@@ -103,6 +103,30 @@ def test_a_task_for_a_time_tells_of_itself_until_then(desk: Desk, load: Load) ->
     assert not decoder.opened
 
 
+def test_a_task_may_use_the_whole_context(desk: Desk) -> None:
+    report = only(desk, Task(Load.DECODE, prompt_tokens=CONTEXT - 5, new_tokens=2))
+    assert (len(report.steps_s), report.problem) == (2, "")
+
+
+def test_sequences_of_a_long_task_end_one_after_another(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwdash.engine.worker import sequence
+    from tests.engine.desk import Faulty
+
+    monkeypatch.setattr(sequence, "_LONG_ANSWER", 8)
+    decoder = Faulty(desk.decoder())
+    steps = [0]
+    begun: list[int] = []
+
+    def stepping() -> None:
+        steps[0] += 1
+
+    decoder.stepping = stepping
+    decoder.opening = lambda _: begun.append(steps[0])
+    task = Task(Load.DECODE, batch=4, prompt_tokens=5, new_tokens=2, seconds=1e9, report_s=1e9)
+    ran(desk, task, decoder, stop_after=40)
+    assert begun[:8] == [0, 0, 0, 0, 2, 4, 6, 8]
+
+
 def test_sequences_begin_anew_when_their_context_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     from hwdash.engine.worker import sequence
     from tests.engine.desk import Faulty
@@ -136,8 +160,9 @@ def test_a_task_stops_when_it_is_told_to(desk: Desk, load: Load, after: int) -> 
         (Task(Load.DECODE, batch=5), "5 sequences at once were asked for and this worker decodes 1 to 4"),
         (
             Task(Load.DECODE, prompt_tokens=CONTEXT, new_tokens=9),
-            rf"{CONTEXT} tokens with 9 new ones .* {CONTEXT}, the",
+            rf"{CONTEXT} tokens with 9 new ones and 3 before .* {CONTEXT}, the",
         ),
+        (Task(Load.DECODE, prompt_tokens=CONTEXT - 3, new_tokens=1), "with 1 new ones and 3 before them .* not fit"),
         (Task(Load.PREFILL, prompt_tokens=CONTEXT), rf"{CONTEXT} tokens with 1 new ones does not fit into {CONTEXT}"),
         (Task(Load.PREFILL, prompt_tokens=0), "at least one token"),
     ],

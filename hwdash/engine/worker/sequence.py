@@ -48,7 +48,7 @@ def tokens(decoder: Decoder, model: ReadyModel, task: Task) -> Generator[Step | 
     """Steps of ``task.batch`` sequences with random prompts, as the host sees their tokens come. Raises `Unfit`."""
     if not 1 <= task.batch <= decoder.slots:
         raise Unfit(f"{task.batch} sequences at once were asked for and this worker decodes 1 to {decoder.slots}")
-    _check_context(model, task.prompt_tokens, task.new_tokens)
+    _check_context(model, task.prompt_tokens, task.new_tokens, 0 if task.seconds is not None else 1 + _DROPPED)
     source = random.Random(_SEED)  # noqa: S311
     if task.seconds is not None:
         yield from _relay(decoder, model, task, source)
@@ -172,12 +172,13 @@ class _Sequences:
         self._unread.clear()
 
 
-def _check_context(model: ReadyModel, prompt_tokens: int, new_tokens: int) -> None:
+def _check_context(model: ReadyModel, prompt_tokens: int, new_tokens: int, dropped: int = 0) -> None:
     context = model.context_length
     if prompt_tokens < 1:
         raise Unfit("a prompt has at least one token")
-    if context is not None and prompt_tokens + new_tokens > context:
+    if context is not None and prompt_tokens + new_tokens + dropped > context:
+        more = f" and {dropped} before them that do not count" if dropped else ""
         raise Unfit(
-            f"a prompt of {prompt_tokens} tokens with {new_tokens} new ones does not fit into {context}, "
+            f"a prompt of {prompt_tokens} tokens with {new_tokens} new ones{more} does not fit into {context}, "
             f"the context of {model.name}"
         )
