@@ -149,3 +149,25 @@ def test_steps_of_short_sequences_are_captured_one_by_one_while_nobody_waits() -
     bench.open(prompt_of(5), 4)
     bench.advance(4)
     assert bench.capture.captured == before
+
+
+def test_no_step_asks_which_experts_are_hit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwdash.engine.worker.expert import ExpertFeed
+    from hwdash.engine.worker.extract import extract
+    from hwdash.engine.worker.graph import GraphDecoder
+    from tests.engine.stepwise import Bench, Stepwise
+
+    model = model_of("qwen3-moe")
+    expected = generated(model, prompt_of(9), 8)
+    bench = Bench(model)
+    numbers = [bench.open(prompt_of(9), 8) for _ in range(3)]
+
+    def asking(*_: object) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(ExpertFeed, "_one_by_one", asking)
+    bench.advance(12)
+    assert [bench.tokens[number] for number in numbers] == [expected] * 3
+    network = extract(model_of("gpt-oss"))
+    GraphDecoder(network, 100, frozenset(), 512, flash=False, capture=Stepwise())
+    assert {layer.feed.most_rows for layer in network.layers if isinstance(layer.feed, ExpertFeed)} == {128}

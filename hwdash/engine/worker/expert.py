@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 _MOST_ROWS = 64
-"""Up to so many rows a step is captured, which must not ask the device which experts are hit."""
+"""For up to so many rows a GPU computes all experts sooner than it tells which ones are hit."""
 _GROUPED = getattr(functional, "grouped_mm", None) or getattr(torch, "_grouped_mm", None)
 
 
@@ -68,8 +68,9 @@ class ExpertFeed:
     """Experts whose matrices lie in one tensor each: ``gate_up`` ``[E, hidden, 2 * inner]``, ``down`` ``[E, inner, hidden]``.
 
     The products of all experts are made at once, with rows sorted by expert, where torch has a kernel for that
-    (``grouped``); else, for few rows on a GPU, every row goes through every expert, and for many rows one expert after
-    another computes those that chose it, which asks the device which ones are hit.
+    (``grouped``); else, for up to ``most_rows`` rows, every row goes through every expert, and for more rows one expert
+    after another computes those that chose it, which asks the device which ones are hit. A step that is captured must
+    not ask: who captures has ``most_rows`` cover its steps.
     """
 
     def __init__(
@@ -86,13 +87,14 @@ class ExpertFeed:
         self._down, self._down_bias = down, down_bias
         self._gate = gate
         self._ends = torch.arange(gate_up.shape[0], device=gate_up.device)
+        self.most_rows = _MOST_ROWS if gate_up.is_cuda else 0
         self.grouped = gate_up.is_cuda and _GROUPED is not None and gate_up.dtype is torch.bfloat16
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows of ``[T, hidden]`` to rows of the same shape."""
         weights, numbers = self._router(rows)
         chosen = self._router.chosen
-        if rows.is_cuda and not self.grouped and len(rows) <= _MOST_ROWS:
+        if not self.grouped and len(rows) <= self.most_rows:
             return self._all(rows, weights, numbers)
         order = numbers.flatten().argsort(stable=True)
         experts = numbers.flatten()[order]

@@ -20,6 +20,7 @@ from hwdash.core.errors import DeviceFull
 from hwdash.engine.worker.capture import Capture, CudaCapture, Launch, Mark
 from hwdash.engine.worker.compiled import Upgrade, forbid_compiling
 from hwdash.engine.worker.decoder import Made, Sampling, SequenceFailed
+from hwdash.engine.worker.expert import ExpertFeed
 from hwdash.engine.worker.keyvalue import GRAIN, KeyValueStore, Rows
 from hwdash.engine.worker.memory import is_out_of_memory, out_of_memory_text
 from hwdash.engine.worker.network import Network
@@ -82,6 +83,9 @@ class GraphDecoder:
         self._upgrade = upgrade
         self._former: Operations | None = None
         self._store = KeyValueStore(network, places, flash=flash)
+        for layer in network.layers:
+            if isinstance(layer.feed, ExpertFeed):
+                layer.feed.most_rows = max(layer.feed.most_rows, bucket(slots))
         self._state = RowState(bucket(slots), network.device, ends)
         self._numbers = itertools.count(1)
         self._open: dict[int, Member] = {}
