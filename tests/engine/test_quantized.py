@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -120,3 +122,30 @@ def test_bytes_are_what_a_product_reads() -> None:
     assert Dense(weight).bytes == 4 * weight.numel()
     assert Half(weight).bytes == 2 * weight.numel()
     assert weight.numel() < Int8(weight).bytes < 1.1 * weight.numel()
+    eight = Int8(weight, _drawn(6, 960, 1)[:, 0])
+    assert eight.bytes_for(1) == eight.bytes
+    assert eight.bytes_for(2) == eight.bytes_for(15) == 2 * weight.numel() + 4 * 960
+    assert eight.bytes_for(16) == eight.bytes + 4 * weight.numel()
+    for other in (Dense(weight), Half(weight)):
+        assert other.bytes_for(9) == other.bytes
+
+
+def test_what_a_step_reads_depends_on_how_many_it_is_for() -> None:
+    from hwdash.engine.worker.eager import EagerDecoder
+    from hwdash.engine.worker.extract import extract
+    from hwdash.engine.worker.quantized import Holder
+    from tests.engine.family import model_of
+
+    model = model_of("llama")
+    network = extract(model, Holder(eight_bits=True))
+    decoder = EagerDecoder(network, 8)
+    one, two, many = (decoder.read_bytes(0, rows) for rows in (1, 2, 16))
+    numbers = sum(linear.in_features * linear.out_features for linear in _linears(network))
+    assert numbers < one < 1.5 * numbers
+    assert 2 * numbers < two < 2.1 * numbers
+    assert many > 5 * numbers
+
+
+def _linears(network: Any) -> list[Any]:
+    feeds = [(layer.feed.gate_up, layer.feed.down) for layer in network.layers]
+    return [network.head, *sum(feeds, ()), *(linear for layer in network.layers for linear in (layer.qkv, layer.out))]

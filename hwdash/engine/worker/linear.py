@@ -9,7 +9,7 @@ from torch.nn import functional
 
 
 class Linear(Protocol):
-    """Multiplies rows by a matrix of weights. ``bytes`` is what one product reads of memory, apart from its rows."""
+    """Multiplies rows by a matrix of weights. ``bytes`` is what the product of one row reads of memory, apart from it."""
 
     @property
     def in_features(self) -> int:
@@ -23,7 +23,11 @@ class Linear(Protocol):
 
     @property
     def bytes(self) -> int:
-        """Bytes of weights, scales and bias that one product reads."""
+        """Bytes of weights, scales and bias that the product of one row reads."""
+        ...
+
+    def bytes_for(self, rows: int) -> int:
+        """Bytes of weights, scales and bias that the product of *rows* rows reads."""
         ...
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
@@ -54,6 +58,10 @@ class Dense:
     def bytes(self) -> int:
         """Bytes of weights and bias."""
         return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+    def bytes_for(self, rows: int) -> int:
+        """The same, whatever the number of *rows*."""
+        return self.bytes
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """The product, by torch's own kernel."""

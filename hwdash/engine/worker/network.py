@@ -71,8 +71,8 @@ class GatedFeed:
         return self.down(self.operations.gate(self.gate_up(rows)))
 
     def bytes(self, rows: int) -> int:
-        """Bytes of both matrices, whatever the number of *rows*."""
-        return self.gate_up.bytes + self.down.bytes
+        """Bytes of both matrices."""
+        return self.gate_up.bytes_for(rows) + self.down.bytes_for(rows)
 
 
 class Network:
@@ -155,9 +155,11 @@ class Network:
 
     def weight_bytes(self, rows: int = 1) -> int:
         """Bytes of weights that a step of *rows* rows reads (of a mixture of experts: at most)."""
-        layers = sum(layer.qkv.bytes + layer.out.bytes + layer.feed.bytes(rows) for layer in self.layers)
+        layers = sum(
+            layer.qkv.bytes_for(rows) + layer.out.bytes_for(rows) + layer.feed.bytes(rows) for layer in self.layers
+        )
         norms = sum(layer.norm.nbytes + layer.feed_norm.nbytes for layer in self.layers)
-        return layers + norms + self.head.bytes + rows * self.embedding.shape[-1] * self.embedding.itemsize
+        return layers + norms + self.head.bytes_for(rows) + rows * self.embedding.shape[-1] * self.embedding.itemsize
 
     @property
     def held_bytes(self) -> int:

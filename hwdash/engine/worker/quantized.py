@@ -72,6 +72,10 @@ class Half:
             self._packed = self._coming.result()
         return _product()(rows, self._packed)
 
+    def bytes_for(self, rows: int) -> int:
+        """The same, whatever the number of *rows*."""
+        return self.bytes
+
 
 class Int8:
     """Weights in 8 bits, for more than one row the same numbers in fp16 or fp32.
@@ -111,6 +115,14 @@ class Int8:
         if row.shape[1] != self.out_features:
             row = row[:, : self.out_features]
         return row if self._bias is None else row + self._bias
+
+    def bytes_for(self, rows: int) -> int:
+        """Those of the 8 bits for one row, of the numbers in fp16 for a few, and of both 8 bits and fp32 for many."""
+        if rows <= 1:
+            return self.bytes
+        numbers = self.out_features * self.in_features
+        bias = 0 if self._bias is None else self._bias.nbytes
+        return 2 * numbers + bias if rows < _MANY else self.bytes + 4 * numbers
 
     @property
     def kept(self) -> tuple[torch.Tensor, float]:
