@@ -15,8 +15,10 @@ from hwdash.engine.worker.graph import GraphDecoder
 class _Step:
     def __init__(self, step: Callable[[], None]) -> None:
         self._step = step
+        self.is_forgotten = False
 
     def replay(self) -> None:
+        assert not self.is_forgotten
         with torch.inference_mode():
             self._step()
 
@@ -35,18 +37,23 @@ class Stepwise:
     def __init__(self) -> None:
         self.failures: list[Exception] = []
         self.captured = 0
+        self._launches: list[_Step] = []
 
     def capture(self, step: Callable[[], None], changed: Sequence[torch.Tensor]) -> _Step:
         if self.failures:
             raise self.failures.pop(0)
         self.captured += 1
-        return _Step(step)
+        self._launches.append(_Step(step))
+        return self._launches[-1]
 
     def landing(self, rows: int) -> tuple[torch.Tensor, _Now]:
         return torch.empty(rows, dtype=torch.int64), _Now()
 
     def forget(self) -> None:
-        """There is nothing to forget."""
+        """What was captured must not be launched again."""
+        for launch in self._launches:
+            launch.is_forgotten = True
+        self._launches.clear()
 
     def wait(self) -> None:
         """There is nothing to wait for."""

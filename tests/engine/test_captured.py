@@ -171,3 +171,38 @@ def test_no_step_asks_which_experts_are_hit(monkeypatch: pytest.MonkeyPatch) -> 
     network = extract(model_of("gpt-oss"))
     GraphDecoder(network, 100, frozenset(), 512, flash=False, capture=Stepwise())
     assert {layer.feed.most_rows for layer in network.layers if isinstance(layer.feed, ExpertFeed)} == {128}
+
+
+def test_tokens_of_a_sequence_that_was_let_go_are_not_given() -> None:
+    from tests.engine.stepwise import Bench
+
+    model = model_of("llama")
+    expected = generated(model, prompt_of(11), 12)
+    bench = Bench(model)
+    gone, other = bench.open(prompt_of(9), 12), bench.open(prompt_of(11), 12)
+    bench.advance(3)  # one more step is under way
+    count = len(bench.tokens[gone])
+    assert count
+    bench.decoder.close(gone)
+    bench.advance(15)
+    assert len(bench.tokens[gone]) == count
+    assert bench.tokens[other] == expected
+
+
+def test_nothing_captured_before_the_cache_grew_is_launched_after_it() -> None:
+    from tests.engine.stepwise import Bench
+
+    model = model_of("llama")
+    expected = [generated(model, prompt_of(length), 20) for length in (20, 300)]
+    bench = Bench(model, places=512)
+    first = bench.open(prompt_of(20), 20)
+    bench.advance(3)
+    size, captured = bench.decoder._store.segments.size, bench.capture.captured
+    second = bench.open(prompt_of(300), 20)
+    assert bench.decoder._store.segments.size > size
+    bench.decoder.close(second)
+    bench.advance(2)
+    assert bench.capture.captured == captured + 1  # the same step once more
+    second = bench.open(prompt_of(300), 20)
+    bench.advance(30)
+    assert [bench.tokens[first], bench.tokens[second]] == expected

@@ -99,6 +99,66 @@ def test_a_damaged_model_gives_the_sign_of_it_and_stops() -> None:
     number = decoder.open(prompt_of(4), 5, Sampling())
     assert decoder.read(number)
     assert [made.token for made in decoder.advance()] == [DAMAGED]
+    assert list(decoder.advance()) == []
+
+
+def test_what_was_kept_of_a_sequence_stays_when_it_outgrows_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwdash.engine.worker import eager
+    from hwdash.engine.worker.decoder import Sampling
+    from hwdash.engine.worker.extract import extract
+
+    monkeypatch.setattr(eager, "_FIRST_ROOM", 3)
+    model = model_of("llama")
+    expected = generated(model, prompt_of(9), 30)
+    decoder = eager.EagerDecoder(extract(model), slots=1)
+    number = decoder.open(prompt_of(9), 30, Sampling())
+    assert decoder.read(number)
+    assert answer_of(decoder, number, 30) == expected
+
+
+def test_the_gate_of_gpt_oss_has_bounds() -> None:
+    import torch
+
+    from hwdash.engine.worker.expert import clamped_gate
+
+    gates, ups = torch.tensor([100.0, -100.0, 2.0, 50.0]), torch.tensor([100.0, 3.0, -100.0, -1.0])
+    mixed = torch.stack((gates, ups), dim=-1).view(1, 8)
+    low, high = 2.0, 7.0
+    found = clamped_gate(1.0, high)(mixed)
+    sigmoids = torch.sigmoid(torch.tensor([high, -100.0, low, high]))
+    expected = torch.tensor([8.0 * high, 4.0 * -100.0, -6.0 * low, 0.0]) * sigmoids
+    torch.testing.assert_close(found[0], expected)
+
+
+@pytest.mark.parametrize("words", ["CUDA out of memory. Tried to allocate 2.00 GiB", "operation not permitted"])
+def test_a_step_that_cannot_be_captured_is_done_without_unless_memory_is_missing(
+    words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    import torch
+
+    from hwdash.engine.message import Load
+    from hwdash.engine.worker import selection
+    from hwdash.engine.worker.extract import extract
+    from hwdash.engine.worker.operation import Plain
+
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(selection, "GraphDecoder", failing)
+    monkeypatch.setattr(selection, "fused", lambda *_: (Plain(), "plain ones"))
+    monkeypatch.setattr(selection, "flash_problem", lambda _: "no flash")
+    model: Any = SimpleNamespace(device=torch.device("cpu"), group=None, ends=frozenset(), context_length=99)
+    load = Load("path", "a model", "cuda:0", "fp32")
+    network = extract(model_of("llama"))
+    if "memory" in words:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            selection._captured(model, network, load, ())
+    else:
+        decoder = selection._captured(model, network, load, ())
+        assert decoder.kind == "eager"
+        assert "cannot be captured (operation not permitted)" in decoder.choices[0]
 
 
 def test_the_weights_are_taken_out_of_the_library_s_model() -> None:

@@ -160,6 +160,7 @@ def test_an_endless_sequence_goes_on_beside_one_that_ends() -> None:
     assert found == {ending: greedy[: greedy.index(greedy[4], 1) + 1], endless: greedy}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it compiles
 def test_operations_that_are_compiled_while_tokens_come_are_taken_over_or_declined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
