@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -19,10 +20,12 @@ from hwdash.core.duration import parse_duration
 from hwdash.core.errors import HwdashError, UsageError
 from hwdash.core.soak import SoakEnd, SoakFinished, SoakReport, SoakRequest, SoakSample, SoakStarted
 from hwdash.core.soak_report import report_of
+from hwdash.core.text import sanitise_line
 from hwdash.core.wire import to_wire
 
 _INTERRUPTED = 130
 _HISTORY = 10
+_COLDEST_C, _HOTTEST_C = 1.0, 200.0
 
 
 def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -36,7 +39,7 @@ def add_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     parser.add_argument("--seconds", default="300", metavar="TIME", help="how long: 90, 5m, 1h (default 5m)")
     parser.add_argument("--until-throttled", action="store_true", help="end 15 s after the device throttles")
     parser.add_argument(
-        "--max-temperature", type=float, metavar="C", help="end at this temperature (default: the device's slowdown)"
+        "--max-temperature", metavar="C", help="end at this temperature (default: the device's slowdown)"
     )
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="sequences decoded at once (default 8)")
     parser.add_argument("--dtype", metavar="D", help="precision, such as bf16 (default: the device's own choice)")
@@ -63,10 +66,26 @@ def _request(parsed: argparse.Namespace) -> SoakRequest:
         load=parsed.load,
         seconds=parse_duration(parsed.seconds, "--seconds"),
         until_throttled=parsed.until_throttled,
-        max_temperature_c=parsed.max_temperature,
+        max_temperature_c=_temperature(parsed.max_temperature),
         batch=parsed.batch,
         dtype=parsed.dtype,
     )
+
+
+def _temperature(text: str | None) -> float | None:
+    """The limit in °C. Raises `UsageError`."""
+    if text is None:
+        return None
+    try:
+        limit_c = float(text)
+    except ValueError:
+        limit_c = math.nan
+    if not _COLDEST_C <= limit_c <= _HOTTEST_C:
+        raise UsageError(
+            f"--max-temperature: {sanitise_line(text, 20)} is no temperature from {_COLDEST_C:g} to {_HOTTEST_C:g} °C",
+            param="--max-temperature",
+        )
+    return limit_c
 
 
 async def _show_history(client: Client, device: str | None, as_json: bool) -> int:

@@ -67,7 +67,8 @@ class SoakSample:
     """The device at ``at_s`` seconds of the soak; None what it does not tell. ``rate`` is tokens/s or FLOP/s.
 
     ``throttle`` are the reasons that held at that moment or since the sample before, ``duty`` the shares of that time,
-    where the driver counts them; ``suspected`` is why the device is called throttled where no reason says so.
+    where the driver counts them; ``suspected`` is why the device is called throttled where no reason says so. ``watched``
+    is false for a rate alone, without a reading of the device.
     """
 
     at_s: float
@@ -79,6 +80,7 @@ class SoakSample:
     throttle: tuple[str, ...] = ()
     duty: tuple[tuple[str, float], ...] = ()
     suspected: str = ""
+    watched: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,10 @@ class ThrottleOnset:
 @dataclass(frozen=True, slots=True)
 class SoakReport:
     """A finished soak. ``unit`` is that of the rates (``tok/s``, ``FLOP/s``); ``duty`` the share of its time in which
-    each throttle reason held; ``steady`` its last part, once temperature and rate stood; ``verdict`` a sentence."""
+    each throttle reason held; ``steady`` its last part, once temperature and rate stood; ``verdict`` a sentence.
+
+    ``samples`` are 3600 at most, spread evenly over those that were taken; all else was found with all of them.
+    """
 
     id: str
     started_at: datetime

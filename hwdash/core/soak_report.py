@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from statistics import fmean
+from itertools import pairwise
+from statistics import fmean, median
 
 from hwdash.core.format import clock_text, duration_text, rate_text
 from hwdash.core.soak import SoakEnd, SoakPhase, SoakReport, SoakSample, SoakStarted, ThrottleOnset
@@ -20,7 +21,11 @@ STEADY_SHARE = 0.25
 """The last part of a soak that is looked at for a steady state …"""
 STEADY_C, STEADY_RATE = 2.0, 0.03
 """… which it is in when temperature and rate differ by less than that in it: °C, and a share of the mean."""
+MOST_SAMPLES = 3600
+"""A report keeps so many samples at most."""
 _STEADY_SAMPLES = 3
+_UNWATCHED_S, _UNWATCHED_STEPS = 5.0, 5.0
+"""Nobody watched where no sample came for more than so many seconds, and so many times the usual gap between two."""
 _EQUAL_RATE = 0.05
 """A rate that changed by less than this share between start and end was held."""
 _HARMLESS = frozenset(reason.value for reason in HARMLESS)
@@ -34,7 +39,10 @@ def report_of(
     joules: float | None = None,
     problem: str = "",
 ) -> SoakReport:
-    """The report of a soak that lasted *total_s* seconds and took *joules*; *samples* in the order of time."""
+    """The report of a soak that lasted *total_s* seconds and took *joules*; *samples* in the order of time.
+
+    Everything is found with all *samples*; the report itself keeps `MOST_SAMPLES` of them at most, see `thinned`.
+    """
     report = SoakReport(
         id=started.id,
         started_at=started.started_at,
@@ -46,7 +54,7 @@ def report_of(
         unit=started.unit,
         total_s=total_s,
         end=end,
-        samples=tuple(samples),
+        samples=thinned(samples),
         duty=_duty(samples),
         onset=onset_of(samples),
         start=_phase(samples, 0.0, START_S),
@@ -58,7 +66,28 @@ def report_of(
         max_temperature_c=started.max_temperature_c,
         tells_throttle=started.tells_throttle,
     )
-    return replace(report, verdict=_verdict(report))
+    return replace(report, verdict=_verdict(report, samples))
+
+
+def thinned(samples: Sequence[SoakSample], most: int = MOST_SAMPLES) -> tuple[SoakSample, ...]:
+    """*most* of *samples* (5 at least), spread evenly over them; all of them where they are no more than that.
+
+    The first, the last, that of the onset of throttling, the coldest and the hottest one are always among them.
+    """
+    count = len(samples)
+    if count <= most:
+        return tuple(samples)
+    kept = {0, count - 1}
+    if (onset := next((number for number, sample in enumerate(samples) if throttles(sample)), None)) is not None:
+        kept.add(onset)
+    known = [
+        (sample.temperature_c, number) for number, sample in enumerate(samples) if sample.temperature_c is not None
+    ]
+    if known:
+        kept |= {min(known)[1], max(known)[1]}
+    room = max(0, most - len(kept))
+    kept |= {number * count // room for number in range(room)}
+    return tuple(samples[number] for number in sorted(kept))
 
 
 def throttles(sample: SoakSample) -> bool:
@@ -144,7 +173,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _verdict(report: SoakReport) -> str:
+def _verdict(report: SoakReport, samples: Sequence[SoakSample]) -> str:
     """One sentence of what is known; how it ended stands first where it did not run its time."""
     held = duration_text(report.total_s)
     opening = {
@@ -153,12 +182,16 @@ def _verdict(report: SoakReport) -> str:
         SoakEnd.CANCELLED: f"cancelled after {held}",
         SoakEnd.FAILED: f"failed after {held} ({report.problem})" if report.problem else f"failed after {held}",
     }.get(report.end)
-    finding = _throttled_words(report, report.onset) if report.onset is not None else _held_words(report, held)
+    finding = _throttled_words(report, report.onset) if report.onset is not None else _held_words(report, samples)
     return f"{opening}; {finding}" if opening else finding
 
 
 def _limit_words(report: SoakReport) -> str:
-    return "" if report.max_temperature_c is None else f" of {report.max_temperature_c:.0f} °C"
+    """Which limit it was: that of the report, or, below that, the device's own, to which it tells the margin."""
+    limit, last = report.max_temperature_c, report.samples[-1].temperature_c if report.samples else None
+    if limit is None:
+        return ""
+    return " of the device itself" if last is not None and last < limit else f" of {limit:.0f} °C"
 
 
 def _throttled_words(report: SoakReport, onset: ThrottleOnset) -> str:
@@ -172,11 +205,12 @@ def _throttled_words(report: SoakReport, onset: ThrottleOnset) -> str:
     return f"{text}; steady at {', '.join(where)}" if where else text
 
 
-def _held_words(report: SoakReport, held: str) -> str:
-    last = report.steady or _last(report)
+def _held_words(report: SoakReport, samples: Sequence[SoakSample]) -> str:
+    held = duration_text(report.total_s)
+    last = report.steady or _last(report, samples)
     start, temperature = report.start, None if last is None else last.temperature_c
     warmth = "" if temperature is None else f" at {temperature:.0f} °C"
-    calm = "no throttling" if report.tells_throttle else "this device does not tell of throttling"
+    calm = _calm_words(report, samples)
     if last is None or last.rate is None:
         return f"nothing was measured in {held}{warmth}, {calm}"
     change = _change(None if start is None else start.rate, last.rate)
@@ -186,8 +220,31 @@ def _held_words(report: SoakReport, held: str) -> str:
     return f"held {rate_words(last.rate, report.unit)} for {held}{warmth}, {calm}"
 
 
-def _last(report: SoakReport) -> SoakPhase | None:
-    return _phase(report.samples, report.total_s * (1.0 - STEADY_SHARE), report.total_s) or report.start
+def _calm_words(report: SoakReport, samples: Sequence[SoakSample]) -> str:
+    """What is known of throttling where none was seen: only of the time that somebody watched."""
+    if not report.tells_throttle:
+        return "this device does not tell of throttling"
+    watched_s = _watched_s(samples, report.total_s)
+    if watched_s <= 0.0:
+        return "there were no readings that tell of throttling"
+    if watched_s >= report.total_s:
+        return "no throttling"
+    return f"no throttling in the {duration_text(watched_s)} with readings"
+
+
+def _watched_s(samples: Sequence[SoakSample], total_s: float) -> float:
+    """How much of *total_s* the readings of the device cover."""
+    times = [sample.at_s for sample in samples if sample.watched]
+    if not times:
+        return 0.0
+    gaps = [after - before for before, after in pairwise([0.0, *times, max(total_s, times[-1])])]
+    longest_s = max(_UNWATCHED_S, _UNWATCHED_STEPS * median(gaps))
+    missing_s = sum(gap for gap in gaps if gap > longest_s)
+    return total_s - missing_s if missing_s > 0.0 else total_s
+
+
+def _last(report: SoakReport, samples: Sequence[SoakSample]) -> SoakPhase | None:
+    return _phase(samples, report.total_s * (1.0 - STEADY_SHARE), report.total_s) or report.start
 
 
 def _changes(before: SoakPhase, after: SoakPhase, unit: str) -> list[str]:

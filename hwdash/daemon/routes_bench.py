@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
@@ -72,7 +73,7 @@ async def benches(
     """The reports of the newest benches, oldest first, as ``hwdash bench --history --json``."""
     service: Service = request.app.state.service
     history = await service.bencher.history(await service.key_of(device), model, limit)
-    return json_response(to_wire(history))
+    return json_response(await asyncio.to_thread(to_wire, history))
 
 
 async def _lines(service: Service, request: BenchRequest) -> AsyncGenerator[bytes, None]:

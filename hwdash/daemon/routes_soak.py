@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Literal
@@ -69,7 +70,8 @@ async def soaks(
 ) -> Response:
     """The reports of the newest soaks, oldest first, as ``hwdash soak --history --json``."""
     service: Service = request.app.state.service
-    return json_response(to_wire(await service.soaker.history(await service.key_of(device), limit)))
+    history = await service.soaker.history(await service.key_of(device), limit)
+    return json_response(await asyncio.to_thread(to_wire, history))
 
 
 async def _lines(service: Service, request: SoakRequest) -> AsyncGenerator[bytes, None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +15,11 @@ from hwdash.core.health import HealthState
 from hwdash.core.inference import Stage, StageEvent
 from hwdash.core.measurement import Load
 from hwdash.core.model import SYNTHETIC
+from hwdash.core.precision import loadable_dtypes
+from hwdash.core.reading import Absent, is_present
 from hwdash.core.soak import SoakEvent, SoakHistory, SoakReport, SoakRequest
+from hwdash.core.soak_report import thinned
+from hwdash.core.text import sanitise_line
 from hwdash.daemon.ledger import Ledger
 from hwdash.daemon.soak_run import SoakRun
 from hwdash.store.bench import SOAK, StoredReport
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 _WITHOUT_DOWNLOAD = f"{SYNTHETIC}smollm2-135m"
 _WHY = "a soak is running"
+MOST_TOLD, _FEWEST = 36_000, 10
+"""So many samples go into one answer, but no fewer than that of each report."""
 _LOADS = (Load.DECODE.value, Load.MATMUL.value)
 
 
@@ -61,7 +67,7 @@ class Soaker:
         self._first_snapshot = first_snapshot
         self._default_model = default_model
         self._clock = clock
-        self._keeping: set[asyncio.Task[None]] = set()
+        self._keeping: set[asyncio.Task[SoakReport]] = set()
 
     async def soak(self, request: SoakRequest) -> AsyncGenerator[SoakEvent, None]:
         """Load the device of *request*: stages, one `SoakStarted`, samples, one `SoakFinished`.
@@ -93,10 +99,11 @@ class Soaker:
     async def history(self, device_key: str | None, limit: int) -> SoakHistory:
         """The newest *limit* reports of the device with that key, or of all; oldest first.
 
+        Together they have about `MOST_TOLD` samples at most: of many reports each has fewer than it was stored with.
         Raises `HwdashError` when the store cannot be read.
         """
-        found = (item.decoded(SoakReport) for item in await self._store.reports(SOAK, device_key, None, limit))
-        return SoakHistory(tuple(report for report in found if report is not None))
+        found = await self._store.reports(SOAK, device_key, None, limit)
+        return await asyncio.to_thread(_history, found)
 
     async def close(self) -> None:
         """Wait until the reports that are on their way are with the store."""
@@ -125,16 +132,50 @@ class Soaker:
                 f"{device.id}: hwdash cannot run models on it, so it cannot be loaded; see: hwdash devices {device.id}",
                 param="device",
             )
+        known = loadable_dtypes(device)
+        if request.dtype is not None and request.load == Load.DECODE and request.dtype not in known:
+            raise UsageError(
+                f"dtype: {device.id} does not compute in {sanitise_line(request.dtype, 20)}; there are: {', '.join(known)}",
+                param="dtype",
+            )
+        temperature = status.readings.get("temperature_c")
+        if (
+            request.max_temperature_c is not None
+            and not is_present(temperature)
+            and temperature is not Absent.SUSPENDED
+        ):
+            raise UsageError(
+                f"max_temperature_c: {device.id} tells no temperature, so none can end the soak; leave it out, and choose "
+                "seconds so that the load may last them",
+                param="max_temperature_c",
+            )
         if (server := self._engine.standing(request.model, device).server) is not None:
             raise UsageError(
-                f"{device.id}: the server {server} answers there; a soak needs a device that hwdash's own workers use",
+                f"{device.id}: the server {sanitise_line(server)} answers there; a soak needs a device that hwdash's own workers use",
                 param="device",
             )
 
-    def _keep(self, report: SoakReport) -> asyncio.Task[None]:
-        """Store *report* in a task of its own, so that a client that leaves does not take it along."""
-        stored = StoredReport.of(SOAK, report.id, report.started_at, report.device_key, report.model, report)
-        task = asyncio.create_task(self._store.add_report(stored))
+    def _keep(self, make: Callable[[], SoakReport]) -> asyncio.Task[SoakReport]:
+        """Make a report and store it in a task of its own, so that a client that leaves does not take it along."""
+        task = asyncio.create_task(self._kept(make))
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
         return task
+
+    async def _kept(self, make: Callable[[], SoakReport]) -> SoakReport:
+        report, stored = await asyncio.to_thread(_stored, make)
+        await self._store.add_report(stored)
+        return report
+
+
+def _stored(make: Callable[[], SoakReport]) -> tuple[SoakReport, StoredReport]:
+    report = make()
+    return report, StoredReport.of(SOAK, report.id, report.started_at, report.device_key, report.model, report)
+
+
+def _history(found: Sequence[StoredReport]) -> SoakHistory:
+    most = max(_FEWEST, MOST_TOLD // max(1, len(found)))
+    reports = (item.decoded(SoakReport) for item in found)
+    return SoakHistory(
+        tuple(replace(report, samples=thinned(report.samples, most)) for report in reports if report is not None)
+    )

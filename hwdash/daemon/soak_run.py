@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from hwdash.core.clock import Clock
 from hwdash.core.errors import EngineError, HwdashError, UnknownDevice
-from hwdash.core.health import HealthState
+from hwdash.core.health import STALE_AFTER_INTERVALS, HealthState
 from hwdash.core.inference import StageEvent
 from hwdash.core.measurement import Load, LoadedModel, Measured, MeasurePlan, MeasureReport, Task
 from hwdash.core.reading import present
@@ -30,10 +31,15 @@ _AFTER_ONSET_S = 15.0
 _AFTER_ONSET_SHARE = 1.0 / 3.0
 """A soak that goes on until the device throttles goes on this long afterwards, or this share of its time where that is less."""
 _READ_S = 1.0
+_SILENT_S, _SILENT_INTERVALS = 5.0, 5
+"""Nobody loads a device that nobody sees: a soak ends after so many seconds, or intervals, without a sample …"""
+_STALE_S = 2.0
+"""… and after so many where the device is called stale by then."""
+_LOOK_S = 1.0
 
 
 class SoakRun:
-    """Loads the device in *status* as *request* asks; `events` is used once. *keep* stores the report."""
+    """Loads the device in *status* as *request* asks; `events` is used once. *keep* makes the report, and stores it."""
 
     def __init__(
         self,
@@ -43,7 +49,7 @@ class SoakRun:
         engine: Engine,
         monitor: Refresher,
         snapshots: Broadcast[Snapshot],
-        keep: Callable[[SoakReport], asyncio.Task[None]],
+        keep: Callable[[Callable[[], SoakReport]], asyncio.Task[SoakReport]],
         clock: Clock,
     ) -> None:
         self._request = request
@@ -64,7 +70,12 @@ class SoakRun:
         self._rate = _Rate(request.load)
         self._samples: list[SoakSample] = []
         self._onset_s: float | None = None
+        self._interval_s = _LOOK_S
+        self._heard_s = 0.0
+        self._stale = False
         self._joules_before: float | None = None
+        self._joules: float | None = None
+        self._total_s: float | None = None
         self._end: SoakEnd | None = None
 
     async def events(self) -> AsyncGenerator[SoakEvent, None]:
@@ -80,13 +91,11 @@ class SoakRun:
             self._end, problem = SoakEnd.FAILED, error.message
         except (GeneratorExit, asyncio.CancelledError):
             if self._started is not None and self._rate.measured:
-                self._keep(self._report(self._started, SoakEnd.CANCELLED, None, ""))
+                self._keep(self._report(self._started, self._end or SoakEnd.CANCELLED, ""))
             raise
         assert self._started is not None, "a load that ends without an error has begun"
-        total_s = self._clock.monotonic() - self._began_s
-        report = self._report(self._started, self._end or SoakEnd.TIME, await self._joules(), problem, total_s)
-        await asyncio.shield(self._keep(report))
-        yield SoakFinished(report)
+        keeping = self._keep(self._report(self._started, self._end or SoakEnd.TIME, problem))
+        yield SoakFinished(await asyncio.shield(keeping))
 
     async def _load(self) -> AsyncGenerator[SoakEvent, None]:
         """Run the load until it ends or has to; it has ended when this has."""
@@ -95,7 +104,7 @@ class SoakRun:
         told, ticked = asyncio.create_task(_next(reports)), asyncio.create_task(_next(snapshots))
         try:
             while self._end is None:
-                await asyncio.wait({told, ticked}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({told, ticked}, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 if told.done():
                     if (report := told.result()) is None:
                         self._done()
@@ -109,6 +118,11 @@ class SoakRun:
                     ticked = asyncio.create_task(_next(snapshots))
                     if (sample := self._look(snapshot)) is not None:
                         yield sample
+                self._listen()
+            await self._stop()
+        except HwdashError:
+            await self._stop()
+            raise
         finally:
             told.cancel()
             ticked.cancel()
@@ -140,12 +154,14 @@ class SoakRun:
         if measured.problem:
             raise EngineError(f"{self._device.id}: {measured.problem}")
         self._rate.add(measured)
+        if measured.last:
+            await self._stop()
         return None
 
     def _begin(self, loaded: LoadedModel) -> SoakStarted:
         request, device = self._request, self._device
         matmul = request.load == Load.MATMUL
-        self._began_s = self._clock.monotonic()
+        self._began_s = self._heard_s = self._clock.monotonic()
         self._seen = self._clock.now()
         self._started = SoakStarted(
             self._number,
@@ -165,6 +181,9 @@ class SoakRun:
 
     def _look(self, snapshot: Snapshot) -> SoakSample | None:
         """The device in *snapshot* as a sample, where it is a new one; decides whether the soak ends here."""
+        if self._total_s is not None:
+            return None
+        self._interval_s = snapshot.interval_s
         try:
             status = snapshot.find(self._device.key)
         except UnknownDevice:
@@ -174,9 +193,10 @@ class SoakRun:
                 raise EngineError(f"{self._device.id}: the device was lost before it was loaded; see: hwdash devices")
             self._end = SoakEnd.LOST
             return None
+        self._stale = status.health.state is HealthState.STALE
         if self._started is None or self._seen is None or status.sampled_at is None or status.sampled_at <= self._seen:
             return None
-        self._seen = status.sampled_at
+        self._seen, self._heard_s = status.sampled_at, self._clock.monotonic()
         sample = self._sample(status)
         self._samples.append(sample)
         self._decide(status, sample)
@@ -200,12 +220,23 @@ class SoakRun:
             suspected=suspected,
         )
 
+    def _listen(self) -> None:
+        """Raises `EngineError` when the device has not been seen for too long while it is loaded."""
+        if self._started is None or self._end is not None or self._total_s is not None:
+            return
+        silent_s = self._clock.monotonic() - self._heard_s
+        most_s = max(_SILENT_S, _SILENT_INTERVALS * self._interval_s)
+        if self._stale:
+            most_s = min(most_s, max(_STALE_S, STALE_AFTER_INTERVALS * self._interval_s))
+        if silent_s > most_s:
+            device = self._device.id
+            raise EngineError(f"{device}: no readings for {silent_s:.0f} s; see: hwdash devices {device}")
+
     def _decide(self, status: DeviceStatus, sample: SoakSample) -> None:
         request, margin = self._request, status.number("temperature_margin_c")
-        if self._limit_c is not None:
-            too_hot = sample.temperature_c is not None and sample.temperature_c >= self._limit_c
-        else:
-            too_hot = margin is not None and margin <= 0.0
+        too_hot = margin is not None and margin <= 0.0
+        if self._limit_c is not None and sample.temperature_c is not None:
+            too_hot = too_hot or sample.temperature_c >= self._limit_c
         if too_hot:
             self._end = SoakEnd.TEMPERATURE
         elif request.until_throttled:
@@ -222,14 +253,22 @@ class SoakRun:
         self._end = SoakEnd.TIME
         if self._rate.fresh:
             # What came after the last look at the device, or all of a soak that was shorter than one interval.
-            at_s = self._clock.monotonic() - self._began_s
-            self._samples.append(SoakSample(at_s, self._rate.take()))
+            self._samples.append(SoakSample(self._length_s(), self._rate.take(), watched=False))
 
-    async def _joules(self) -> float | None:
-        """What the device's own counter says that the load took; None where it has none or did not move."""
+    def _length_s(self) -> float:
+        return self._clock.monotonic() - self._began_s if self._total_s is None else self._total_s
+
+    async def _stop(self) -> None:
+        """The load ends now, before its worker does: how long it took, and what the device's own counter says of it.
+
+        That is None where it has none or did not move.
+        """
+        if self._total_s is not None or self._started is None:
+            return
+        self._total_s = self._length_s()
         sample = await self._read()
         before, after = self._joules_before, None if sample is None else present(sample.readings.get("energy_j"))
-        return after - before if before is not None and after is not None and after > before else None
+        self._joules = after - before if before is not None and after is not None and after > before else None
 
     async def _read(self) -> Sample | None:
         try:
@@ -237,11 +276,9 @@ class SoakRun:
         except UnknownDevice:
             return None
 
-    def _report(
-        self, started: SoakStarted, end: SoakEnd, joules: float | None, problem: str, total_s: float | None = None
-    ) -> SoakReport:
-        length_s = self._clock.monotonic() - self._began_s if total_s is None else total_s
-        return report_of(started, self._samples, end, length_s, joules, problem)
+    def _report(self, started: SoakStarted, end: SoakEnd, problem: str) -> Callable[[], SoakReport]:
+        """What makes the report, which takes a while where there are many samples."""
+        return partial(report_of, started, tuple(self._samples), end, self._length_s(), self._joules, problem)
 
 
 class _Rate:

@@ -192,3 +192,13 @@ def test_ctrl_c_ends_the_load_and_prints_the_report_so_far(place: Mapping[str, s
         for pid in _processes(place):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "201", "hot"])
+def test_a_limit_that_is_no_temperature_is_refused(
+    value: str, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = serve(world())
+    assert main(["soak", "--device", "gpu0", "--max-temperature", value]) == 2
+    assert f"--max-temperature: {value} is no temperature from 1 to 200" in capsys.readouterr().err
+    assert not client.soak_requests

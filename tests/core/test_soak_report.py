@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from hwdash.core.soak import SoakEnd, SoakFinished, SoakReport, SoakSample, SoakStarted
 from hwdash.core.soak_event import soak_event_from_wire, soak_event_to_wire
-from hwdash.core.soak_report import onset_of, rate_words, report_of, throttles
-from hwdash.core.wire import dumps, loads
+from hwdash.core.soak_report import MOST_SAMPLES, onset_of, rate_words, report_of, thinned, throttles
+from hwdash.core.wire import dumps, loads, to_wire
 
 STARTED = SoakStarted(
     "id", datetime(2026, 1, 1, tzinfo=UTC), "gpu0", "pci:1", "Card", "m", "decode", "tok/s", max_temperature_c=90.0
@@ -72,7 +73,6 @@ def test_a_device_that_throttled_tells_when_why_and_how_much() -> None:
 @pytest.mark.parametrize(
     ("end", "changes", "words"),
     [
-        (SoakEnd.TEMPERATURE, {}, "stopped after 5 s at the temperature limit of 90 °C; held 600 tok/s"),
         (SoakEnd.LOST, {}, "the device was lost after 5 s; held 600 tok/s"),
         (SoakEnd.CANCELLED, {}, "cancelled after 5 s; held 600 tok/s"),
         (SoakEnd.FAILED, {"problem": "gpu0: killed"}, "failed after 5 s (gpu0: killed); held 600 tok/s"),
@@ -80,6 +80,39 @@ def test_a_device_that_throttled_tells_when_why_and_how_much() -> None:
 )
 def test_how_it_ended_stands_first(end: SoakEnd, changes: dict[str, object], words: str) -> None:
     assert report([sample(float(second)) for second in range(1, 6)], end, **changes).verdict.startswith(words)
+
+
+@pytest.mark.parametrize(("temperature_c", "words"), [(90.0, "of 90 °C"), (80.0, "of the device itself")])
+def test_which_temperature_limit_ended_it(temperature_c: float, words: str) -> None:
+    seen = [sample(float(second), temperature_c=temperature_c) for second in range(1, 6)]
+    verdict = report(seen, SoakEnd.TEMPERATURE).verdict
+    assert verdict.startswith(f"stopped after 5 s at the temperature limit {words}; held 600 tok/s")
+
+
+def test_time_without_samples_is_not_called_free_of_throttling() -> None:
+    seen = [sample(float(second)) for second in range(1, 31)]
+    blind = report_of(STARTED, seen, SoakEnd.TIME, 100.0)
+    assert blind.verdict == "held 600 tok/s for 1 min 40 s at 62 °C, no throttling in the 30 s with readings"
+    between = report([*seen, *(sample(float(second)) for second in range(71, 101))])
+    assert between.verdict.endswith("no throttling in the 59 s with readings")
+    never = report([SoakSample(2.0, 20.0, watched=False)])
+    assert never.verdict == "held 20.0 tok/s for 2 s, there were no readings that tell of throttling"
+
+
+def test_of_many_samples_those_that_matter_are_kept() -> None:
+    seen = [sample(float(second), temperature_c=60.0) for second in range(1, 86_401)]
+    seen[50_001] = sample(50_002.0, temperature_c=88.5)
+    seen[30_001] = sample(30_002.0, temperature_c=21.5)
+    seen[70_003] = sample(70_004.0, throttle=("power_cap",))
+    found = report(seen)
+    assert 3590 < len(found.samples) <= MOST_SAMPLES
+    assert (found.samples[0], found.samples[-1]) == (seen[0], seen[-1])
+    assert {seen[50_001], seen[30_001], seen[70_003]} <= set(found.samples)
+    times = [item.at_s for item in found.samples]
+    assert max(after - before for before, after in pairwise(times)) <= 25.0
+    assert dict(found.duty) == {"power_cap": pytest.approx(1 / 86_400)}
+    assert thinned(found.samples) == found.samples
+    assert len(dumps(to_wire(found))) < 1_000_000
 
 
 def test_a_rate_that_fell_was_not_held_though_no_reason_was_told() -> None:
@@ -100,7 +133,9 @@ def test_what_is_not_known_is_left_out() -> None:
     assert found.steady.power_w is None
     late = [SoakSample(1.0, None, throttle=("power_cap",)), SoakSample(2.0, None, throttle=("power_cap",))]
     assert report(late).verdict == "throttled after 1 s (power cap)"
-    assert report([], SoakEnd.CANCELLED).verdict == "cancelled after 0 s; nothing was measured in 0 s, no throttling"
+    assert report([], SoakEnd.CANCELLED).verdict == (
+        "cancelled after 0 s; nothing was measured in 0 s, there were no readings that tell of throttling"
+    )
 
 
 def test_a_suspicion_counts_and_clocks_kept_in_step_do_not() -> None:

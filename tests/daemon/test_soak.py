@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hwdash.core.device import Device, Limits
 from hwdash.core.errors import EngineError, Overloaded, UnknownDevice, UsageError, WorkerDied
 from hwdash.core.inference import Stage, StageEvent
 from hwdash.core.measurement import Load, Measured, MeasurePlan, MeasureReport, TaskReport
-from hwdash.core.reading import Reading
+from hwdash.core.reading import Absent, Reading
 from hwdash.core.soak import (
     SoakEnd,
     SoakEvent,
@@ -31,6 +32,7 @@ from hwdash.core.wire import dumps, from_wire, loads
 from hwdash.engine.engine import Standing
 from hwdash.engine.fake import FakeEngine
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
+from hwdash.store.bench import SOAK, StoredReport
 from tests.daemon.living import Living, ask_for, living, until
 from tests.daemon.test_dispatch import FIRST, admission, answer, gpus
 
@@ -42,7 +44,8 @@ class LoadedEngine(FakeEngine):
         super().__init__()
         self.dies_after = dies_after
         self.loads = 0
-        self.began = asyncio.Event()
+        self.began, self.dying = asyncio.Event(), asyncio.Event()
+        self.dying_s = 0.0
 
     async def measure(self, plan: MeasurePlan, device: Device) -> AsyncGenerator[Any, None]:
         told = 0
@@ -56,6 +59,8 @@ class LoadedEngine(FakeEngine):
                     told += isinstance(report, TaskReport)
                     if told == self.dies_after:
                         raise WorkerDied(f"{device.id}: the worker was killed by signal 9")
+            self.dying.set()
+            await asyncio.sleep(self.dying_s)
         finally:
             self.loads -= 1
 
@@ -170,6 +175,87 @@ async def test_the_temperature_limit_ends_it_at_once(
         assert engine.loads == 0
 
 
+async def test_the_margin_counts_also_where_a_limit_is_known() -> None:
+    source, engine = FakeSource([fake_gpu(0)]), LoadedEngine()
+    async with living(source, engine) as daemon:
+        running = asyncio.create_task(soak(daemon, asked(max_temperature_c=95.0)))
+        await engine.began.wait()
+        source.readings[FIRST] = fake_readings(temperature_c=80.0, temperature_margin_c=0.0)
+        _, report = await running
+        assert (report.end, report.samples[-1].temperature_c) == (SoakEnd.TEMPERATURE, 80.0)
+
+
+async def test_a_limit_that_the_device_cannot_keep_is_refused() -> None:
+    readings = {name: value for name, value in fake_readings().items() if name != "temperature_c"}
+    source = FakeSource([fake_gpu(0), fake_gpu(1)], {FIRST: readings})
+    source.readings[fake_gpu(1).key] = readings | {"temperature_c": Absent.SUSPENDED}
+    engine = LoadedEngine()
+    async with living(source, engine) as daemon:
+        with pytest.raises(UsageError, match="gpu0 tells no temperature") as caught:
+            await soak(daemon, asked(max_temperature_c=70.0))
+        assert caught.value.param == "max_temperature_c"
+        assert not engine.plans
+        # One that sleeps will tell, once it is loaded.
+        await soak(daemon, asked("gpu1", max_temperature_c=70.0, seconds=1.0))
+
+
+async def test_a_device_that_is_not_seen_any_more_is_not_loaded_any_more() -> None:
+    source, engine = gpus(1), LoadedEngine()
+    async with living(source, engine) as daemon:
+        running = asyncio.create_task(soak(daemon, asked(seconds=30.0)))
+        await engine.began.wait()
+        await asyncio.sleep(0.5)
+        source.hanging.add(FIRST)
+        _, report = await running
+        assert report.end is SoakEnd.FAILED
+        assert report.problem.startswith("gpu0: no readings for ")
+        assert 2.0 < report.total_s < 10.0
+        assert "no throttling," not in report.verdict
+        assert engine.loads == 0
+
+
+async def test_the_end_is_that_of_the_load_and_not_of_its_worker() -> None:
+    engine = LoadedEngine()
+    engine.dying_s = 3.0
+    async with living(gpus(1), engine) as daemon:
+        _, report = await soak(daemon, asked(seconds=1.0))
+        assert report.end is SoakEnd.TIME
+        assert 1.0 <= report.total_s < 2.5
+        assert report.samples[-1].at_s <= report.total_s
+
+
+async def test_a_soak_that_is_left_while_its_worker_ends_is_kept() -> None:
+    engine = LoadedEngine()
+    engine.dying_s = 30.0
+    async with living(gpus(1), engine) as daemon:
+        running = asyncio.create_task(soak(daemon, asked(seconds=1.0)))
+        await engine.dying.wait()
+        running.cancel()
+        await asyncio.wait({running})
+        async with asyncio.timeout(10):
+            while not (history := await daemon.client.soaks()).reports:
+                await asyncio.sleep(0.01)
+        (report,) = history.reports
+        assert 1.0 <= report.total_s < 2.5
+
+
+async def test_200_reports_are_told_with_a_bounded_number_of_samples() -> None:
+    async with living(gpus(1), LoadedEngine()) as daemon:
+        _, report = await soak(daemon, asked(seconds=1.0))
+        many = tuple(SoakSample(float(second), 100.0) for second in range(400))
+        for number in range(200):
+            made = replace(
+                report, id=f"r{number}", samples=many, started_at=report.started_at + timedelta(hours=number)
+            )
+            stored = StoredReport.of(SOAK, made.id, made.started_at, made.device_key, made.model, made)
+            await daemon.store.add_report(stored)
+        history = await daemon.client.soaks("gpu0", 200)
+        assert [item.id for item in history.reports] == [f"r{number}" for number in range(200)]
+        assert sum(len(item.samples) for item in history.reports) <= 36_000
+        assert all(item.samples[-1] == many[-1] for item in history.reports)
+        assert len((await daemon.client.soaks("gpu0", 3)).reports[0].samples) == 400
+
+
 async def test_without_any_limit_it_goes_on_and_the_report_says_so() -> None:
     readings: dict[str, Reading] = dict(fake_readings(temperature_c=120.0))
     del readings["temperature_margin_c"]
@@ -251,14 +337,17 @@ async def test_requests_wait_for_a_soak_and_a_soak_for_requests() -> None:
 
 
 async def test_what_cannot_be_soaked_is_refused_by_name() -> None:
-    source = FakeSource([fake_gpu(0), fake_gpu(1, capabilities=replace(fake_gpu(1).capabilities, inference=False))])
+    unable = replace(fake_gpu(1).capabilities, inference=False)
+    source = FakeSource([fake_gpu(0), fake_gpu(1, capabilities=unable), fake_gpu(2)])
     engine = LoadedEngine()
-    engine.standings[FIRST] = Standing(server="rack")
+    engine.standings[FIRST] = Standing(server="ra\x1bck")
     async with living(source, engine) as daemon:
-        with pytest.raises(UsageError, match="the server rack answers there"):
+        with pytest.raises(UsageError, match=r"the server ra[^\x1b]?ck answers there"):
             await soak(daemon, asked())
         with pytest.raises(UsageError, match="gpu1: hwdash cannot run models on it"):
             await soak(daemon, asked("gpu1"))
+        with pytest.raises(UsageError, match=r"dtype: gpu2 does not compute in fp64; there are: .*fp32"):
+            await soak(daemon, asked("gpu2", dtype="fp64"))
         with pytest.raises(UnknownDevice):
             await soak(daemon, asked("gpu7"))
         with pytest.raises(UnknownDevice):
