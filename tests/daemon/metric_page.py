@@ -22,6 +22,7 @@ from hwdash.core.inference import (
     TokenEvent,
 )
 from hwdash.core.metric import BOUNDS, METRICS
+from hwdash.core.probe import ProbeOutcome, ProbeResult
 from hwdash.core.ranking import RankedDevice, Ranking
 from hwdash.core.requirement import Policy
 from hwdash.core.snapshot import DeviceStatus, Snapshot, SourceStatus
@@ -29,6 +30,7 @@ from hwdash.core.status import AdmissionStatus
 from hwdash.core.throttle import ThrottleActivity, ThrottleReason
 from hwdash.daemon.metric_device import fill_build, fill_devices, fill_queues, fill_scores
 from hwdash.daemon.metric_page import Page, render
+from hwdash.daemon.metric_probe import fill_probes
 from hwdash.daemon.metric_tally import Tally
 from hwdash.sources.fake import GIB, fake_gpu
 
@@ -98,6 +100,10 @@ def full_page(count: int = 2) -> Page:
     fill_scores(page, snapshot, rankings)
     fill_queues(page, snapshot, (AdmissionStatus("gpu0", 1, 2, 4),))
     fill_devices(page, snapshot)
+    newest = ProbeResult(
+        snapshot.taken_at, "gpu0", snapshot.devices[0].device.key, "tiny", ProbeOutcome.OK, 0.02, 0.01, 0.2, 16
+    )
+    fill_probes(page, [(newest, 0.05)])
     return page
 
 

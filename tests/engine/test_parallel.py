@@ -131,7 +131,7 @@ def test_what_cannot_be_spread_is_the_leader_s_own_error(tmp_path: Path) -> None
     with begin(_BEGIN, config_of("gpt-oss").to_dict(), tmp_path) as leader:
         _, errors = leader.communicate(timeout=120)
     assert leader.returncode == 1
-    assert "EngineError: gpt_oss cannot be spread over several devices" in errors.splitlines()[-1]
+    assert "EngineError: gpt_oss cannot be spread over several devices" in errors  # a follower may log after it
 
 
 _FOLLOWER = """

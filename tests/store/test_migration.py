@@ -187,7 +187,7 @@ async def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     with writing(path) as connection:
         connection.execute("PRAGMA user_version=99")
     before = path.read_bytes()
-    with pytest.raises(DatabaseRefused, match=r"written by a newer hwdash \(schema 99, this one knows 2\); update"):
+    with pytest.raises(DatabaseRefused, match=r"written by a newer hwdash \(schema 99, this one knows 3\); update"):
         await Store.open(path, StoreConfig())
     assert path.read_bytes() == before
 
