@@ -154,6 +154,20 @@ class Dispatcher:
         knowledge = self._ledger.knowledge(model, snapshot, await self._ledger.shapes.find(model), named=named)
         return choose(snapshot, device, Requirements(model=model), knowledge).candidates[0].status
 
+    async def prewarm(self, model: str, device: str) -> None:
+        """Load *model* on the device that `best` finds, in its turn: not while somebody has the device alone.
+
+        Raises as `best` and the engine do, and `Overloaded` when too many requests wait there already.
+        """
+        status = await self.best(model, device)
+        place = self._ledger.line(status, model, self._max_queue).enter()
+        try:
+            while not place.admitted:
+                await place.moved(place.words)
+            await self._engine.prewarm(model, status.device)
+        finally:
+            place.leave()
+
     async def watch(self) -> None:
         """Learn from all snapshots what devices draw while nothing runs on them."""
         await self._meters.watch(self._snapshots.subscribe())

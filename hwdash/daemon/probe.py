@@ -153,14 +153,16 @@ class Prober:
         status = await self._best(model, request.device)
         await self._engine.check(model, status.device)
         gate = self._ledger.line(status, model, self._config.engine.max_queue).gate
-        try:
-            await self._engine.prewarm(model, status.device)
-        except PromptTooLong:
-            raise
-        except EngineError as error:
-            return await self._conclude(self._failed(status, model, error.message), "", quiet=False)
         async with gate.hold(_HOLD_WORDS, _LASTS_S):
-            return await self._measure(status, model, accept=request.accept, loads=True)
+            status = self._now(status)
+            if status.health.state is not HealthState.LOST:
+                try:
+                    await self._engine.prewarm(model, status.device)
+                except PromptTooLong:
+                    raise
+                except EngineError as error:
+                    return await self._conclude(self._failed(status, model, error.message), "", quiet=False)
+            return await self._measure(self._now(status), model, accept=request.accept, loads=True)
 
     async def uptime(self, since_s: float, device_key: str | None, ids: Mapping[str, str]) -> UptimeHistory:
         """How the devices stood their probes; see `hwdash.store.store.Store.uptime`."""
@@ -195,6 +197,13 @@ class Prober:
             self._book.seed(await self._store.recent_probes(ids))
         except HwdashError as error:
             log.warning("earlier probes are not known: %s", error.message)
+
+    def _now(self, status: DeviceStatus) -> DeviceStatus:
+        """The newest status of the device in *status*: while a probe waited or loaded, much may have changed."""
+        if (latest := self._snapshots.latest) is not None:
+            with contextlib.suppress(UsageError):
+                return latest.find(status.device.key)
+        return status
 
     def _give_way(self, pair: tuple[str, str], stack: ExitStack) -> None:
         """A request has come: it has the device at once, and the probe was none."""

@@ -356,8 +356,7 @@ class Service:
         for wish in self._config.engine.prewarm:
             model, _, device = wish.partition("@")
             try:
-                status = await self._dispatcher.best(model, device or AUTO)
-                await self._engine.prewarm(model, status.device)
+                await self._dispatcher.prewarm(model, device or AUTO)
             except HwdashError as error:
                 log.warning("prewarm %s: %s", wish, error.message)
                 self._prewarm_problems.append(f"prewarm {wish}: {error.message}")

@@ -432,6 +432,73 @@ async def test_an_asked_for_probe_waits_for_what_runs_and_takes_the_place_of_a_s
         assert (await asked).outcome is ProbeOutcome.OK
 
 
+class Loads(FakeEngine):
+    """Notes what it loads, which takes until ``may_end`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def prewarm(self, model: str, device: Device) -> None:
+        self.loads.append(device.id)
+        await self.may_end.wait()
+        await super().prewarm(model, device)
+
+
+async def test_nothing_is_loaded_onto_a_device_that_somebody_holds() -> None:
+    engine = Loads()
+    async with living(engine=engine, config=BY_HAND) as daemon:
+        gate = daemon.service.ledger.gate((await daemon.service.snapshot()).devices[0])
+        async with gate.hold("a soak is running"):
+            with pytest.raises(Overloaded, match="a soak is running"):
+                await daemon.service.prober.probe(ProbeRequest())
+            assert engine.loads == []
+        engine.may_end.clear()
+        asked = asyncio.ensure_future(daemon.service.prober.probe(ProbeRequest()))
+        await until(lambda: bool(engine.loads))
+        assert gate.held == "a probe is running"
+        engine.may_end.set()
+        assert (await asked).outcome is ProbeOutcome.OK
+        assert not gate.held
+
+
+@pytest.mark.parametrize("loads", [True, False])
+async def test_a_device_that_is_lost_while_a_probe_waits_or_loads_is_down(loads: bool) -> None:
+    engine, source = Loads(), FakeSource([fake_gpu(0)])
+    async with living(source, engine, config=BY_HAND) as daemon:
+        place = daemon.service.ledger.line((await daemon.service.snapshot()).devices[0], MODEL, 8).enter()
+        engine.may_end.clear()
+        asked = asyncio.ensure_future(daemon.service.prober.probe(ProbeRequest()))
+        await until(lambda: bool(place.line.gate.held))
+        assert engine.loads == []
+        if loads:
+            place.leave()
+            await until(lambda: bool(engine.loads))
+        source.lost.add(KEY)
+        await until(lambda: _state(daemon) is HealthState.LOST)
+        place.leave()
+        engine.may_end.set()
+        result = await asked
+        assert (result.outcome, engine.requests) == (ProbeOutcome.FAILED, [])
+        assert "lost" in (result.error or "")
+        assert engine.loads == (["gpu0"] if loads else [])
+
+
+async def test_a_model_of_the_configuration_is_not_loaded_onto_a_device_that_somebody_holds() -> None:
+    engine = Loads()
+    async with living(engine=engine, config=BY_HAND) as daemon:
+        gate = daemon.service.ledger.gate((await daemon.service.snapshot()).devices[0])
+        async with gate.hold("a soak is running"):
+            loading = asyncio.ensure_future(daemon.service._dispatcher.prewarm(MODEL, "gpu0"))
+            await until(lambda: gate.waiting == 1)
+            assert engine.loads == []
+        await loading
+        assert engine.loads == ["gpu0"]
+        assert gate.running == 0
+
+
 async def test_an_answer_can_be_accepted() -> None:
     engine = FakeEngine()
     engine.digest = "old"
