@@ -44,7 +44,8 @@ class PrefillFigure:
 @dataclass(frozen=True, slots=True)
 class DecodeFigure:
     """Decoding of ``batch`` sequences at once. ``tokens_per_s`` is of all together, ``bandwidth_ratio`` the share of the
-    device's measured copy bandwidth at which weights and cache were read; energies are those of one token."""
+    device's measured copy bandwidth at which weights and cache were read; energies are those of one token. ``new_tokens``
+    were made of each sequence, after a prompt of ``prompt_tokens``; None in reports that do not tell it."""
 
     batch: int
     itl_p50_s: float
@@ -53,6 +54,8 @@ class DecodeFigure:
     bandwidth_ratio: float | None = None
     joules_per_token: float | None = None
     idle_joules_per_token: float | None = None
+    new_tokens: int | None = None
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -90,7 +90,7 @@ class Bencher:
         if gate.running and not gate.barred:
             count = f"{gate.running} {'request' if gate.running == 1 else 'requests'}"
             yield BenchStep(device.id, f"waiting for {count} before the bench", 0.0)
-        async with gate.hold(_WHY):
+        async with gate.hold(_WHY, await self._lasts_s(device, request, len(dtypes))):
             started_at, began_s = self._clock.now(), self._clock.monotonic()
             yield BenchStep(device.id, "looking at the idle device", 0.0)
             place = await self._place(status)
@@ -118,13 +118,21 @@ class Bencher:
 
         Raises `HwdashError` when the store cannot be read.
         """
-        found = (item.decoded(BenchReport) for item in await self._store.reports(BENCH, device_key, model, limit))
-        return BenchHistory(tuple(report for report in found if report is not None))
+        found = await self._store.reports(BENCH, device_key, model, limit)
+        return await asyncio.to_thread(_history, found)
 
     async def close(self) -> None:
         """Wait until the reports that are on their way are with the store."""
         if self._keeping:
             await asyncio.wait(self._keeping, timeout=1.0)
+
+    async def _lasts_s(self, device: Device, request: BenchRequest, dtypes: int) -> float | None:
+        """About how long a bench of so many *dtypes* takes: as the newest one of that device and model; None without one."""
+        try:
+            earlier = (await self.history(device.key, request.model, 1)).reports
+        except HwdashError:
+            return None
+        return earlier[0].total_s * dtypes / len(earlier[0].dtypes) if earlier and earlier[0].dtypes else None
 
     async def _runs(
         self, request: BenchRequest, dtypes: tuple[str | None, ...], place: Place, runs: list[BenchRun]
@@ -204,15 +212,26 @@ class Bencher:
         """*report* with its comparisons; it is stored, in a task of its own, unless the disk fails."""
         try:
             earlier = await self.history(report.device_key, report.model, MOST_EARLIER)
-            report = replace(report, comparisons=compare(report, earlier.reports))
+            comparisons = await asyncio.to_thread(compare, report, earlier.reports)
+            report = replace(report, comparisons=comparisons)
         except HwdashError as error:
             log.warning("a bench is not compared with earlier ones: %s", error.message)
-        stored = StoredReport.of(BENCH, report.id, report.started_at, report.device_key, report.model, report)
-        task = asyncio.create_task(self._store.add_report(stored))
+        task = asyncio.create_task(self._kept(report))
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
         await asyncio.shield(task)
         return report
+
+    async def _kept(self, report: BenchReport) -> None:
+        stored = await asyncio.to_thread(
+            StoredReport.of, BENCH, report.id, report.started_at, report.device_key, report.model, report
+        )
+        await self._store.add_report(stored)
+
+
+def _history(found: Sequence[StoredReport]) -> BenchHistory:
+    reports = (item.decoded(BenchReport) for item in found)
+    return BenchHistory(tuple(report for report in reports if report is not None))
 
 
 def _scope(device: Device) -> str:

@@ -36,6 +36,8 @@ class _Figure:
     name: str
     kind: _Kind
     value: float
+    lengths: tuple[int | None, int | None] = (None, None)
+    """New tokens and those of the prompt, as far as the figure depends on them and its name does not tell them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class _Run:
 def compare(report: BenchReport, earlier: Sequence[BenchReport]) -> tuple[BenchComparison, ...]:
     """Each figure of *report* beside the median of those among *earlier* that it may be compared with.
 
-    That is: of the same device, model, precision and way of decoding, the newest `MOST_RUNS` within the 30 days before
+    That is: of the same device, model, precision, way of decoding and lengths of prompt and answer, the newest `MOST_RUNS` within the 30 days before
     it. ``words`` is empty where the figure differs by no more than 5 %, or no more than the earlier ones among themselves.
     """
     found: list[BenchComparison] = []
@@ -72,7 +74,7 @@ def compare(report: BenchReport, earlier: Sequence[BenchReport]) -> tuple[BenchC
 def _runs(report: BenchReport, now: DtypeFigures, earlier: Sequence[BenchReport]) -> list[_Run]:
     """The runs to compare with, oldest first."""
     oldest = report.started_at - WITHIN
-    runs = [
+    return [
         _Run(other, {figure.name: figure for figure in _figures(before)})
         for other in sorted(earlier, key=lambda item: item.started_at)
         if other.id != report.id and oldest <= other.started_at <= report.started_at
@@ -80,11 +82,11 @@ def _runs(report: BenchReport, now: DtypeFigures, earlier: Sequence[BenchReport]
         for before in other.dtypes
         if before.dtype == now.dtype and _decoder(before) == _decoder(now) and _decoder(now)
     ]
-    return runs[-MOST_RUNS:]
 
 
 def _compared(report: BenchReport, dtype: str, figure: _Figure, runs: Sequence[_Run]) -> BenchComparison | None:
-    using = [run for run in runs if figure.name in run.figures]
+    same = [run for run in runs if (other := run.figures.get(figure.name)) and other.lengths == figure.lengths]
+    using = same[-MOST_RUNS:]
     if not using:
         return None
     values = [run.figures[figure.name].value for run in using]
@@ -112,10 +114,11 @@ def _figures(figures: DtypeFigures) -> Iterator[_Figure]:
     for prefill in figures.prefill:
         yield _Figure(f"TTFT of {prefill.prompt_tokens} tokens", _Kind.TIME, prefill.ttft_s)
     for decode in figures.decode:
-        yield _Figure(f"ITL p50 at batch {decode.batch}", _Kind.TIME, decode.itl_p50_s)
-        yield _Figure(f"tokens/s at batch {decode.batch}", _Kind.RATE, decode.tokens_per_s)
+        lengths = decode.new_tokens, decode.prompt_tokens
+        yield _Figure(f"ITL p50 at batch {decode.batch}", _Kind.TIME, decode.itl_p50_s, lengths)
+        yield _Figure(f"tokens/s at batch {decode.batch}", _Kind.RATE, decode.tokens_per_s, lengths)
         if decode.joules_per_token:
-            yield _Figure(f"energy at batch {decode.batch}", _Kind.ENERGY, decode.joules_per_token)
+            yield _Figure(f"energy at batch {decode.batch}", _Kind.ENERGY, decode.joules_per_token, lengths)
 
 
 def _decoder(figures: DtypeFigures) -> str:

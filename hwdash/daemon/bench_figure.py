@@ -61,4 +61,6 @@ def decode_figure(
         ratio,
         joules_per_token,
         idle_joules_per_token,
+        task.new_tokens,
+        task.prompt_tokens,
     )

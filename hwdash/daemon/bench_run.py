@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from hwdash.core.bench import BenchRequest, BenchStep, DecodeFigure, DtypeFigures, PrefillFigure
 from hwdash.core.clock import Clock
 from hwdash.core.device import Device
-from hwdash.core.errors import EngineError
+from hwdash.core.errors import EngineError, HwdashError
 from hwdash.core.inference import Conditions, StageEvent
 from hwdash.core.measurement import Load, LoadedModel, Measured, MeasurePlan, MeasureReport, Task
 from hwdash.core.precision import choose_dtype
@@ -106,9 +106,13 @@ class BenchRun:
         try:
             yield self._step(-1)
             async with aclosing(place.engine.measure(self._plan, device)) as reports:
-                async with aclosing(self._follow(watch, reports, bracket)) as events:
-                    async for event in events:
-                        yield event
+                try:
+                    async with aclosing(self._follow(watch, reports, bracket)) as events:
+                        async for event in events:
+                            yield event
+                except HwdashError:
+                    _, self._conditions = await bracket.close(0)
+                    raise
                 _, self._conditions = await bracket.close(0)
         except DeviceLost:
             raise DeviceLost(f"{device.id} was lost during the bench; see: hwdash devices") from None
@@ -154,16 +158,17 @@ class BenchRun:
             case Load.PREFILL if (prefill := prefill_figure(task, measured)) is not None and not measured.problem:
                 self._prefill.append(prefill)
             case Load.DECODE if task.seconds is not None:
-                await self._add_energy(measured)
+                await self._add_energy(task.batch, measured)
             case Load.DECODE if not measured.problem:
                 if (decode := decode_figure(task, measured, self.copy_bytes_per_s)) is not None:
                     self._decode.append(decode)
         # A batch that cannot be decoded is followed by larger ones only.
         return not (measured.problem and task.load is Load.DECODE)
 
-    async def _add_energy(self, measured: Measured) -> None:
-        """Give the newest decode figure the energy of a token while *measured* was made."""
-        if measured.problem or not measured.tokens or not self._decode:
+    async def _add_energy(self, batch: int, measured: Measured) -> None:
+        """Give the figure of *batch*, if there is one, the energy of a token while *measured* was made."""
+        place = next((place for place, figure in enumerate(self._decode) if figure.batch == batch), None)
+        if measured.problem or not measured.tokens or place is None:
             return
         joules = None
         for _ in range(_TRIES):
@@ -176,8 +181,8 @@ class BenchRun:
         idle_w, idle = self._place.idle_w, None
         if idle_w is not None:
             idle = min(joules, idle_w * (measured.ended_s - measured.began_s)) / measured.tokens
-        self._decode[-1] = replace(
-            self._decode[-1], joules_per_token=joules / measured.tokens, idle_joules_per_token=idle
+        self._decode[place] = replace(
+            self._decode[place], joules_per_token=joules / measured.tokens, idle_joules_per_token=idle
         )
 
     def _step(self, number: int) -> BenchStep:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,11 +23,13 @@ from hwdash.core.errors import (
     UnknownDevice,
     UnknownModel,
     UsageError,
+    WorkerDied,
 )
 from hwdash.core.inference import StageEvent
 from hwdash.core.measurement import Load, LoadedModel, Measured, MeasurePlan, MeasureReport, TaskReport
 from hwdash.core.reading import Reading
 from hwdash.core.throttle import ThrottleReason
+from hwdash.daemon.gate import Gate
 from hwdash.engine.engine import Standing
 from hwdash.engine.fake import FakeEngine
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
@@ -40,12 +44,17 @@ def asking(**changes: Any) -> BenchRequest:
 
 
 class StubbornEngine(FakeEngine):
-    """Fails to load in the precisions of ``refused``, tells ``problems`` of batches, and can be made to hang."""
+    """Fails to load in the precisions of ``refused``, tells ``problems`` of batches, and can be made to hang or to die.
+
+    Batches of ``uncounted`` have no tokens where they are measured (False) or where their energy is (True).
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.refused: dict[str | None, HwdashError] = {}
         self.problems: dict[tuple[Load, int], str] = {}
+        self.dies_after: tuple[Load, int] | None = None
+        self.uncounted: set[tuple[int, bool]] = set()
         self.hangs = False
         self.begun = 0
         self.ended = 0
@@ -62,7 +71,11 @@ class StubbornEngine(FakeEngine):
                         if problem := self.problems.get((task.load, task.batch)):
                             now = report.measured.began_s
                             report = TaskReport(report.task, Measured(now, now, last=True, problem=problem))
+                        if task.load is Load.DECODE and (task.batch, task.seconds is not None) in self.uncounted:
+                            report = replace(report, measured=replace(report.measured, tokens=0))
                     yield report
+                    if isinstance(report, TaskReport) and self.dies_after == (task.load, task.batch):
+                        raise WorkerDied(f"{device.id}: the worker was killed")
                     if self.hangs and isinstance(report, LoadedModel):
                         await asyncio.Event().wait()
         finally:
@@ -132,8 +145,6 @@ async def test_energy_of_a_token_comes_from_the_counter() -> None:
 
         return read
 
-    import time
-
     asyncio_time = time.monotonic
     joules, read_at = [0.0], [asyncio_time()]
     engine = FakeEngine()
@@ -166,6 +177,43 @@ async def test_what_the_device_went_through_is_in_the_report() -> None:
         conditions = (await report_of(daemon, asking())).dtypes[0].conditions
         assert conditions.throttle == ("power_cap",)
         assert (conditions.temperature_max_c, conditions.clock_min_hz) == (50.0, 1.755e9)
+
+
+async def test_what_it_went_through_before_it_failed_is_kept() -> None:
+    source, engine = FakeSource([fake_gpu(0)]), StubbornEngine()
+    source.flags[KEY] = frozenset({ThrottleReason.POWER_CAP})
+    engine.dies_after = (Load.DECODE, 1)
+    async with bench_daemon(engine, source) as daemon:
+        (figures,) = (await report_of(daemon, asking())).dtypes
+        assert figures.problem == "gpu0: the worker was killed"
+        assert figures.conditions.throttle == ("power_cap",)
+        assert figures.conditions.temperature_max_c == 50.0
+        assert figures.decode[0].new_tokens == 8
+        assert figures.decode[0].prompt_tokens == 64
+
+
+async def test_energy_goes_to_the_figure_of_its_own_batch() -> None:
+    source, engine = FakeSource([fake_gpu(0)]), StubbornEngine()
+    source.readings[KEY] = lambda _: fake_readings(energy_j=100.0 * time.monotonic(), utilization=0.0)
+    engine.uncounted = {(1, True), (4, False)}
+    async with bench_daemon(engine, source) as daemon:
+        (figures,) = (await report_of(daemon, asking())).dtypes
+        assert [(item.batch, item.joules_per_token) for item in figures.decode] == [(1, None)]
+
+
+async def test_a_hold_tells_how_long_the_bench_before_took() -> None:
+    engine = StubbornEngine()
+    async with bench_daemon(engine) as daemon:
+        first = await report_of(daemon, asking())
+        engine.hangs = True
+        bench = asyncio.create_task(events_of(daemon, asking(dtypes=("fp32", "bf16"))))
+        await until(lambda: engine.begun == 2)
+        snapshot = await daemon.service.snapshot()
+        gate = daemon.service.bencher._ledger.gate(snapshot.find(KEY))
+        assert isinstance(gate, Gate)
+        assert 0.0 < gate.held_s <= 2 * first.total_s
+        bench.cancel()
+        await asyncio.wait({bench})
 
 
 async def test_all_precisions_and_one_that_fails() -> None:

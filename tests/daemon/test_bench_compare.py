@@ -112,6 +112,23 @@ def test_what_is_not_compared() -> None:
     assert "energy at batch 1" not in by_name(compare(new, [report(days(1), figures(joules=None))]))
 
 
+def test_only_answers_of_equal_lengths_are_compared() -> None:
+    def lengths(slower: float, new_tokens: int | None, prompt_tokens: int | None) -> DtypeFigures:
+        (one,) = figures(slower).decode
+        return replace(figures(slower), decode=(replace(one, new_tokens=new_tokens, prompt_tokens=prompt_tokens),))
+
+    others = [report(days(3), lengths(3.0, 128, 64)), report(days(2), lengths(3.0, 512, 32))]
+    newer = [report(timedelta(hours=1 + number), lengths(3.0, 9, 64)) for number in range(MOST_RUNS)]
+    new = report(days(0), lengths(1.0, 512, 64))
+    unlike = by_name(compare(new, [*others, report(days(4), lengths(3.0, None, None)), *newer]))
+    assert set(unlike) == {"load", "TTFT of 32 tokens"}
+    found = by_name(compare(new, [*others, report(days(5), lengths(2.0, 512, 64)), *newer]))
+    assert {name: found[name].ratio for name in ("ITL p50 at batch 1", "energy at batch 1")} == {
+        "ITL p50 at batch 1": pytest.approx(0.5),
+        "energy at batch 1": pytest.approx(1.0),
+    }
+
+
 def test_other_drivers_are_named() -> None:
     old = [report(days(number), figures(), driver="570.9") for number in (3, 2)]
     new = report(days(0), figures(1.5))
