@@ -170,7 +170,7 @@ class BenchScreen(FrameScreen):
                 async for event in events:
                     if isinstance(event, BenchFinished):
                         self._doing = ""
-                        self._back = 0
+                        self._back, self._asked = 0, False
                         self._reload()
                     elif isinstance(event, BenchStep):
                         self._tell(device, event.words, event.progress)
@@ -243,7 +243,9 @@ class BenchScreen(FrameScreen):
         else:
             found = self._curves()
             planned = plot.plan(found, scale(found, self._view, height - 2), width, height)
-        if planned is None:
+        if planned is None and self._view is not View.SOAK and self.report is None and self._doing:
+            picture.show(())
+        elif planned is None:
             picture.say(self._empty_words())
         else:
             self._plan = planned

@@ -144,6 +144,7 @@ async def test_a_bench_is_run_with_progress_and_its_report_shown() -> None:
         await pilot.press("r")
         await shown(pilot, "bench of gpu0 40%: bf16, batch 16 [/red]")
         assert "Esc stops it" in text(pilot.app)
+        await until(pilot, lambda: "press r" not in text(pilot.app))
         await pilot.press("r")
         assert len(client.bench_requests) == 1
         assert client.bench_requests[0].device == "gpu0"
