@@ -115,7 +115,7 @@ class Dispatcher:
         self._max_queue = max_queue
         self._stopping = stopping
         self._clock = clock
-        self._meters = Meters()
+        self._meters = Meters(ledger.at_work)
         self._conclusions: set[asyncio.Task[InferenceRecord]] = set()
         self._crowd: tuple[_Wish, list[Line | GroupLine]] | None = None
 

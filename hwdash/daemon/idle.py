@@ -27,12 +27,15 @@ class IdlePower:
         self._seen_s = 0.0
 
     def note(self, at_s: float, power_w: float, utilization: float | None, *, busy: bool) -> None:
-        """A sample, taken at *at_s* of the wall clock. *busy*: a request runs. One that was told before is passed over."""
+        """A sample, taken at *at_s* of the wall clock. *busy*: somebody works with the device, or has it alone.
+
+        One that was told before is passed over. A device whose *utilization* is not known may be at work for others.
+        """
         if at_s == self._newest_s:
             return
         back = self._newest_s is not None and at_s < self._newest_s
         self._newest_s = at_s
-        if busy or (utilization is not None and utilization > IDLE_UTILIZATION):
+        if busy or utilization is None or utilization > IDLE_UTILIZATION:
             self._since_s = None
             return
         if self._since_s is None or back:

@@ -123,6 +123,11 @@ class Ledger:
             if (gate := self.gates.get(status.device.key)) is not None:
                 gate.adjust(*limit_of(status, gate.slots))
 
+    def at_work(self, key: str) -> bool:
+        """Somebody computes on the device, or has it alone: a request, a probe, a bench, a soak."""
+        gate = self.gates.get(key)
+        return gate is not None and bool(gate.running or gate.held)
+
     def gate(self, status: DeviceStatus) -> Gate | GroupGate:
         """The gate before the device in *status*, or those before all devices of a group."""
         gates = self._gates_of(status)

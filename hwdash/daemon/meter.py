@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from hwdash.core.snapshot import Snapshot
@@ -125,9 +125,10 @@ class Meter:
 
 
 class Meters:
-    """The meters of all devices, by key."""
+    """The meters of all devices, by key. *at_work* tells whether anybody works with that device now, or has it alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_work: Callable[[str], bool]) -> None:
+        self._at_work = at_work
         self._meters: dict[str, Meter] = {}
 
     def of(self, key: str) -> Meter:
@@ -141,7 +142,7 @@ class Meters:
                 for status in snapshot.devices:
                     if status.sampled_at is None or (power_w := status.number("power_w")) is None:
                         continue
-                    meter = self.of(status.device.key)
-                    meter.idle.note(
-                        status.sampled_at.timestamp(), power_w, status.number("utilization"), busy=meter.busy
-                    )
+                    key = status.device.key
+                    meter = self.of(key)
+                    busy = meter.busy or self._at_work(key)
+                    meter.idle.note(status.sampled_at.timestamp(), power_w, status.number("utilization"), busy=busy)

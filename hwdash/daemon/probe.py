@@ -233,7 +233,8 @@ class Prober:
             return await self._conclude(self._failed(status, model, _lost_words(status)), driver, quiet=False)
         chat = standing.server is not None
         request = question(model, device, self._config.probes.max_tokens, chat=chat)
-        quiet = (status.number("utilization") or 0.0) < QUIET_BELOW
+        utilization = status.number("utilization")
+        quiet = utilization is not None and utilization < QUIET_BELOW
         base = self._failed(status, model, "")
         try:
             answer = await self._ask(request, status, loads=loads)

@@ -29,7 +29,9 @@ def gate_of(max_queue: int = 8, limit: int = 4, clock: ManualClock | None = None
 
 async def gate_in(daemon: Living, device: str = "gpu0") -> Gate:
     snapshot = await daemon.service.snapshot()
-    return daemon.service.ledger.gate(snapshot.find(device))
+    gate = daemon.service.ledger.gate(snapshot.find(device))
+    assert isinstance(gate, Gate)
+    return gate
 
 
 async def test_a_hold_comes_after_those_before_it_and_before_those_after_it() -> None:
@@ -247,6 +249,19 @@ async def test_automatic_requests_go_elsewhere_and_those_that_name_it_wait() -> 
         assert StageEvent(Stage.QUEUED, "gpu0", WHY) in events
         ranking = await daemon.service.rank(Requirements(model="echo"))
         assert not any("comes last" in line for item in ranking.ranked for line in item.why)
+
+
+async def test_who_has_a_device_or_runs_there_is_at_work_on_it() -> None:
+    async with living(gpus(2), HeldEngine()) as daemon:
+        gate, ledger = await gate_in(daemon), daemon.service.ledger
+        assert not ledger.at_work(FIRST)
+        async with gate.hold(WHY):
+            assert ledger.at_work(FIRST)
+            assert not ledger.at_work("another")
+        place = gate.line("m", 1).enter()
+        assert ledger.at_work(FIRST)
+        place.leave()
+        assert not ledger.at_work(FIRST)
 
 
 async def test_where_no_other_device_is_the_request_waits() -> None:

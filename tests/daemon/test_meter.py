@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hwdash.core.clock import ManualClock
+from hwdash.core.health import Health, HealthState
 from hwdash.core.inference import Energy
 from hwdash.core.sample import Sample
-from hwdash.core.snapshot import Snapshot
+from hwdash.core.snapshot import DeviceStatus, Snapshot
 from hwdash.daemon.bracket import Bracket
 from hwdash.daemon.idle import FORGET_S, IdlePower
-from hwdash.daemon.meter import Meter, Party
+from hwdash.daemon.meter import Meter, Meters, Party
 from hwdash.monitor.broadcast import Broadcast
 from hwdash.sources.fake import fake_gpu
 
@@ -204,19 +207,62 @@ def test_idle_power_is_the_median_of_the_newest_idle_time() -> None:
         [],
         seconds(1000, 1006, 80.0),
         seconds(1000, 1030, 80.0, 0.3),
+        seconds(1000, 1030, 80.0, None),
         [(float(at), 80.0, 0.0, at % 5 == 0) for at in range(1000, 1030)],
         [(1000.0, 80.0, 0.0, False)] * 30,
     ],
-    ids=["nothing", "too short", "somebody else is at work", "requests in between", "the same sample"],
+    ids=["nothing", "too short", "somebody else is at work", "nobody knows", "requests in between", "the same sample"],
 )
 def test_idle_power_that_was_never_seen_is_absent(samples: list[tuple[float, float, float | None, bool]]) -> None:
     assert idle(*samples).watts(1030.0) is None
 
 
-def test_idle_power_is_known_without_utilisation_and_forgotten_after_an_hour() -> None:
-    power = idle(*seconds(1000, 1020, 80.0, None))
+def test_idle_power_is_forgotten_after_an_hour() -> None:
+    power = idle(*seconds(1000, 1020, 80.0))
     assert power.watts(1019.0 + FORGET_S) == 80.0
     assert power.watts(1021.0 + FORGET_S) is None
+
+
+def test_until_the_device_has_settled_nothing_counts() -> None:
+    working = (999.0, 300.0, 0.9, False)
+    many = [(1000.0 + step / 10, 200.0, 0.0, False) for step in range(20)]
+    assert idle(working, *many, *seconds(1002, 1008, 80.0)).watts(1008.0) == 80.0
+
+
+def test_a_part_of_the_steps_is_told_of_all_the_time_and_what_was_alone_is_ones_own() -> None:
+    device = Device()
+    first = device.begin()
+    device.go_on(6.0, 100.0)
+    second = device.begin()
+    device.go_on(4.0, 100.0)
+    first.own_s = 7.0  # one of the four seconds beside the other
+    assert device.end(first) == pytest.approx(700.0)
+    assert device.end(second) == pytest.approx(300.0)
+
+
+async def test_nothing_is_idle_while_somebody_is_at_work() -> None:
+    working = {fake_gpu(0).key}
+    meters, start = Meters(working.__contains__), ManualClock().now()
+    readings = {"power_w": 80.0, "utilization": 0.0}
+    statuses = [
+        DeviceStatus(fake_gpu(number), readings, (), (), Health(HealthState.OK, (), start), None, None)
+        for number in (0, 1)
+    ]
+
+    async def snapshots() -> AsyncGenerator[Snapshot, None]:
+        for at in range(60):
+            if at == 30:
+                assert [meters.of(fake_gpu(number).key).idle.watts(_at(start, at)) for number in (0, 1)] == [None, 80.0]
+                working.clear()
+            devices = tuple(replace(item, sampled_at=start + timedelta(seconds=at)) for item in statuses)
+            yield Snapshot(at, start, 1.0, devices)
+
+    await meters.watch(snapshots())
+    assert meters.of(fake_gpu(0).key).idle.watts(_at(start, 59)) == 80.0
+
+
+def _at(start: datetime, seconds: float) -> float:
+    return (start + timedelta(seconds=seconds)).timestamp()
 
 
 class Counting:

@@ -17,6 +17,7 @@ from hwdash.core.event import EventKind, Severity
 from hwdash.core.health import HealthState
 from hwdash.core.inference import PROBE, EngineEvent, FinishedEvent, Generation, PromptRequest, Stage, StageEvent
 from hwdash.core.probe import ProbeOutcome, ProbeRequest, ProbeResult
+from hwdash.core.reading import Absent, Reading
 from hwdash.core.requirement import Requirements
 from hwdash.daemon import probe as probe_module
 from hwdash.daemon.probe import Prober
@@ -51,7 +52,7 @@ class GatedEngine(FakeEngine):
 
 
 @asynccontextmanager
-async def loaded(engine: FakeEngine | None = None, devices: int = 1, busy: float = 0.0) -> AsyncIterator[Living]:
+async def loaded(engine: FakeEngine | None = None, devices: int = 1, busy: Reading = 0.0) -> AsyncIterator[Living]:
     """A daemon whose devices have `MODEL` loaded and are probed by hand."""
     engine = engine or FakeEngine()
     source = FakeSource([fake_gpu(number, driver="570") for number in range(devices)])
@@ -374,9 +375,10 @@ def _at_pace(event: EngineEvent, itl_s: float) -> EngineEvent:
     return replace(event, timing=replace(event.timing, itl_p50_s=itl_s)) if isinstance(event, Generation) else event
 
 
-async def test_beside_other_work_a_slow_probe_says_nothing_of_the_device() -> None:
+@pytest.mark.parametrize("busy", [0.6, Absent.NOT_SUPPORTED])
+async def test_beside_other_work_a_slow_probe_says_nothing_of_the_device(busy: Reading) -> None:
     engine = Paced()
-    async with loaded(engine, busy=0.6) as daemon:
+    async with loaded(engine, busy=busy) as daemon:
         for itl_s in (0.010, 0.010, 0.010, 0.010, 0.010, 0.013, 0.013, 0.013):
             engine.itl_s = itl_s
             result = await turn(daemon)
@@ -468,10 +470,11 @@ async def test_nothing_is_loaded_onto_a_device_that_somebody_holds() -> None:
 async def test_a_device_that_is_lost_while_a_probe_waits_or_loads_is_down(loads: bool) -> None:
     engine, source = Loads(), FakeSource([fake_gpu(0)])
     async with living(source, engine, config=BY_HAND) as daemon:
-        place = daemon.service.ledger.line((await daemon.service.snapshot()).devices[0], MODEL, 8).enter()
+        status = (await daemon.service.snapshot()).devices[0]
+        place, gate = daemon.service.ledger.line(status, MODEL, 8).enter(), daemon.service.ledger.gate(status)
         engine.may_end.clear()
         asked = asyncio.ensure_future(daemon.service.prober.probe(ProbeRequest()))
-        await until(lambda: bool(place.line.gate.held))
+        await until(lambda: bool(gate.held))
         assert engine.loads == []
         if loads:
             place.leave()
