@@ -94,6 +94,10 @@ class Account:
             self._bracket.run()
         return event
 
+    def abandon(self) -> None:
+        """End without a record: it never came to the device, whose energy the others share without it."""
+        self._bracket.abandon()
+
     async def close(self, outcome: Generation | FinishReason, error: str | None = None) -> InferenceRecord:
         """The record: of the engine's own *outcome*, or of what was seen when it broke off before there was one.
 

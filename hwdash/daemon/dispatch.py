@@ -239,6 +239,8 @@ class Dispatcher:
                 # A device that it never came to did nothing that could be recorded.
                 if attempt is not None or failure is None:
                     conclusion = self._concluding(journey, account, outcome, failure)
+                else:
+                    account.abandon()
         if failure is not None:
             raise failure
         yield FinishedEvent(await asyncio.shield(conclusion))

@@ -92,6 +92,21 @@ async def test_what_the_device_used_while_a_request_waited_is_not_its_own() -> N
         assert record.conditions.temperature_max_c == 40.0
 
 
+async def test_who_never_came_to_the_device_has_no_part_in_its_energy() -> None:
+    source = counting(1000.0)
+    async with living(source, HeldEngine()) as daemon:
+        status = (await daemon.service.snapshot()).devices[0]
+        async with daemon.service.ledger.gate(status).hold("a soak is running"):
+            asked = [asyncio.create_task(answer(daemon, ask_for(device="gpu0"))) for _ in range(3)]
+            await until(lambda: admission(daemon).waiting == 3)
+            parties = daemon.service._dispatcher._meters.of(KEY)._parties
+            assert len(parties) == 3
+            source.lost.add(KEY)
+            ended = await asyncio.gather(*asked, return_exceptions=True)
+            assert all(isinstance(error, HwdashError) for error in ended)
+        assert parties == set()
+
+
 class LoadingEngine(FakeEngine):
     """Loads until ``loaded`` is set, then answers, or dies where ``dies``."""
 
