@@ -66,10 +66,9 @@ class Gate:
 
     @property
     def held_s(self) -> float:
-        """For how many more seconds the device will be held, as far as the holder told; 0 where it did not."""
+        """For how many more seconds the device will be held, as far as the holders told; 0 where they did not."""
         now_s = self._clock.monotonic()
-        ends = (hold.until_s for hold in (self._holder, self._comer) if hold is not None and hold.until_s is not None)
-        return max((until_s - now_s for until_s in ends), default=0.0)
+        return sum(hold.left_s(now_s) for hold in (self._holder, self._comer) if hold is not None)
 
     @asynccontextmanager
     async def hold(
@@ -101,8 +100,7 @@ class Gate:
                 f"{self.device}: {other.why} and has the device for itself; try again when it has ended",
                 retry_after_s=max(1.0, self.held_s),
             )
-        until_s = None if lasts_s is None else self._clock.monotonic() + lasts_s
-        hold = self._comer = Hold(why, until_s, on_wanted, frozenset(self._waiting), self._release)
+        hold = self._comer = Hold(why, lasts_s, on_wanted, frozenset(self._waiting), self._release)
         if self._holder is not None:
             self._holder.wanted()
         self._admit()
@@ -181,7 +179,7 @@ class Gate:
         comer = self._comer
         if comer is not None and not self.running and self._holder is None and comer.before.isdisjoint(self._waiting):
             self._comer, self._holder = None, comer
-            comer.turn.set_result(None)
+            comer.begin(self._clock.monotonic())
 
     def _next(self) -> Place | None:
         """The first place that may pass: the place of a full line holds nobody else up.

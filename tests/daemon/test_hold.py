@@ -126,6 +126,30 @@ async def test_the_queue_of_a_held_device_is_bounded_and_says_when_to_come_again
     assert all(place.admitted for place in places)
 
 
+async def test_the_time_of_a_hold_counts_from_its_turn_and_is_never_less_than_none() -> None:
+    clock = ManualClock()
+    gate = gate_of(max_queue=0, limit=1, clock=clock)
+    line = gate.line("m", 1)
+    first = line.enter()
+    clock.advance(40.0)
+    async with AsyncExitStack() as stack:
+        holding = asyncio.create_task(stack.enter_async_context(gate.hold(WHY, lasts_s=2.0)))
+        await asyncio.sleep(0)
+        clock.advance(10.0)
+        assert gate.held_s == 2.0
+        first.leave()
+        await holding
+        clock.advance(0.5)
+        assert gate.held_s == 1.5
+        before_s = line.retry_after_s
+        clock.advance(60.0)
+        assert gate.held_s == 0.0
+        # An answer took 50 s: a hold that is late by more than that does not make the wait any shorter.
+        gate.max_queue = 1
+        line.enter()
+        assert (before_s, line.retry_after_s) == (1.5, 50.0)
+
+
 async def test_a_probe_holds_only_an_idle_device_and_is_told_who_wants_it() -> None:
     gate = gate_of(max_queue=0)
     wanted: list[str] = []
