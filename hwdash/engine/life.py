@@ -19,7 +19,7 @@ from hwdash.core.measurement import LoadedModel
 from hwdash.core.text import sanitise_line
 from hwdash.engine.message import Cancel, Failed, FromWorker, Load, Ping, Pong, Ready, ToWorker, Tried, Try
 from hwdash.engine.process import WorkerProcess
-from hwdash.engine.spare import Spare
+from hwdash.engine.spare import FIRST_WORD_S, Spare
 from hwdash.engine.watch import Watch
 
 _END_PATIENCE_S = 0.15
@@ -78,7 +78,8 @@ class Life:
     async def load(self, message: Load, environment: Mapping[str, str], spare: Spare | None = None) -> LoadedModel:
         """Start the process, or take that of *spare*, and have it load the model.
 
-        Raises what loading raises, and `WorkerDied`.
+        One that says nothing to that within `FIRST_WORD_S`, or ``engine.hang_s`` where that is less, is ended, and a process
+        is started instead. Raises what loading raises, and `WorkerDied`.
         """
         try:
             with contextlib.nullcontext() if spare is None else spare.held_back():
@@ -98,11 +99,27 @@ class Life:
         process = spare.take(environment) if spare is not None else None
         if process is None:
             await self._process.start(environment)
-        else:
-            self._process = process
-            await process.hand_over(self._heard, self._gone, self._log)
-            message = msgspec.structs.replace(message, environment=dict(environment), log=str(self._log))
-        self.send(message)
+            self.send(message)
+        elif not await self._takes_over(process, message, environment):
+            self._process = WorkerProcess(self._heard, self._gone, self._log)
+            await self._process.start(environment)
+            self.send(message)
+
+    async def _takes_over(self, process: WorkerProcess, message: Load, environment: Mapping[str, str]) -> bool:
+        """Have *process*, which was a spare, load; False where it says nothing to that, and was ended."""
+        self._process = process
+        await process.hand_over(self._heard, self._gone, self._log)
+        self.send(msgspec.structs.replace(message, environment=dict(environment), log=str(self._log)))
+        patience_s = min(FIRST_WORD_S, self._config.hang_s)
+        # One that still imports its libraries cannot listen before it has them.
+        listens = process.prepared or await process.speaks(self._config.hang_s)
+        if listens and await process.speaks(patience_s):
+            return True
+        _log.warning("the spare worker said nothing when it was to load %s and was ended: stopped, or hung", self.model)
+        process.disown()
+        process.kill()
+        await process.end(_END_PATIENCE_S)
+        return False
 
     async def tried(self, number: int, dtypes: tuple[str, ...]) -> Tried:
         """What comes of trying *dtypes* as request *number*, which is called off when the caller is cancelled.

@@ -56,6 +56,7 @@ class WorkerProcess(asyncio.Protocol):
         self.ended = asyncio.Event()
         self.first_word_s: float | None = None
         self.prepared = False
+        self._spoke = asyncio.Event()
         self._next_log: Path | None = None
         self._started_at = 0.0
         self._reason = ""
@@ -118,6 +119,18 @@ class WorkerProcess(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode(message))
 
+    async def speaks(self, patience_s: float) -> bool:
+        """Whether it says anything, be it that it is prepared, or ends, within *patience_s*; at once where it has spoken."""
+        if self.first_word_s is None and not self.ended.is_set():
+            self._spoke.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._spoke.wait(), patience_s)
+        return self._spoke.is_set() or self.first_word_s is not None or self.ended.is_set()
+
+    def disown(self) -> None:
+        """Belong to nobody from now on: what it says, and its end, are told to nobody any more."""
+        self._on_message, self._on_end = lambda _: None, lambda: None
+
     def close(self) -> None:
         """Close the socket, which ends a worker that can still listen."""
         if self._transport is not None:
@@ -178,6 +191,7 @@ class WorkerProcess(asyncio.Protocol):
             self.kill("said what is no message of the protocol and was ended")
             return
         for message in messages:
+            self._spoke.set()
             if isinstance(message, Prepared):
                 self.prepared = True
                 continue
@@ -189,6 +203,7 @@ class WorkerProcess(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of `asyncio.Protocol`: the worker closed its end, which it only does by ending."""
         self.ended.set()
+        self._spoke.set()
         self._on_end()
 
 

@@ -19,6 +19,8 @@ _QUIET_S, _LOOK_S = 10.0, 0.25
 """After a model was loaded its first answers come first, for so long at most."""
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 2.0, 600.0
 _END_PATIENCE_S = 0.15
+FIRST_WORD_S = 10.0
+"""One that was told to load says so at once. One that has not, after so long, is stopped or hangs."""
 _READ_LATE = frozenset({"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"})
 """Variables that are read when a device is first used (by CUDA's driver, ROCm's runtime), not when torch is imported."""
 _log = logging.getLogger(__name__)

@@ -82,6 +82,20 @@ async def test_one_that_is_killed_before_it_says_a_word_leaves_its_lines_where_t
         await answer
 
 
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_one_that_is_stopped_is_replaced_by_a_fresh_process(scene: Scene, prepared: bool) -> None:
+    engine = scene.engine(hang_s=1.0)
+    stopped = await _with_spare(engine)
+    process = engine.spare._process
+    assert process is not None
+    process.prepared = prepared
+    os.kill(stopped, signal.SIGSTOP)
+    async with asyncio.timeout(20):
+        assert await said(engine, ask("hello")) == "hello hello hello "
+    assert pid_of(engine) != stopped
+    await eventually(lambda: not Path(f"/proc/{stopped}").exists())
+
+
 async def test_a_measurement_is_a_true_cold_start(scene: Scene) -> None:
     engine = scene.engine()
     first = await _with_spare(engine)
