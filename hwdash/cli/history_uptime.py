@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from hwdash.cli.output import csv_text, table_text
-from hwdash.core.format import duration_text, seconds_text
+from hwdash.core.format import cut_percent, duration_text, seconds_text
 from hwdash.core.probe import DRIFT_FROM, ProbeOutcome, ProbeResult, Uptime, UptimeHistory, UptimeWindow
 from hwdash.core.text import sanitise_line
 
@@ -68,7 +68,7 @@ def _row(window: UptimeWindow) -> tuple[str, ...]:
 
 def up_text(ratio: float) -> str:
     """A share of good probes in per cent, cut and not rounded: only 100 % is 100 %."""
-    return "100 %" if ratio >= 1.0 else f"{int(ratio * 10_000) / 100:.2f} %"
+    return "100 %" if ratio >= 1.0 else f"{cut_percent(ratio, 2):.2f} %"
 
 
 def _kind(result: ProbeResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -37,6 +38,14 @@ def bytes_text(value: float) -> str:
 def clock_text(hertz: float) -> str:
     """A clock in MHz: ``1980 MHz``."""
     return f"{hertz / 1e6:.0f} MHz"
+
+
+def cut_percent(ratio: float, digits: int) -> float:
+    """A share in per cent, cut after *digits* and not rounded: 0.99999 is 99.99, and 57 of 100 are 57.
+
+    Shares of up to a hundred thousand are told apart from what is whole; below that lies what floats add.
+    """
+    return math.floor(round(ratio * 100 * 10**digits, 5)) / 10**digits
 
 
 def seconds_text(seconds: float) -> str:

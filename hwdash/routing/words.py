@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-from hwdash.core.format import bytes_text, energy_text, rate_text, reading_text, seconds_text
+from hwdash.core.format import bytes_text, cut_percent, energy_text, rate_text, reading_text, seconds_text
 from hwdash.core.health import HealthState, SuspicionKind
 from hwdash.core.ranking import Expectation
 from hwdash.core.snapshot import DeviceStatus
@@ -76,7 +75,7 @@ def _probe_words(status: DeviceStatus, circumstance: Circumstance) -> list[str]:
     texts = [f"its score ×{DOUBTED:g}: {circumstance.doubt}"] if circumstance.doubt else []
     if circumstance.up_ratio is not None and circumstance.up_ratio < UPTIME_TOLD_BELOW:
         # Cut, not rounded: 98.96 % is not yet 99.
-        texts.append(f"{math.floor(circumstance.up_ratio * 1000) / 10:.1f} % of its probes of 24 h were well")
+        texts.append(f"{cut_percent(circumstance.up_ratio, 1):.1f} % of its probes of 24 h were well")
     if circumstance.drift is not None and SuspicionKind.PROBES not in status.health.suspicions:
         texts.append(f"its newest probes took {circumstance.drift * 100:.0f} % longer than at their best")
     return texts

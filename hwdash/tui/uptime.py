@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hwdash.core.format import seconds_text
+from hwdash.core.format import cut_percent, seconds_text
 from hwdash.core.probe import ProbeOutcome, Uptime, UptimeHistory
 from hwdash.core.text import sanitise_line
 from hwdash.tui.gauge import Fact
@@ -22,8 +22,7 @@ def up_text(uptime: Uptime, window_s: float = DAY_S) -> str:
     if window is None or window.up_ratio is None:
         return ""
     # Rounded down: what failed once was not up all the time.
-    percent = int(window.up_ratio * 10000) / 100
-    return f"UP {percent:g}% of {window_s / 3600:g} h"
+    return f"UP {cut_percent(window.up_ratio, 2):g}% of {window_s / 3600:g} h"
 
 
 def uptime_facts(history: UptimeHistory | None, key: str, glyphs: Glyphs) -> Iterator[Fact]:

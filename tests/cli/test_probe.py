@@ -65,7 +65,9 @@ def test_in_plain_ascii_where_stdout_knows_no_more(monkeypatch: pytest.MonkeyPat
 
 
 def test_only_what_is_whole_is_100_per_cent() -> None:
-    assert [up_text(ratio) for ratio in (1.0, 0.999999, 0.5, 0.0)] == ["100 %", "99.99 %", "50.00 %", "0.00 %"]
+    assert [up_text(ratio) for ratio in (1.0, 0.999999, 57 / 100, 0.5, 0.0)] == [
+        "100 %", "99.99 %", "57.00 %", "50.00 %", "0.00 %",
+    ]  # fmt: skip
 
 
 def test_csv_has_a_row_per_probe() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwdash.core.format import bytes_text, duration_text, energy_figures, reading_text, seconds_text
+from hwdash.core.format import bytes_text, cut_percent, duration_text, energy_figures, reading_text, seconds_text
 from hwdash.core.inference import Energy
 from hwdash.core.metric import METRICS
 from hwdash.core.reading import Absent
@@ -66,3 +66,15 @@ def test_every_number_of_every_metric_has_a_text(metric: str, value: float) -> N
 )
 def test_the_energy_of_a_request(energy: Energy, words: str) -> None:
     assert energy_figures(energy) == words
+
+
+@given(
+    st.integers(1, 20_000).flatmap(lambda whole: st.tuples(st.integers(0, whole), st.just(whole))), st.integers(0, 2)
+)
+def test_per_cents_are_cut_as_whole_numbers_are(share: tuple[int, int], digits: int) -> None:
+    part, whole = share
+    assert cut_percent(part / whole, digits) == part * 100 * 10**digits // whole / 10**digits
+
+
+def test_57_of_100_are_57_per_cent() -> None:
+    assert (cut_percent(57 / 100, 2), cut_percent(0.99999, 2), cut_percent(0.9896, 1)) == (57.0, 99.99, 98.9)

@@ -125,6 +125,8 @@ def test_a_failed_probe_says_why_and_is_no_full_uptime() -> None:
     assert "\x1b" not in facts[-1].words
     nearly = replace(found, windows=tuple(replace(item, up_ratio=0.99999) for item in found.windows))
     assert up_text(nearly) == "UP 99.99% of 24 h"
+    half = replace(found, windows=tuple(replace(item, up_ratio=57 / 100) for item in found.windows))
+    assert up_text(half) == "UP 57% of 24 h"
     assert up_text(nearly, 7200.0) == ""
 
 
