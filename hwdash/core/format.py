@@ -45,7 +45,8 @@ def cut_percent(ratio: float, digits: int) -> float:
 
     Shares of up to a hundred thousand are told apart from what is whole; below that lies what floats add.
     """
-    return math.floor(round(ratio * 100 * 10**digits, 5)) / 10**digits
+    scale = 10.0**digits
+    return math.floor(round(ratio * 100 * scale, 5)) / scale
 
 
 def seconds_text(seconds: float) -> str:
