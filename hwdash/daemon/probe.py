@@ -38,6 +38,7 @@ QUIET_BELOW = 0.25
 """A device is otherwise idle below this utilization; the time of a probe beside other work says nothing of the device."""
 _HOLD_WORDS = "a probe is running"
 _LASTS_S = 2.0
+_FIRST_SNAPSHOT_S = 15.0
 _LOADING = frozenset({Stage.STARTING, Stage.LOADING})
 
 
@@ -191,12 +192,19 @@ class Prober:
         await asyncio.shield(self._seeding)
 
     async def _seed(self) -> None:
-        latest = self._snapshots.latest
-        ids = {status.device.key: status.device.id for status in (latest.devices if latest is not None else ())}
+        ids = {status.device.key: status.device.id for status in await self._first_devices()}
         try:
             self._book.seed(await self._store.recent_probes(ids))
         except HwdashError as error:
             log.warning("earlier probes are not known: %s", error.message)
+
+    async def _first_devices(self) -> tuple[DeviceStatus, ...]:
+        """The devices as soon as there is a snapshot; none where it does not come."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_SNAPSHOT_S), aclosing(self._snapshots.subscribe()) as snapshots:
+                async for snapshot in snapshots:
+                    return snapshot.devices
+        return ()
 
     def _now(self, status: DeviceStatus) -> DeviceStatus:
         """The newest status of the device in *status*: while a probe waited or loaded, much may have changed."""
@@ -225,10 +233,8 @@ class Prober:
         """Ask once, and once more where the answer is not the one that is expected: a tie may break otherwise for once."""
         device = status.device
         standing = self._engine.standing(model, device)
-        pid = next(
-            (item.pid for item in self._engine.workers() if (item.device, item.model) == (device.id, model)), None
-        )
-        driver = await self._settings.text(device, model, standing.server, pid)
+        workers = (item for item in self._engine.workers() if (item.device, item.model) == (device.id, model))
+        driver = await self._settings.text(device, model, standing.server, next(workers, None))
         if status.health.state is HealthState.LOST:
             return await self._conclude(self._failed(status, model, _lost_words(status)), driver, quiet=False)
         chat = standing.server is not None

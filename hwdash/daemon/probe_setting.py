@@ -1,8 +1,9 @@
-"""What the answer to a probe depends on besides the device and the model: driver, versions, question, weights."""
+"""What the answer to a probe depends on besides the device and the model: driver, versions, question, weights, and the way it is computed."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -12,9 +13,12 @@ from hwdash import __version__
 from hwdash.core.device import Device
 from hwdash.core.errors import HwdashError
 from hwdash.core.inference import PROBE, Message, PromptRequest
+from hwdash.core.status import WorkerStatus
 
 QUESTION = "Once upon a time there was a machine that counted its own steps. Each morning it"
 """What a model goes on with for as long as it may, in words that leave a choice: tokens change when numbers do."""
+_MEASURED = re.compile(r"\b\d+(?:\.\d+)? ?(?:%|m?s\b)")
+"""Times and shares in a worker's words, which differ from one load to the next without another way of computing."""
 _LOOK_S = 2.0
 _PACKAGES = ("torch", "transformers")
 
@@ -28,7 +32,7 @@ def question(model: str, device: Device, max_tokens: int, *, chat: bool) -> Prom
 
 
 class ProbeSettings:
-    """The driver and versions of a device, and which weights a worker holds, as one text.
+    """The driver and versions of a device, which weights a worker holds and how it computes, as one text.
 
     *directory* finds a model's files; it may block, and is asked once for each worker.
     """
@@ -41,19 +45,19 @@ class ProbeSettings:
         )
         self._versions: str | None = None
 
-    async def text(self, device: Device, model: str, server: str | None, pid: int | None) -> str:
-        """The text for *model* on *device*, where *server*, or else the worker *pid*, answers."""
+    async def text(self, device: Device, model: str, server: str | None, worker: WorkerStatus | None) -> str:
+        """The text for *model* on *device*, where *server*, or else *worker*, answers."""
         driver = f"driver {device.driver}" if device.driver else "no driver version"
         if server is not None:
             return f"{driver}; server {server}; {self._ours}"
         if self._versions is None:
             self._versions = ", ".join(await asyncio.to_thread(_versions))
-        name = (device.key, model)
+        name, pid = (device.key, model), None if worker is None else worker.pid
         known = self._weights.get(name)
         if known is None or known[0] != pid:
             known = self._weights[name] = (pid, await self._files(model))
         weights = f"; weights {known[1]}" if known[1] else ""
-        return f"{driver}; {self._versions}; {self._ours}{weights}"
+        return f"{driver}; {self._versions}; {self._ours}{weights}{_way(device, worker)}"
 
     async def _files(self, model: str) -> str:
         """A mark of the model's files that changes with them; empty where they do not tell."""
@@ -69,6 +73,14 @@ class ProbeSettings:
             return ""
         facts = [(path.name, status.st_size, status.st_mtime_ns) for path in files if (status := path.stat())]
         return f"{zlib.crc32(repr(facts).encode()):08x}"
+
+
+def _way(device: Device, worker: WorkerStatus | None) -> str:
+    """How *worker* computes: its decoder, over how many devices, and a mark of what it chose; empty where it does not tell."""
+    if worker is None or not worker.decoder:
+        return ""
+    choices = [_MEASURED.sub("", words) for words in worker.choices]
+    return f"; {worker.decoder} over {max(1, len(device.members))}, choices {zlib.crc32(repr(choices).encode()):08x}"
 
 
 def _versions() -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,15 @@ from hwdash.core.inference import PROBE, EngineEvent, FinishedEvent, Generation,
 from hwdash.core.probe import ProbeOutcome, ProbeRequest, ProbeResult
 from hwdash.core.reading import Absent, Reading
 from hwdash.core.requirement import Requirements
+from hwdash.core.snapshot import Snapshot
 from hwdash.daemon import probe as probe_module
+from hwdash.daemon.ledger import Ledger
 from hwdash.daemon.probe import Prober
 from hwdash.daemon.probe_book import ProbeBook
 from hwdash.daemon.probe_setting import QUESTION
 from hwdash.engine.engine import Standing
 from hwdash.engine.fake import FakeEngine
+from hwdash.monitor.broadcast import Broadcast
 from hwdash.sources.fake import FakeSource, fake_gpu, fake_readings
 from hwdash.store.store import Store
 from tests.daemon.fake_models import MODEL
@@ -385,6 +389,49 @@ async def test_beside_other_work_a_slow_probe_says_nothing_of_the_device(busy: R
             assert result is not None
             assert result.drift is None
         assert (await daemon.client.uptime(3600)).uptimes[0].drift is None
+
+
+async def test_a_wrong_answer_says_nothing_of_the_pace() -> None:
+    engine = Paced()
+    engine.digest = "good"
+    async with loaded(engine) as daemon:
+        for _ in range(5):
+            await turn(daemon)
+        engine.digest, engine.itl_s = "bad", 0.013
+        for _ in range(3):
+            result = await turn(daemon)
+            assert result is not None
+            assert (result.outcome, result.drift) == (ProbeOutcome.WRONG, None)
+        uptime = (await daemon.client.uptime(3600)).uptimes[0]
+        assert uptime.baseline_itl_s == pytest.approx(0.010)
+        assert uptime.drift == pytest.approx(0.0)
+
+
+def test_uptime_is_that_of_the_last_24_hours() -> None:
+    book, now = ProbeBook(), datetime(2026, 11, 22, 12, tzinfo=UTC)
+    for hours, outcome in ((49, "failed"), (24.5, "failed"), (23.5, "ok"), (2, "failed"), (1, "ok"), (0, "ok")):
+        at = now - timedelta(hours=hours)
+        book.add(ProbeResult(at, "gpu0", KEY, MODEL, ProbeOutcome(outcome)), "")
+    assert book.up_ratio(KEY, MODEL, now) == 0.75
+    assert book.up_ratio(KEY, MODEL, now + timedelta(hours=23.5)) == 1.0
+    assert book.up_ratio(KEY, MODEL, now + timedelta(hours=25)) is None
+
+
+async def test_earlier_probes_are_told_with_the_id_of_today() -> None:
+    engine = FakeEngine()
+    async with loaded(engine) as daemon:
+        failed = ProbeResult(datetime.now(UTC), "gpu9", KEY, MODEL, ProbeOutcome.FAILED, error="dead")
+        await daemon.store.add_probe(failed, "")
+        service, snapshots = daemon.service, Broadcast[Snapshot]()
+        prober = Prober(
+            engine, daemon.store, service._monitor, daemon.models, snapshots, Ledger(engine, 1, print, service._clock),
+            service._dispatcher.best, BY_HAND, print, service._clock,
+        )  # fmt: skip
+        running = asyncio.create_task(prober.run())
+        await until(lambda: bool(snapshots.waiting) or running.done())
+        snapshots.publish(await service.snapshot())
+        await asyncio.wait_for(running, 20)
+        assert prober.problems[0].startswith("gpu0: the last probe of echo went wrong")
 
 
 async def test_a_restart_knows_the_answer_and_the_pace_of_before(tmp_path: Path) -> None:
