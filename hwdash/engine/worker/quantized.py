@@ -15,8 +15,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -38,7 +37,6 @@ _SMALLEST = torch.finfo(torch.float32).tiny
 _MANY = 16
 """From so many rows on, a product takes longer than unpacking 8 bits for it; fewer are multiplied by what is packed."""
 _LEAST_PRIORITY = 19
-_places_to_pack = threading.BoundedSemaphore(3)
 _log = logging.getLogger(__name__)
 
 _SOURCE = """
@@ -51,25 +49,20 @@ def product(rows: Tensor, weight: __torch__.torch.classes.quantized.LinearPacked
 class Half:
     """Weights in fp16, packed by fbgemm, multiplied and summed in fp32.
 
-    Packing, which one thread does, goes on beside whatever comes next; the first product waits for it. What is packed
-    already comes as *coming*.
+    Packed in the thread that multiplies: once another thread has computed in parallel too, libgomp has more threads than
+    cores and lets them sleep at each barrier, and products take twice as long.
     """
 
-    __slots__ = ("_coming", "_packed", "bytes", "in_features", "out_features")
+    __slots__ = ("_packed", "bytes", "in_features", "out_features")
 
-    def __init__(
-        self, weight: torch.Tensor, bias: torch.Tensor | None = None, coming: Future[Any] | None = None
-    ) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self.out_features, self.in_features = weight.shape
         self.bytes = 2 * weight.numel() + (0 if bias is None else 4 * bias.numel())
         kept = None if bias is None else bias.float()
-        self._packed: Any = None
-        self._coming = coming or _packing(weight.float().contiguous(), kept)
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight.float().contiguous(), kept)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """The product, by fbgemm's kernel."""
-        if self._packed is None:
-            self._packed = self._coming.result()
         return _product()(rows, self._packed)
 
     def bytes_for(self, rows: int) -> int:
@@ -83,8 +76,8 @@ class Int8:
     Each run of up to 96 weights of one input has a scale and a least value of its own; rows stay in fp32. A single row
     is multiplied as a weighted sum of embeddings: input *k* is the weight of row *k* of the table of each block of
     outputs, and fbgemm unpacks and sums those in registers. A few rows are multiplied by the numbers in fp16, which are
-    packed when they are needed or `prepare` is called, many by those in fp32, unpacked each time: which it is depends on
-    the number of rows alone, so that the same rows have the same products.
+    packed when they are first needed, many by those in fp32, unpacked each time: which it is depends on the number of
+    rows alone, so that the same rows have the same products.
     """
 
     __slots__ = ("_bias", "_half", "_places", "_table", "bytes", "error", "in_features", "out_features")
@@ -129,17 +122,10 @@ class Int8:
         """Its table and the error of its numbers, of which the same can be made again."""
         return self._table, self.error
 
-    def prepare(self) -> None:
-        """Pack the numbers in fp16 with the time that nobody else needs: products of a few rows wait for them."""
-        if self._half is None:
-            shape = torch.empty((self.out_features, self.in_features), device="meta")
-            coming = _spare_packer().submit(_packed_later, self._table, self.out_features, self.in_features, self._bias)
-            self._half = Half(shape, self._bias, coming)
-
     def _of_few(self, rows: torch.Tensor) -> torch.Tensor:
         if self._half is None:
-            self.prepare()
-        assert self._half is not None
+            weight = _unpacked(self._table, self.in_features).transpose(1, 2).reshape(-1, self.in_features)
+            self._half = Half(weight[: self.out_features], self._bias)
         return self._half(rows)
 
     def _of_many(self, rows: torch.Tensor) -> torch.Tensor:
@@ -177,11 +163,9 @@ class Holder:
         return linear
 
     def prepare(self) -> None:
-        """Begin with what products of a few rows will wait for, with the time that nobody else needs."""
-        for eight in self._eights.values():
-            eight.prepare()
+        """Keep what was made beside the model, where it is not kept yet, with the time that nobody else needs."""
         if self._shelf is not None and not self._shelf.is_filled:
-            _spare_packer().submit(self._shelf.fill, {number: eight.kept for number, eight in self._eights.items()})
+            _keeper().submit(self._shelf.fill, {number: eight.kept for number, eight in self._eights.items()})
         self._eights, self._shelf = {}, None
 
     @property
@@ -289,12 +273,6 @@ def _unpacked(table: torch.Tensor, inputs: int) -> torch.Tensor:
     return numbers.view(-1, inputs, numbers.shape[1])
 
 
-def _packed_later(table: torch.Tensor, outputs: int, inputs: int, bias: torch.Tensor | None) -> Any:
-    with torch.inference_mode():
-        weight = _unpacked(table, inputs).transpose(1, 2).reshape(-1, inputs)[:outputs]
-        return torch.ops.quantized.linear_prepack_fp16(weight.contiguous(), bias)
-
-
 @functools.cache
 def _places(blocks: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Room for a row repeated for each block, the same flat, which rows of the table to take, and where blocks begin.
@@ -307,22 +285,9 @@ def _places(blocks: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor, torch
         return room, room.view(-1), indices, torch.arange(0, blocks * inputs, inputs, dtype=torch.int32)
 
 
-def _packing(weight: torch.Tensor, bias: torch.Tensor | None) -> Future[Any]:
-    """*weight* packed, some time; a few at most wait for it, since each is there twice."""
-    _places_to_pack.acquire()
-    coming = _packer().submit(torch.ops.quantized.linear_prepack_fp16, weight, bias)
-    coming.add_done_callback(lambda _: _places_to_pack.release())
-    return coming
-
-
 @functools.cache
-def _packer() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, "packing")
-
-
-@functools.cache
-def _spare_packer() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, "packing-later", _step_back)
+def _keeper() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "keeping", _step_back)
 
 
 def _step_back() -> None:
