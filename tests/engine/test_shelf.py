@@ -33,7 +33,7 @@ def _first_token(directory: Path) -> tuple[int, Any]:
     """The most likely token after a prompt, with the decoder after its idle time."""
     from hwdash.engine.worker.decoder import Sampling
     from hwdash.engine.worker.loading import load_model
-    from hwdash.engine.worker.quantized import _spare_packer
+    from hwdash.engine.worker.quantized import _keeper
     from hwdash.engine.worker.selection import choose_decoder
 
     load = Load(str(directory), "tiny", "cpu", "fp32", threads=1, quantize=True)
@@ -43,7 +43,7 @@ def _first_token(directory: Path) -> tuple[int, Any]:
     token = decoder.advance()[0].token
     decoder.close(1)
     decoder.idle()
-    _spare_packer().submit(int).result()  # it works in order
+    _keeper().submit(int).result()  # it works in order
     return token, decoder
 
 
