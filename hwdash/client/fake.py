@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from typing import TypeVar
 
 from hwdash.core.bench import BenchEvent, BenchHistory, BenchReport, BenchRequest
 from hwdash.core.errors import DaemonUnreachable, HwdashError, UnknownModel, UsageError
@@ -20,6 +22,8 @@ from hwdash.core.requirement import NO_REQUIREMENTS, Policy, Requirements
 from hwdash.core.snapshot import Snapshot
 from hwdash.core.soak import SoakEvent, SoakFinished, SoakHistory, SoakRequest
 from hwdash.core.status import DaemonStatus
+
+E = TypeVar("E")
 
 
 class FakeClient:
@@ -72,6 +76,18 @@ class FakeClient:
         self.watchers = 0
         self.closed = False
 
+    async def _told(self, events: Iterable[E]) -> AsyncGenerator[E, None]:
+        """*events* with a delay before each, then ``failure``; who leaves before the end is counted."""
+        try:
+            for event in events:
+                await asyncio.sleep(self.event_delay_s)
+                yield event
+        except (GeneratorExit, asyncio.CancelledError):
+            self.cancelled += 1
+            raise
+        if self.failure is not None:
+            raise self.failure
+
     def _check(self) -> None:
         if self.unreachable:
             raise DaemonUnreachable("the daemon is gone")
@@ -110,15 +126,9 @@ class FakeClient:
         """The given events."""
         self._check()
         self.requests.append(request)
-        try:
-            for event in self.answer:
-                await asyncio.sleep(self.event_delay_s)
+        async with aclosing(self._told(self.answer)) as events:
+            async for event in events:
                 yield event
-        except (GeneratorExit, asyncio.CancelledError):
-            self.cancelled += 1
-            raise
-        if self.failure is not None:
-            raise self.failure
 
     async def latency(self, since_s: float, device: str | None = None, buckets: int = 120) -> LatencyHistory:
         """The given history, whatever is asked."""
@@ -154,15 +164,9 @@ class FakeClient:
         """``soak_events``, whatever is asked; then ``failure``."""
         self._check()
         self.soak_requests.append(request)
-        try:
-            for event in self.soak_events:
-                await asyncio.sleep(self.event_delay_s)
+        async with aclosing(self._told(self.soak_events)) as events:
+            async for event in events:
                 yield event
-        except (GeneratorExit, asyncio.CancelledError):
-            self.cancelled += 1
-            raise
-        if self.failure is not None:
-            raise self.failure
 
     async def soaks(self, device: str | None = None, limit: int = 10) -> SoakHistory:
         """The reports in ``soak_events``."""
@@ -193,15 +197,9 @@ class FakeClient:
         """``bench_events``, whatever is asked; then ``failure``."""
         self._check()
         self.bench_requests.append(request)
-        try:
-            for event in self.bench_events:
-                await asyncio.sleep(self.event_delay_s)
+        async with aclosing(self._told(self.bench_events)) as events:
+            async for event in events:
                 yield event
-        except (GeneratorExit, asyncio.CancelledError):
-            self.cancelled += 1
-            raise
-        if self.failure is not None:
-            raise self.failure
 
     async def benches(self, device: str | None = None, model: str | None = None, limit: int = 20) -> BenchHistory:
         """Those of ``past_benches`` that are asked for."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 from hwdash.core.wire import dumps, from_wire, loads, to_wire
 from hwdash.store.register import Register
 from hwdash.store.stamp import from_ms, to_ms
+from hwdash.store.text import encodable
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def report_row(register: Register, report: StoredReport) -> tuple[object, ...]:
     """The values of `REPORT_SQL`."""
     ts = to_ms(report.at)
     device = register.device(report.device_key, ts)
-    return report.uid, ts, device, report.kind, _text(report.model), report.report.decode()
+    return report.uid, ts, device, report.kind, encodable(report.model), report.report.decode()
 
 
 def read_reports(
@@ -75,8 +76,3 @@ def read_reports(
         StoredReport(uid, from_ms(ts), key, found, name, text.encode())
         for uid, ts, key, found, name, text in reversed(rows)
     )
-
-
-def _text(value: str) -> str:
-    """*value* without lone surrogates, which UTF-8 cannot hold."""
-    return value.encode("utf-8", "replace").decode()

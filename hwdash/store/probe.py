@@ -13,6 +13,7 @@ from hwdash.core.probe import ProbeOutcome, ProbeResult, Uptime, UptimeHistory, 
 from hwdash.store.column import scaled
 from hwdash.store.register import Register
 from hwdash.store.stamp import from_ms, to_ms
+from hwdash.store.text import encodable_or_none
 
 WINDOWS_S = (3600.0, 86_400.0, 604_800.0)
 """Uptime is told over 1 h, 24 h and 7 d."""
@@ -45,18 +46,18 @@ def probe_row(register: Register, probe: StoredProbe) -> tuple[object, ...]:
     return (
         ts,
         register.device(result.device_key, ts),
-        _text(result.model),
-        _text(result.dtype),
-        _text(probe.driver),
+        encodable_or_none(result.model),
+        encodable_or_none(result.dtype),
+        encodable_or_none(probe.driver),
         result.outcome.value,
         scaled(result.ttft_s, 1e6),
         scaled(result.itl_s, 1e6),
         scaled(result.total_s, 1e6),
         result.tokens,
-        _text(result.digest),
-        _text(result.expected),
+        encodable_or_none(result.digest),
+        encodable_or_none(result.expected),
         None if result.drift is None else round(result.drift * 1000),
-        _text(result.error),
+        encodable_or_none(result.error),
     )
 
 
@@ -178,8 +179,3 @@ def _result(row: _Row, device: str, key: str) -> StoredProbe:
 
 def _seconds(micros: int | None) -> float | None:
     return None if micros is None else micros / 1e6
-
-
-def _text(value: str | None) -> str | None:
-    """*value* without lone surrogates, which UTF-8 cannot hold."""
-    return None if value is None else value.encode("utf-8", "replace").decode()

@@ -16,6 +16,7 @@ from hwdash.store.column import COLUMNS, HEALTH_CODES, scaled, throttle_columns,
 from hwdash.store.probe import PROBE_SQL, StoredProbe, probe_row
 from hwdash.store.register import Register, Statement
 from hwdash.store.stamp import to_ms
+from hwdash.store.text import encodable_or_none
 from hwdash.store.trial import TRIAL_SQL, trial_row
 
 _SAMPLE_COLUMNS = (
@@ -102,13 +103,13 @@ def _event_row(register: Register, run: int, event: Event) -> tuple[object, ...]
         run,
         event.kind.value,
         event.severity.value,
-        _text(event.words),
+        encodable_or_none(event.words),
         None if event.before is None else event.before.value,
         None if event.after is None else event.after.value,
-        _text(json.dumps(event.reasons, ensure_ascii=False)),
+        encodable_or_none(json.dumps(event.reasons, ensure_ascii=False)),
         json.dumps(event.throttle),
         event.suspected,
-        _text(event.rule),
+        encodable_or_none(event.rule),
         event.active,
     )
 
@@ -117,16 +118,16 @@ def _inference_row(register: Register, record: InferenceRecord) -> tuple[object,
     ts = to_ms(record.started_at)
     timing, energy, conditions = record.timing, record.energy, record.conditions
     return (
-        _text(record.id),
+        encodable_or_none(record.id),
         ts,
         register.device(record.device_key, ts),
-        _text(record.model),
-        _text(record.dtype),
-        _text(record.origin),
-        _text(record.route.requested),
-        _text(record.route.fallback_from),
+        encodable_or_none(record.model),
+        encodable_or_none(record.dtype),
+        encodable_or_none(record.origin),
+        encodable_or_none(record.route.requested),
+        encodable_or_none(record.route.fallback_from),
         record.finish_reason.value,
-        _text(record.error),
+        encodable_or_none(record.error),
         record.tokens.prompt,
         record.tokens.completion,
         scaled(timing.queue_s, 1e6),
@@ -138,15 +139,10 @@ def _inference_row(register: Register, record: InferenceRecord) -> tuple[object,
         scaled(timing.tokens_per_s, 1e3),
         None if energy is None else scaled(energy.joules, 1e3),
         None if energy is None else scaled(energy.joules_per_token, 1e6),
-        None if energy is None else _text(energy.scope),
+        None if energy is None else encodable_or_none(energy.scope),
         throttle_mask(conditions.throttle),
         scaled(conditions.temperature_max_c, 1e3),
         scaled(conditions.clock_min_hz, 1e-3),
         None if energy is None else scaled(energy.share, 1e3),
         None if energy is None else scaled(energy.idle_joules, 1e3),
     )
-
-
-def _text(value: str | None) -> str | None:
-    """*value* without lone surrogates, which a JSON request can carry and UTF-8 cannot."""
-    return None if value is None else value.encode("utf-8", "replace").decode()

@@ -9,6 +9,7 @@ from hwdash.core.trial import DeviceTrial, DtypeTrial
 from hwdash.core.wire import dumps, from_wire, loads, to_wire
 from hwdash.store.register import Register
 from hwdash.store.stamp import from_ms, to_ms
+from hwdash.store.text import encodable
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ def trial_row(register: Register, trial: DeviceTrial) -> tuple[object, ...]:
     """The values of `TRIAL_SQL`."""
     ts = to_ms(trial.at)
     told = dumps([to_wire(dtype) for dtype in trial.dtypes]).decode()
-    return register.device(trial.device_key, ts), _text(trial.driver), _text(trial.torch), ts, told
+    return register.device(trial.device_key, ts), encodable(trial.driver), encodable(trial.torch), ts, told
 
 
 def read_trials(connection: sqlite3.Connection) -> tuple[DeviceTrial, ...]:
@@ -36,8 +37,3 @@ def read_trials(connection: sqlite3.Connection) -> tuple[DeviceTrial, ...]:
             continue
         found.append(DeviceTrial(key, driver, torch, from_ms(ts), dtypes))
     return tuple(found)
-
-
-def _text(value: str) -> str:
-    """*value* without lone surrogates, which UTF-8 cannot hold."""
-    return value.encode("utf-8", "replace").decode()
