@@ -15,7 +15,7 @@ import pytest
 from tests.engine.family import config_of, model_of
 
 _RUN = """
-import json, sys, time
+import json, os, sys, time
 from hwdash.engine.message import Load
 from hwdash.engine.worker.decoder import Sampling
 from hwdash.engine.worker.start import start
@@ -30,7 +30,8 @@ for number in numbers:
 while min(map(len, found.values())) < 12:
     for made in decoder.advance():
         found[made.number].append(made.token)
-print(json.dumps([list(found.values()), ready.model.choices, decoder.kind]))
+print(json.dumps([list(found.values()), ready.model.choices, decoder.kind]), flush=True)
+os._exit(0)  # as a worker ends: threads of the process group do not live through the interpreter's end
 """
 
 
